@@ -13,7 +13,7 @@ bench:
 	cargo bench --locked
 
 image:
-	deploy/image.sh
+	deploy/image.sh target/herald.oci
 
 fmt:
 	cargo fmt
