@@ -37,8 +37,13 @@ impl Driver {
     pub fn new(settings: Settings, seed: u64) -> (Self, watch::Receiver<Status>) {
         let peer = Peer::new(settings.clone(), seed, now());
         let (status, published) = watch::channel(peer.status().clone());
-        let driver =
-            Self { peer, settings: Arc::new(settings), links: Links::default(), farewells: FuturesUnordered::new(), status };
+        let driver = Self {
+            peer,
+            settings: Arc::new(settings),
+            links: Links::default(),
+            farewells: FuturesUnordered::new(),
+            status,
+        };
         (driver, published)
     }
 

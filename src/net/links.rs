@@ -78,7 +78,8 @@ impl Links {
         outcome: Result<(TcpStream, LocalEnd), socket::DialError>,
     ) -> Result<LocalEnd, String> {
         let (tcp, end) = outcome.map_err(|error| error.to_string())?;
-        self.streams.insert(id, Stream { tcp, input: BytesMut::new(), output: BytesMut::new(), writing: Writing::Drained });
+        self.streams
+            .insert(id, Stream { tcp, input: BytesMut::new(), output: BytesMut::new(), writing: Writing::Drained });
         Ok(end)
     }
 }

@@ -81,7 +81,8 @@ fn prepare(settings: &Settings, remote: SocketAddr) -> Result<Socket, DialError>
         let what = what.to_owned();
         move |source| DialError::Prepare { remote, what, source }
     };
-    let socket = Socket::new(Domain::for_address(remote), Type::STREAM, Some(Protocol::TCP)).map_err(refused("socket"))?;
+    let socket =
+        Socket::new(Domain::for_address(remote), Type::STREAM, Some(Protocol::TCP)).map_err(refused("socket"))?;
     socket.set_nonblocking(true).map_err(refused("non-blocking mode"))?;
     socket.set_tcp_nodelay(true).map_err(refused("TCP_NODELAY"))?;
     socket.set_send_buffer_size(SEND_BUFFER).map_err(refused("SO_SNDBUF"))?;
@@ -254,7 +255,8 @@ mod tests {
     async fn a_guarded_ipv4_connection_carries_its_options() {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         // The answer of an unguarded listener on this machine has TTL 64, so a guard of 192 hops lets it pass.
-        let mut settings = settings(Ipv4Addr::LOCALHOST.into(), listener.local_addr().unwrap().port(), Ttl::Security(192));
+        let mut settings =
+            settings(Ipv4Addr::LOCALHOST.into(), listener.local_addr().unwrap().port(), Ttl::Security(192));
         settings.neighbor.source_address = Some(Ipv4Addr::new(127, 0, 0, 9).into());
         let (stream, end) = dial(&settings).await.unwrap();
         assert_eq!(option(&stream, libc::IPPROTO_IP, libc::IP_TTL), 255);
