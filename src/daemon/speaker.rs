@@ -79,15 +79,17 @@ impl Speaker {
     /// Runs until `stop`, then tells every peer so. The first change is taken at once; what comes meanwhile, together.
     ///
     /// # Errors
-    /// A peer's task panicked, or a source of state ended.
+    /// A peer's task panicked.
     pub async fn run(mut self, stop: CancellationToken) -> anyhow::Result<()> {
         self.channels.config.mark_changed();
         self.channels.view.mark_changed();
         loop {
+            // A source that ended publishes nothing more; whoever supervises it knows.
             tokio::select! {
+                biased;
                 () = stop.cancelled() => break,
-                changed = self.channels.config.changed() => changed?,
-                changed = self.channels.view.changed() => changed?,
+                Ok(()) = self.channels.config.changed() => {}
+                Ok(()) = self.channels.view.changed() => {}
                 Some(ended) = self.tasks.join_next() => self.forget(&ended?),
             }
             self.reconcile();
