@@ -143,6 +143,18 @@ pub enum Requirement {
     DoesNotExist(String),
 }
 
+impl Requirement {
+    /// The label that it is about.
+    pub fn key(&self) -> &str {
+        match self {
+            Requirement::In(key, _)
+            | Requirement::NotIn(key, _)
+            | Requirement::Exists(key)
+            | Requirement::DoesNotExist(key) => key,
+        }
+    }
+}
+
 impl NodeSelector {
     /// Whether a node has what the selector asks.
     pub fn matches(&self, node: &Node) -> bool {

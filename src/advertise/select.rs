@@ -3,7 +3,9 @@
 //! [`decide`] asks the questions in order for one address and one peer. The planner asks the same functions, each as
 //! rarely as its answer can change; there is no second copy of the rule.
 
-use super::cluster::{ClusterView, Endpoint, Ingress, IpMode, Lifecycle, Network, Node, Service, ServiceKey, TrafficPolicy};
+use super::cluster::{
+    ClusterView, Endpoint, Ingress, IpMode, Lifecycle, Network, Node, Service, ServiceKey, TrafficPolicy,
+};
 use super::policy::{
     Advertisement, Classless, EXCLUDE_LABEL, EndpointRule, ExcludeLabel, LOAD_BALANCER_CLASS, Policy, never_announced,
 };
@@ -143,7 +145,9 @@ pub enum Reason {
         node: String,
     },
     /// Policy `Cluster`, and nothing can serve.
-    #[error("{service} has no endpoint that can serve; 'announceWithoutEndpoints: true' would announce it all the same")]
+    #[error(
+        "{service} has no endpoint that can serve; 'announceWithoutEndpoints: true' would announce it all the same"
+    )]
     NoEndpoints {
         /// Which.
         service: ServiceKey,
