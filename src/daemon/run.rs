@@ -171,7 +171,7 @@ fn watches(health: &WatchHealth) -> Vec<WatchState> {
         },
         last_event: state.last_event.map(tokio::time::Instant::into_std),
         trouble: match &state.contact {
-            Contact::None | Contact::Answering => None,
+            Contact::None | Contact::Answering => state.problems.first().cloned(),
             Contact::Failing { error, .. } => Some(error.clone()),
         },
     });
