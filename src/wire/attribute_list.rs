@@ -381,3 +381,336 @@ fn large_community(octets: [u8; 12]) -> LargeCommunity {
     let part = |at: usize| u32::from_be_bytes([octets[at], octets[at + 1], octets[at + 2], octets[at + 3]]);
     LargeCommunity { global: part(0), local1: part(4), local2: part(8) }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::Family;
+
+    /// ORIGIN, AS_PATH of nothing, NEXT_HOP: what an announcement in the body needs on eBGP.
+    const MANDATORY: [u8; 14] = [0x40, 1, 1, 0, 0x40, 2, 0, 0x40, 3, 4, 192, 0, 2, 1];
+    /// LOCAL_PREF, which iBGP needs besides.
+    const LOCAL_PREF: [u8; 7] = [0x40, 5, 4, 0, 0, 0, 100];
+
+    fn context(peer_kind: PeerKind, as_width: AsWidth) -> Context {
+        Context { as_width, peer_kind, ..Context::before_open() }
+    }
+
+    fn external() -> Context {
+        context(PeerKind::External, AsWidth::Four)
+    }
+
+    fn internal() -> Context {
+        context(PeerKind::Internal, AsWidth::Four)
+    }
+
+    fn prefix() -> Prefix {
+        "192.0.2.0/24".parse().unwrap()
+    }
+
+    fn judge(octets: &[u8], nlri: &[Prefix], context: &Context) -> Result<(Vec<Attribute>, Vec<Fault>), Error> {
+        decode(Reader::new(octets), context)?.conclude(nlri, context)
+    }
+
+    /// What becomes of an announcement whose mandatory attributes are good when `attribute` stands before them.
+    fn faults(attribute: &[u8], context: &Context) -> Vec<(u8, Reason, Verdict)> {
+        let local_pref: &[u8] = match context.peer_kind {
+            PeerKind::Internal => &LOCAL_PREF,
+            PeerKind::External => &[],
+        };
+        let octets = [attribute, &MANDATORY, local_pref].concat();
+        let (_, faults) = judge(&octets, &[prefix()], context).unwrap();
+        faults.into_iter().filter(|fault| fault.reason != Reason::Repeated).map(told).collect()
+    }
+
+    fn told(fault: Fault) -> (u8, Reason, Verdict) {
+        (fault.code, fault.reason, fault.verdict)
+    }
+
+    fn withdraws(code: u8, reason: Reason) -> Vec<(u8, Reason, Verdict)> {
+        vec![(code, reason, Verdict::TreatAsWithdraw)]
+    }
+
+    fn discards(code: u8, reason: Reason) -> Vec<(u8, Reason, Verdict)> {
+        vec![(code, reason, Verdict::AttributeDiscard)]
+    }
+
+    /// An attribute with a one-octet length.
+    fn attribute(flags: u8, code: u8, value: &[u8]) -> Vec<u8> {
+        [&[flags, code, u8::try_from(value.len()).unwrap()], value].concat()
+    }
+
+    #[test]
+    fn golden_values() {
+        let octets = [
+            &MANDATORY[..],
+            &[0x80, 4, 4, 0, 0, 0, 7],
+            &LOCAL_PREF,
+            &[0xc0, 8, 4, 0xff, 0xff, 0xff, 1],
+            &[0xf0, 32, 0, 12, 0, 0, 0, 1, 0, 0, 0, 2, 0, 0, 0, 3],
+            &[0xd0, 99, 0, 2, 5, 6],
+        ]
+        .concat();
+        let (attributes, faults) = judge(&octets, &[prefix()], &internal()).unwrap();
+        assert_eq!(faults, []);
+        let wanted = [
+            Attribute::Origin(Origin::Igp),
+            Attribute::AsPath(AsPath::default()),
+            Attribute::NextHop([192, 0, 2, 1].into()),
+            Attribute::MultiExitDisc(7),
+            Attribute::LocalPref(100),
+            Attribute::Communities(vec![Community(0xffff_ff01)]),
+            Attribute::LargeCommunities(vec![LargeCommunity { global: 1, local1: 2, local2: 3 }]),
+            Attribute::Unknown { flags: 0xc0, code: 99, data: Bytes::from_static(&[5, 6]) },
+        ];
+        assert_eq!(attributes, wanted);
+    }
+
+    #[test]
+    fn origin() {
+        assert_eq!(faults(&attribute(0x40, 1, &[2]), &external()), []);
+        assert_eq!(faults(&attribute(0x40, 1, &[3]), &external()), withdraws(1, Reason::OriginUndefined));
+        assert_eq!(faults(&attribute(0x40, 1, &[]), &external()), withdraws(1, Reason::Length));
+        assert_eq!(faults(&attribute(0x40, 1, &[0, 0]), &external()), withdraws(1, Reason::Length));
+    }
+
+    #[test]
+    fn as_path() {
+        let path = |value: &[u8]| faults(&attribute(0x40, 2, value), &external());
+        assert_eq!(path(&[2, 1, 0, 0, 0, 1]), []);
+        assert_eq!(path(&[5, 1, 0, 0, 0, 1]), withdraws(2, Reason::SegmentType));
+        assert_eq!(path(&[2, 0]), withdraws(2, Reason::SegmentEmpty));
+        assert_eq!(path(&[2, 2, 0, 0, 0, 1]), withdraws(2, Reason::SegmentLength));
+        assert_eq!(path(&[2, 1, 0, 0, 0, 1, 2]), withdraws(2, Reason::SegmentLength));
+        assert_eq!(path(&[2, 1, 0, 0, 0, 0]), withdraws(2, Reason::AsZero));
+        assert_eq!(path(&[1, 1, 0, 0, 0, 1]), withdraws(2, Reason::AsSet));
+        assert_eq!(path(&[3, 1, 0, 0, 0, 1]), withdraws(2, Reason::ConfedSegment));
+    }
+
+    #[test]
+    fn lengths_that_withdraw() {
+        for (flags, code, good, context) in [
+            (0x40, 3, 4, external()),
+            (0x80, 4, 4, external()),
+            (0x40, 5, 4, internal()),
+            (0xc0, 8, 4, external()),
+            (0x80, 9, 4, internal()),
+            (0x80, 10, 4, internal()),
+            (0xc0, 16, 8, external()),
+            (0xc0, 25, 20, external()),
+            (0xc0, 32, 12, external()),
+            (0xc0, 35, 4, external()),
+        ] {
+            assert_eq!(faults(&attribute(flags, code, &vec![1; good]), &context), []);
+            for bad in [0, 1, good - 1, good + 1] {
+                let faults = faults(&attribute(flags, code, &vec![1; bad]), &context);
+                assert_eq!(faults, withdraws(code, Reason::Length), "{code} {bad}");
+            }
+        }
+    }
+
+    #[test]
+    fn lengths_that_discard() {
+        let old = context(PeerKind::External, AsWidth::Two);
+        for (flags, code, good, context) in
+            [(0x40, 6, 0, external()), (0xc0, 7, 8, external()), (0xc0, 7, 6, old.clone()), (0xc0, 18, 8, old)]
+        {
+            assert_eq!(faults(&attribute(flags, code, &vec![1; good]), &context), []);
+            for bad in [1, good + 1, good + 2] {
+                let faults = faults(&attribute(flags, code, &vec![1; bad]), &context);
+                assert_eq!(faults, discards(code, Reason::Length), "{code} {bad}");
+            }
+        }
+    }
+
+    #[test]
+    fn as_zero_in_an_aggregator_costs_only_the_aggregator() {
+        let old = context(PeerKind::External, AsWidth::Two);
+        assert_eq!(faults(&attribute(0xc0, 7, &[0, 0, 0, 0, 1, 2, 3, 4]), &external()), discards(7, Reason::AsZero));
+        assert_eq!(faults(&attribute(0xc0, 7, &[0, 0, 1, 2, 3, 4]), &old), discards(7, Reason::AsZero));
+        assert_eq!(faults(&attribute(0xc0, 18, &[0, 0, 0, 0, 1, 2, 3, 4]), &old), discards(18, Reason::AsZero));
+    }
+
+    #[test]
+    fn attributes_of_ibgp_from_ebgp_are_dropped_unread() {
+        for (flags, code) in [(0x40, 5), (0x80, 9), (0x80, 10), (0xff, 5)] {
+            for len in [0, 1, 4] {
+                let faults = faults(&attribute(flags & !0x10, code, &vec![1; len]), &external());
+                assert_eq!(faults, discards(code, Reason::NotFromExternal));
+            }
+        }
+    }
+
+    #[test]
+    fn as4_attributes_are_for_old_speakers() {
+        let old = context(PeerKind::External, AsWidth::Two);
+        for code in [17, 18] {
+            let faults = faults(&attribute(0xc0, code, &[2, 1, 0, 0, 0, 1]), &external());
+            assert_eq!(faults, discards(code, Reason::NotFromFourOctetSpeaker));
+        }
+        let path = |value: &[u8]| faults(&attribute(0xc0, 17, value), &old);
+        assert_eq!(path(&[2, 1, 0, 1, 0, 0]), []);
+        assert_eq!(path(&[]), discards(17, Reason::Length));
+        assert_eq!(path(&[2, 1, 0, 1, 0]), discards(17, Reason::SegmentLength));
+        assert_eq!(path(&[7, 1, 0, 1, 0, 0]), discards(17, Reason::SegmentType));
+        assert_eq!(path(&[2, 1, 0, 0, 0, 0]), discards(17, Reason::AsZero));
+        assert_eq!(path(&[1, 1, 0, 1, 0, 0]), withdraws(17, Reason::AsSet));
+        assert_eq!(faults(&attribute(0x80, 17, &[2, 1, 0, 1, 0, 0]), &old), discards(17, Reason::Flags));
+    }
+
+    #[test]
+    fn confederation_segments_are_taken_out_of_as4_path() {
+        let old = context(PeerKind::External, AsWidth::Two);
+        let octets = attribute(0xc0, 17, &[3, 1, 0, 0, 0, 9, 2, 1, 0, 1, 0, 0]);
+        let (attributes, faults) = judge(&octets, &[], &old).unwrap();
+        assert_eq!(faults, []);
+        let data = Bytes::from_static(&[2, 1, 0, 1, 0, 0]);
+        assert_eq!(attributes, [Attribute::Unknown { flags: 0xc0, code: 17, data }]);
+    }
+
+    #[test]
+    fn wrong_flags_withdraw_and_the_partial_bit_is_no_matter() {
+        for (good, code, value) in [
+            (0x40, 1, &[0][..]),
+            (0x40, 2, &[]),
+            (0x40, 3, &[1, 2, 3, 4]),
+            (0x80, 4, &[1, 2, 3, 4]),
+            (0x40, 6, &[]),
+            (0xc0, 7, &[1; 8]),
+            (0xc0, 8, &[1, 2, 3, 4]),
+            (0xc0, 16, &[1; 8]),
+            (0xc0, 25, &[1; 20]),
+            (0xc0, 32, &[1; 12]),
+            (0xc0, 35, &[1; 4]),
+        ] {
+            assert_eq!(faults(&attribute(good | 0x2f, code, value), &external()), [], "{code}");
+            for bad in [0x00, 0x40, 0x80, 0xc0].into_iter().filter(|flags| *flags != good) {
+                assert_eq!(faults(&attribute(bad, code, value), &external()), withdraws(code, Reason::Flags), "{code}");
+            }
+        }
+    }
+
+    #[test]
+    fn unknown_attributes_are_kept_if_optional() {
+        for flags in [0x80, 0xc0, 0xe0] {
+            assert_eq!(faults(&attribute(flags, 200, &[]), &external()), []);
+        }
+        for flags in [0x00, 0x40] {
+            assert_eq!(
+                faults(&attribute(flags, 200, &[1]), &external()),
+                withdraws(200, Reason::UnrecognizedWellKnown)
+            );
+        }
+    }
+
+    #[test]
+    fn later_copies_are_dropped_except_of_prefixes() {
+        let twice = [&MANDATORY[..], &attribute(0x80, 4, &[0, 0, 0, 1]), &attribute(0x80, 4, &[0, 0])].concat();
+        let (attributes, faults) = judge(&twice, &[prefix()], &external()).unwrap();
+        assert_eq!(attributes.last(), Some(&Attribute::MultiExitDisc(1)));
+        assert_eq!(faults.into_iter().map(told).collect::<Vec<_>>(), discards(4, Reason::Repeated));
+        for code in [14, 15] {
+            let mp = attribute(0x80, code, &[0, 25, 70, 0, 0]);
+            let twice = [&mp[..], &mp].concat();
+            let error = Error::MultiprotocolRepeated { offset: 8, code };
+            assert_eq!(judge(&twice, &[prefix()], &external()).unwrap_err(), error);
+        }
+    }
+
+    #[test]
+    fn what_an_announcement_lacks_is_noticed() {
+        let missing = |octets: &[u8], nlri: &[Prefix], context: &Context| -> Vec<u8> {
+            let (_, faults) = judge(octets, nlri, context).unwrap();
+            assert!(faults.iter().all(|f| (f.reason, f.verdict) == (Reason::Missing, Verdict::TreatAsWithdraw)));
+            faults.iter().map(|fault| fault.code).collect()
+        };
+        assert_eq!(missing(&[], &[prefix()], &external()), [1, 2, 3]);
+        assert_eq!(missing(&MANDATORY[4..], &[prefix()], &internal()), [1, 5]);
+        let reach = attribute(0x80, 14, &[&[0, 1, 1, 4, 192, 0, 2, 1, 0], &[8, 10][..]].concat());
+        assert_eq!(missing(&reach, &[], &internal()), [1, 2, 5], "no NEXT_HOP needed beside MP_REACH_NLRI");
+        let foreign = attribute(0x80, 14, &[0, 25, 70, 0, 0, 1]);
+        assert_eq!(missing(&foreign, &[], &external()), [1, 2]);
+        assert_eq!(missing(&MANDATORY[..4], &[], &external()), [0; 0], "nothing announced, nothing needed");
+        assert_eq!(missing(&attribute(0x40, 1, &[0]), &[], &internal()), [0; 0]);
+    }
+
+    #[test]
+    fn a_bad_attribute_is_not_missing_as_well() {
+        let octets = [&attribute(0x40, 1, &[9]), &MANDATORY[4..]].concat();
+        let (_, faults) = judge(&octets, &[prefix()], &external()).unwrap();
+        assert_eq!(faults.into_iter().map(told).collect::<Vec<_>>(), withdraws(1, Reason::OriginUndefined));
+    }
+
+    #[test]
+    fn a_broken_list_withdraws_what_the_body_announces() {
+        for rest in [&[0x80][..], &[0x80, 4], &[0x90, 4, 0], &[0x80, 4, 5, 0, 0, 0, 1], &[0x90, 4, 0xff, 0xff]] {
+            let (_, faults) = judge(&[&MANDATORY, rest].concat(), &[prefix()], &external()).unwrap();
+            assert_eq!((faults[0].offset, &faults[0].octets[..]), (14, rest));
+            assert_eq!(faults.into_iter().map(told).collect::<Vec<_>>(), withdraws(0, Reason::ListBroken));
+        }
+        for code in [14, 15] {
+            let error = judge(&[&MANDATORY[..], &[0x80, code, 9, 0]].concat(), &[prefix()], &external()).unwrap_err();
+            assert!(matches!(error, Error::Multiprotocol { offset: 14, .. }), "{error}");
+        }
+    }
+
+    #[test]
+    fn without_routes_there_is_nothing_to_withdraw() {
+        let unreach = attribute(0x80, 15, &[0, 2, 1]);
+        for (rest, reason, offset) in [
+            (attribute(0x40, 1, &[9]), Reason::OriginUndefined, 6),
+            (attribute(0x00, 200, &[]), Reason::UnrecognizedWellKnown, 6),
+            (vec![0x80, 4, 9], Reason::ListBroken, 6),
+        ] {
+            let error = judge(&[&unreach, &rest[..]].concat(), &[], &external()).unwrap_err();
+            assert!(
+                matches!(&error, Error::NothingToWithdraw { reason: r, offset: o, .. } if (*r, *o) == (reason, offset)),
+                "{error}"
+            );
+        }
+        let harmless = attribute(0x40, 5, &[1]);
+        let (_, faults) = judge(&[&unreach[..], &harmless].concat(), &[], &external()).unwrap();
+        assert_eq!(faults.into_iter().map(told).collect::<Vec<_>>(), discards(5, Reason::NotFromExternal));
+    }
+
+    #[test]
+    fn what_cannot_be_read_of_prefixes_resets() {
+        for (flags, code, value) in [
+            (0x80, 14, &[0, 2, 1, 4, 1, 2, 3, 4, 0][..]),
+            (0x80, 14, &[0, 1, 1, 4]),
+            (0x80, 14, &[]),
+            (0x40, 14, &[0, 25, 70, 0, 0]),
+            (0xc0, 14, &[0, 25, 70, 0, 0]),
+            (0x80, 15, &[0, 1]),
+            (0x80, 15, &[0, 1, 1, 33]),
+            (0xc0, 15, &[0, 1, 1]),
+        ] {
+            let octets = [&MANDATORY[..], &attribute(flags, code, value)].concat();
+            let error = judge(&octets, &[prefix()], &external()).unwrap_err();
+            let Error::Multiprotocol { offset, octets, .. } = &error else { panic!("{error}") };
+            assert!(*offset >= 14);
+            assert_eq!(octets[..], attribute(flags, code, value));
+            assert_eq!((error.notification().code, error.notification().subcode), (3, 9));
+        }
+    }
+
+    #[test]
+    fn the_strongest_verdict_comes_first() {
+        let octets =
+            [&attribute(0x40, 5, &[1])[..], &attribute(0x40, 6, &[1]), &attribute(0x40, 1, &[9]), &MANDATORY[4..]]
+                .concat();
+        let (_, faults) = judge(&octets, &[prefix()], &external()).unwrap();
+        assert_eq!(faults.iter().map(|fault| fault.code).collect::<Vec<_>>(), [1, 5, 6]);
+    }
+
+    #[test]
+    fn foreign_families_are_kept_octet_by_octet() {
+        let octets = attribute(0x80, 14, &[0, 25, 70, 0, 0]);
+        let (attributes, _) = judge(&octets, &[], &external()).unwrap();
+        let data = Bytes::from_static(&[0, 25, 70, 0, 0]);
+        assert_eq!(attributes, [Attribute::Unknown { flags: 0x80, code: 14, data }]);
+        let (attributes, _) = judge(&attribute(0x80, 15, &[0, 25, 70]), &[], &external()).unwrap();
+        let end = MpUnreach { family: Family { afi: 25, safi: 70 }, withdrawn: vec![] };
+        assert_eq!(attributes, [Attribute::MpUnreach(end)]);
+    }
+}
