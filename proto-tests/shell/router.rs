@@ -236,7 +236,7 @@ impl Session {
 
     fn send(&mut self, message: &Message) -> io::Result<()> {
         let mut octets = BytesMut::new();
-        message.encode(&self.context, &mut octets);
+        message.encode(&self.context, &mut octets).expect("a small message");
         self.stream.write_all(&octets)
     }
 

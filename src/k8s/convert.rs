@@ -144,11 +144,6 @@ impl Converter {
         &self.complaints
     }
 
-    /// An object is gone: what was wrong with it no longer matters.
-    pub fn forget(&mut self, key: &Key) {
-        self.complaints.remove(key);
-    }
-
     /// A complete list was read: complaints about objects that are not on it are dropped.
     pub fn retain(&mut self, listed: impl Fn(&Key) -> bool) {
         self.complaints.retain(|key, _| listed(key));
@@ -162,8 +157,7 @@ impl Converter {
         };
         let spec = object.spec.unwrap_or_default();
         if spec.r#type.as_deref() != Some("LoadBalancer") {
-            self.forget(&Key::Service(key.clone()));
-            return Reading::Irrelevant(Key::Service(key));
+            return self.gone(Some(Key::Service(key)));
         }
         let traffic_policy = match spec.external_traffic_policy.as_deref() {
             None | Some("" | "Cluster") => TrafficPolicy::Cluster,
@@ -238,19 +232,28 @@ impl Converter {
         Reading::Held(Object::Node(name, Arc::new(node)))
     }
 
-    /// The key of a Service that is gone.
-    pub fn service_key(&mut self, metadata: &ObjectMeta) -> Option<Key> {
-        self.namespaced(metadata).map(|(namespace, name)| Key::Service(ServiceKey { namespace, name }))
+    /// A Service is gone.
+    pub fn service_gone(&mut self, object: ServiceObject) -> Reading {
+        let key = self.namespaced(&object.metadata);
+        self.gone(key.map(|(namespace, name)| Key::Service(ServiceKey { namespace, name })))
     }
 
-    /// The key of an EndpointSlice that is gone.
-    pub fn slice_key(&mut self, metadata: &ObjectMeta) -> Option<Key> {
-        self.namespaced(metadata).map(|(namespace, name)| Key::Slice(SliceKey { namespace, name }))
+    /// An EndpointSlice is gone.
+    pub fn slice_gone(&mut self, object: SliceObject) -> Reading {
+        let key = self.namespaced(&object.metadata);
+        self.gone(key.map(|(namespace, name)| Key::Slice(SliceKey { namespace, name })))
     }
 
-    /// The key of a Node that is gone.
-    pub fn node_key(&mut self, metadata: &ObjectMeta) -> Option<Key> {
-        metadata.name.as_deref().map(|name| Key::Node(self.names.shared(name)))
+    /// A Node is gone.
+    pub fn node_gone(&mut self, object: NodeObject) -> Reading {
+        let name = object.metadata.name.map(|name| self.names.shared(&name));
+        self.gone(name.map(Key::Node))
+    }
+
+    fn gone(&mut self, key: Option<Key>) -> Reading {
+        let Some(key) = key else { return Reading::Nameless };
+        self.complaints.remove(&key);
+        Reading::Irrelevant(key)
     }
 
     /// Namespace (`default` where a manifest names none) and name.

@@ -8,6 +8,7 @@
 use super::convert::Converter;
 use super::documents::{Document, Format, decode};
 use super::object::{Key, Kind, Object, Reading};
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::sync::Arc;
@@ -245,10 +246,15 @@ impl Folder {
                 return;
             }
         };
-        if parsed.objects.contains_key(&key) {
-            parsed.faults.push(format!("{name}: {key} is in this file twice: the first counts; remove the other"));
-        } else if let Some(object) = object {
-            parsed.objects.insert(key, object);
+        match (parsed.objects.entry(key), object) {
+            (Entry::Occupied(first), _) => {
+                let key = first.key();
+                parsed.faults.push(format!("{name}: {key} is in this file twice: the first counts; remove the other"));
+            }
+            (Entry::Vacant(place), Some(object)) => {
+                place.insert(object);
+            }
+            (Entry::Vacant(_), None) => {}
         }
     }
 }

@@ -75,14 +75,7 @@ impl Index {
 
     /// A complete list of one kind: what is not on it is gone, what is bad on it keeps its last good state.
     pub fn reset(&mut self, kind: Kind, readings: Vec<Reading>) {
-        let mut listed = BTreeSet::new();
-        for reading in &readings {
-            match reading {
-                Reading::Held(object) => listed.insert(object.key()),
-                Reading::Bad(key) => listed.insert(key.clone()),
-                Reading::Irrelevant(_) | Reading::Nameless => false,
-            };
-        }
+        let listed: BTreeSet<Key> = readings.iter().filter_map(Reading::present).collect();
         for key in self.keys(kind).filter(|key| !listed.contains(key)).collect::<Vec<_>>() {
             self.delete(&key);
         }
@@ -104,7 +97,7 @@ impl Index {
     }
 
     /// How many objects of a kind are held.
-    pub fn len(&self, kind: Kind) -> usize {
+    pub fn count(&self, kind: Kind) -> usize {
         match kind {
             Kind::Service => self.view.services.len(),
             Kind::EndpointSlice => self.slices.len(),

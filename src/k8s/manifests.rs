@@ -44,10 +44,11 @@ pub async fn run(
         .await
         .context("reading the manifests folder broke off: this is a bug")?;
         report(&seen, &mut reported);
-        publish_health(&health, &door, &seen);
-        if let Some(view) = seen.view {
-            out.send_replace(Some(view));
+        if let Some(view) = &seen.view {
+            out.send_replace(Some(view.clone()));
         }
+        // After the view: who reads "synced" finds a view.
+        publish_health(&health, &door, &seen);
         tokio::select! {
             () = stop.cancelled() => break,
             () = tokio::time::sleep(POLL) => {}
@@ -180,6 +181,6 @@ fn describe(source: &mut SourceHealth, door: &Door, seen: &Seen) {
         Stage::Starting => Listing::Pending,
         Stage::Following => Listing::Complete,
     };
-    source.objects = Kind::ALL.into_iter().map(|kind| door.index.len(kind)).sum();
+    source.objects = Kind::ALL.into_iter().map(|kind| door.index.count(kind)).sum();
     source.problems = seen.problems.iter().chain(&seen.complaints).cloned().collect();
 }

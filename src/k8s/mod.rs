@@ -1,6 +1,6 @@
 //! The border to Kubernetes: its types end here.
 //!
-//! Promises: a cluster ([`watch`]) or a folder of manifests ([`manifests`]) feeds one index, which publishes a
+//! Promises: a cluster ([`mod@watch`]) or a folder of manifests ([`manifests`]) feeds one index, which publishes a
 //! [`crate::advertise::ClusterView`] through `watch<Option<Arc<ClusterView>>>`: `None` until everything was read once. A
 //! change is published at once, what comes meanwhile is taken together, and its cost follows its size. While the source is
 //! away or an object makes no sense, the last good state stays; [`WatchHealth`] says so.
@@ -10,10 +10,12 @@
 pub mod convert;
 pub mod documents;
 pub mod folder;
+pub mod follow;
 pub mod health;
 pub mod index;
 pub mod manifests;
 pub mod object;
+pub mod watch;
 
 pub use health::{Contact, Listing, Source, SourceHealth, WatchHealth};
 pub use index::Index;

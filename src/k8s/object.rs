@@ -120,3 +120,14 @@ pub enum Reading {
     /// It does not even say which object it is.
     Nameless,
 }
+
+impl Reading {
+    /// The key of an object that is there, good or bad.
+    pub fn present(&self) -> Option<Key> {
+        match self {
+            Self::Held(object) => Some(object.key()),
+            Self::Bad(key) => Some(key.clone()),
+            Self::Irrelevant(_) | Self::Nameless => None,
+        }
+    }
+}
