@@ -69,6 +69,22 @@ impl Stage {
         self.child = Some(child);
     }
 
+    /// Starts a speaker that watches a cluster whose API server does not answer.
+    pub fn start_in_a_cluster_that_is_down(&mut self, node: &str) {
+        let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let config = format!(
+            "apiVersion: v1\nkind: Config\ncurrent-context: c\ncontexts: [{{name: c, context: {{cluster: c, user: u}}}}]\n\
+             clusters: [{{name: c, cluster: {{server: \"http://{closed}\"}}}}]\nusers: [{{name: u, user: {{}}}}]\n"
+        );
+        self.write("kubeconfig", &config);
+        let log = fs::File::create(self.path("log")).unwrap();
+        let mut command = herald();
+        command.arg("speak").arg("--config").arg(self.path("herald.yaml")).arg("--socket").arg(self.socket());
+        command.args(["--metrics", "127.0.0.1:0", "--log-format", "json"]).env("NODE_NAME", node);
+        command.env("KUBECONFIG", self.path("kubeconfig")).stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
+        self.child = Some(command.spawn().unwrap());
+    }
+
     pub fn log(&self) -> String {
         fs::read_to_string(self.path("log")).unwrap_or_default()
     }
@@ -163,7 +179,8 @@ pub fn config(peers: &[Peer<'_>], communities: &str) -> String {
     for Peer { name, address, more } in peers {
         let remote = crate::router::ROUTER_ASN;
         let (ip, port) = (address.ip(), address.port());
-        write!(text, "- name: {name}\n  address: {ip}\n  port: {port}\n  asn: {remote}\n  holdTime: 9s\n{more}").unwrap();
+        write!(text, "- name: {name}\n  address: {ip}\n  port: {port}\n  asn: {remote}\n  holdTime: 9s\n{more}")
+            .unwrap();
     }
     text += "pools:\n- name: pool\n  addresses: [198.51.100.0/24, \"2001:db8:5::/64\"]\n";
     write!(text, "advertisements:\n- name: all\n  communities: [{communities}]\n").unwrap();

@@ -56,25 +56,26 @@ fn the_whole_table_comes_with_its_attributes_and_then_end_of_rib() {
 #[test]
 fn without_a_plan_nothing_is_said_about_routes() {
     let router = Router::start(22, Manner::Ordinary);
-    let mut stage = stage_with_a_service();
-    stage.write("manifests/web.yaml", "kind: [this is no manifest");
+    let mut stage = Stage::new();
     stage.write("herald.yaml", &config(&[peer("r1", &router)], ""));
-    stage.start("n1");
-    // Two KEEPALIVEs of the speaker: two thirds of a hold time after Established, it still has no plan.
-    let log = router.wait("two KEEPALIVEs", |log| {
-        newest(log).iter().filter(|entry| **entry == Entry::Keepalive).count() >= 2
-    });
+    stage.start_in_a_cluster_that_is_down("n1");
+    // KEEPALIVEs of the speaker, a third of the hold time apart: long after Established it still has no plan.
+    let log =
+        router.wait("KEEPALIVEs", |log| newest(log).iter().filter(|entry| **entry == Entry::Keepalive).count() >= 2);
     assert!(
         !log.iter().any(|entry| matches!(entry, Entry::Announce { .. } | Entry::Withdraw(_) | Entry::EndOfRib(_))),
         "{log:?}"
     );
     let (status, body) = stage.ask("/readyz");
     assert!(status.starts_with("HTTP/1.1 503"), "{status}");
-    assert!(body.contains("manifests not read completely yet") && body.contains("peer r1: nothing planned yet"), "{body}");
-
-    stage.write("manifests/web.yaml", &service("web", &["198.51.100.7".to_owned()]));
-    router.wait_for_end_of_rib();
-    router.wait_for_table(&[V4]);
+    for missing in ["services not read completely yet", "nodes not read", "peer r1: nothing planned yet"] {
+        assert!(body.contains(missing), "{body}");
+    }
+    let (_, metrics) = stage.ask("/metrics");
+    assert!(metrics.contains("herald_watch_synced{resource=\"services\"} 0"), "{metrics}");
+    assert!(!metrics.contains("herald_bgp_routes_planned{"), "no plan is not a plan of 0 routes: {metrics}");
+    assert_eq!(stage.stop().0.code(), Some(0));
+    router.wait("a Cease", |log| told(log, (6, 2)));
 }
 
 #[test]
@@ -182,8 +183,7 @@ fn what_a_session_cannot_change_resets_it_with_6_6() {
 fn selectors_follow_the_labels_of_the_node() {
     let (everywhere, rack) = (Router::start(30, Manner::Ordinary), Router::start(31, Manner::Ordinary));
     let mut stage = stage_with_a_service();
-    let selected =
-        Peer { name: "rack", address: rack.address, more: "  nodeSelector: {matchLabels: {rack: \"7\"}}\n" };
+    let selected = Peer { name: "rack", address: rack.address, more: "  nodeSelector: {matchLabels: {rack: \"7\"}}\n" };
     stage.write("herald.yaml", &config(&[peer("all", &everywhere), selected], ""));
     stage.start("n1");
     everywhere.wait_for_end_of_rib();

@@ -60,8 +60,12 @@ pub struct Peer {
     pub advertised: BTreeMap<String, usize>,
     /// Families of which nothing can be announced on this session, and why.
     pub unannounced: BTreeMap<String, String>,
+    /// Routes wanted that never leave, and why (the first few).
+    pub barred: Vec<String>,
     /// Routes it offered; parsed and discarded.
     pub discarded: u64,
+    /// Malformed attributes in its UPDATEs that the session survived (RFC 7606).
+    pub faults: u64,
     /// Messages sent, by name.
     pub sent: BTreeMap<String, u64>,
     /// Messages received, by name.
@@ -228,7 +232,9 @@ impl Peer {
             planned: plan.map(|plan| count(plan.routes.iter().map(|(prefix, _)| prefix.family()))),
             advertised: by_text(&status.advertised),
             unannounced: by_text(&status.unannounced),
+            barred: status.barred.clone(),
             discarded: status.discarded,
+            faults: status.faults,
             sent: names(&status.sent),
             received: names(&status.received),
             notifications: status.notifications.clone(),

@@ -220,6 +220,12 @@ fn routes(encoder: &mut DescriptorEncoder<'_>, peers: &[Seen]) -> fmt::Result {
         "bgp_routes_discarded",
         "Routes that a peer offered, which were parsed and discarded",
         peers.iter().map(|peer| (peer.label(), peer.status.discarded)),
+    )?;
+    counter(
+        encoder,
+        "bgp_malformed_attributes",
+        "Malformed attributes in a peer's UPDATEs that its session survived (RFC 7606)",
+        peers.iter().map(|peer| (peer.label(), peer.status.faults)),
     )
 }
 
