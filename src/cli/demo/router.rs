@@ -81,7 +81,9 @@ impl Neighbor {
         }
         for attribute in &update.attributes {
             if let Attribute::MpUnreach(unreach) = attribute {
-                unreach.withdrawn.iter().for_each(|prefix| drop(self.routes.remove(prefix)));
+                for prefix in &unreach.withdrawn {
+                    self.routes.remove(prefix);
+                }
             }
         }
         for (prefix, next_hop) in announced(update) {
