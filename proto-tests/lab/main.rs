@@ -28,10 +28,7 @@ fn main() -> ExitCode {
     if arguments.list {
         return libtest_mimic::run(&arguments, trials(None)).exit_code();
     }
-    let rig = match Rig::begin(
-        "lab",
-        &["bird", "birdc", "vtysh", "/usr/lib/frr/bgpd", "tcpdump"],
-    ) {
+    let rig = match Rig::begin("lab", &["bird", "birdc", "vtysh", "/usr/lib/frr/bgpd", "tcpdump"]) {
         Ok(rig) => Arc::new(rig),
         Err(what) => {
             eprintln!("lab: {what}");
@@ -48,10 +45,8 @@ fn main() -> ExitCode {
 fn cases() -> Vec<(String, Case)> {
     let mut cases: Vec<(String, Case)> = Vec::new();
     for kind in [Kind::Frr, Kind::Bird] {
-        cases.push((
-            format!("{}_the_lab_itself", kind.name()),
-            Box::new(move |rig| standin::the_lab_itself(rig, kind)),
-        ));
+        cases
+            .push((format!("{}_the_lab_itself", kind.name()), Box::new(move |rig| standin::the_lab_itself(rig, kind))));
     }
     cases
 }

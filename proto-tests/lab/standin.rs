@@ -7,8 +7,8 @@ use crate::rig::probe::connections;
 use crate::rig::router::{Kind, Neighbour, Plan, Router};
 use crate::rig::{Outcome, Rig};
 use crate::topology::{
-    FAMILIES, Family, Lab, NODES_ASN, SERVICE_RANGES, hops, link_address, network, router_asn,
-    service, service_route, service_socket,
+    FAMILIES, Family, Lab, NODES_ASN, SERVICE_RANGES, hops, link_address, network, router_asn, service, service_route,
+    service_socket,
 };
 use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
@@ -21,32 +21,16 @@ const HOLD: Duration = Duration::from_secs(9);
 pub fn the_lab_itself(rig: &Arc<Rig>, kind: Kind) -> Outcome {
     let lab = Lab::build(rig)?;
     let routers = (1..=2)
-        .map(|j| {
-            Router::start(
-                kind,
-                rig,
-                &lab.routers[j - 1],
-                &lab.plan(j, Family::V4, HOLD),
-            )
-        })
+        .map(|j| Router::start(kind, rig, &lab.routers[j - 1], &lab.plan(j, Family::V4, HOLD)))
         .collect::<Outcome<Vec<_>>>()?;
-    let mut watches = routers
-        .iter()
-        .map(|router| Watch::begin(router.space()))
-        .collect::<Outcome<Vec<_>>>()?;
+    let mut watches = routers.iter().map(|router| Watch::begin(router.space())).collect::<Outcome<Vec<_>>>()?;
     let none = connections(&lab.client, service_socket(1, Family::V4), 3)?;
     if none.answered() != 0 {
         return Err(format!("nothing is announced and yet: {none}"));
     }
-    let mut announcers = (1..=3)
-        .map(|i| announce(&lab, i))
-        .collect::<Outcome<Vec<_>>>()?;
+    let mut announcers = (1..=3).map(|i| announce(&lab, i)).collect::<Outcome<Vec<_>>>()?;
     for (j, watch) in watches.iter_mut().enumerate() {
-        watch.wait_hops(
-            Duration::from_secs(20),
-            service_route(1, Family::V4),
-            &hops(&[1, 2, 3], j + 1, Family::V4),
-        )?;
+        watch.wait_hops(Duration::from_secs(20), service_route(1, Family::V4), &hops(&[1, 2, 3], j + 1, Family::V4))?;
         // BIRD sends its link-local address beside the global one, and FRR prefers that: here only their number counts.
         watch.wait(Duration::from_secs(20), "three IPv6 next hops", |table| {
             match table.get(&service_route(1, Family::V6)).map_or(0, BTreeSet::len) {
@@ -98,14 +82,11 @@ fn announce(lab: &Lab, i: usize) -> Outcome<Bird> {
     );
     for (j, n) in plan.neighbours.iter().enumerate() {
         let six = link_address(i, j + 1, 2, Family::V6);
-        let both = session(&plan, n, "import none; export all; next hop self;")
-            .replace("passive on", "connect retry time 1");
+        let both =
+            session(&plan, n, "import none; export all; next hop self;").replace("passive on", "connect retry time 1");
         // On a session over IPv4 BIRD would derive the other family's next hop from nothing: say it.
         let last = both.rfind(" ipv6 {").unwrap_or(both.len());
-        text.push_str(&format!(
-            "{} ipv6 {{ import none; export all; next hop address {six}; }};\n}}\n",
-            &both[..last]
-        ));
+        text.push_str(&format!("{} ipv6 {{ import none; export all; next hop address {six}; }};\n}}\n", &both[..last]));
     }
     Bird::start_with(&lab.rig, &lab.nodes[i - 1], &plan, &text)
 }

@@ -91,10 +91,7 @@ pub fn link_address(node: usize, router: usize, end: u8, family: Family) -> IpAd
 
 /// The next hops that router `router` should have when exactly these nodes announce.
 pub fn hops(nodes: &[usize], router: usize, family: Family) -> BTreeSet<IpAddr> {
-    nodes
-        .iter()
-        .map(|&node| link_address(node, router, 2, family))
-        .collect()
+    nodes.iter().map(|&node| link_address(node, router, 2, family)).collect()
 }
 
 /// A node's own address, on its loopback: its InternalIP.
@@ -116,12 +113,7 @@ impl Lab {
     /// A command failed.
     pub fn build(rig: &Arc<Rig>) -> Outcome<Self> {
         rig.clear()?;
-        let make = |names: &[&str]| {
-            names
-                .iter()
-                .map(|name| Namespace::make(rig, name))
-                .collect::<Outcome<Vec<_>>>()
-        };
+        let make = |names: &[&str]| names.iter().map(|name| Namespace::make(rig, name)).collect::<Outcome<Vec<_>>>();
         let mut lab = Self {
             rig: Arc::clone(rig),
             nodes: make(&["n1", "n2", "n3"])?,
@@ -144,23 +136,13 @@ impl Lab {
         for (i, node) in self.nodes.iter().enumerate() {
             let mut links = Vec::new();
             for (j, router) in self.routers.iter().enumerate() {
-                let ends =
-                    |end| FAMILIES.map(|family| on_link(link_address(i + 1, j + 1, end, family)));
+                let ends = |end| FAMILIES.map(|family| on_link(link_address(i + 1, j + 1, end, family)));
                 links.push(Link::make((node, &ends(2)), (router, &ends(1)))?);
             }
             self.links.push(links);
-            node.sysctl(&[
-                "net.ipv4.fib_multipath_hash_policy=1",
-                "net.ipv6.fib_multipath_hash_policy=1",
-            ])?;
-            node.address(
-                "lo",
-                &FAMILIES.map(|family| IpNetwork::from(node_address(i + 1, family))),
-            )?;
-            for (range, family) in [
-                ("172.31.0.0/16", Family::V4),
-                ("2001:db8:31::/48", Family::V6),
-            ] {
+            node.sysctl(&["net.ipv4.fib_multipath_hash_policy=1", "net.ipv6.fib_multipath_hash_policy=1"])?;
+            node.address("lo", &FAMILIES.map(|family| IpNetwork::from(node_address(i + 1, family))))?;
+            for (range, family) in [("172.31.0.0/16", Family::V4), ("2001:db8:31::/48", Family::V6)] {
                 let via = [1, 2].map(|j| link_address(i + 1, j, 1, family));
                 node.spread(network(range), &via, None)?;
             }
@@ -170,24 +152,15 @@ impl Lab {
 
     fn wire_client(&self) -> Outcome {
         let own = [address("172.31.100.1"), address("2001:db8:31:100::1")];
-        self.client.sysctl(&[
-            "net.ipv4.fib_multipath_hash_policy=1",
-            "net.ipv6.fib_multipath_hash_policy=1",
-        ])?;
+        self.client.sysctl(&["net.ipv4.fib_multipath_hash_policy=1", "net.ipv6.fib_multipath_hash_policy=1"])?;
         self.client.address("lo", &own.map(IpNetwork::from))?;
         self.client.dead_ends(&SERVICE_RANGES.map(network))?;
         let mut via = [Vec::new(), Vec::new()];
         for (j, router) in self.routers.iter().enumerate() {
             let at = |end: u8| {
-                [
-                    address(&format!("172.31.{}.{end}", j + 1)),
-                    address(&format!("2001:db8:31:{}::{end}", j + 1)),
-                ]
+                [address(&format!("172.31.{}.{end}", j + 1)), address(&format!("2001:db8:31:{}::{end}", j + 1))]
             };
-            Link::make(
-                (&self.client, &at(2).map(on_link)),
-                (router, &at(1).map(on_link)),
-            )?;
+            Link::make((&self.client, &at(2).map(on_link)), (router, &at(1).map(on_link)))?;
             for (family, (to, hop)) in own.into_iter().zip(at(2)).enumerate() {
                 router.ip(&[format!("route add {} via {hop}", IpNetwork::from(to))])?;
                 via[family].push(at(1)[family]);
@@ -201,20 +174,10 @@ impl Lab {
     }
 
     fn respond(&mut self) -> Outcome {
-        let services: Vec<IpAddr> = (1..=4)
-            .flat_map(|number| FAMILIES.map(|family| service(number, family)))
-            .collect();
+        let services: Vec<IpAddr> = (1..=4).flat_map(|number| FAMILIES.map(|family| service(number, family))).collect();
         for node in &self.nodes {
-            node.address(
-                "lo",
-                &services
-                    .iter()
-                    .copied()
-                    .map(IpNetwork::from)
-                    .collect::<Vec<_>>(),
-            )?;
-            self.responders
-                .push(Responder::start(node, node.short(), &services, PORT)?);
+            node.address("lo", &services.iter().copied().map(IpNetwork::from).collect::<Vec<_>>())?;
+            self.responders.push(Responder::start(node, node.short(), &services, PORT)?);
         }
         Ok(())
     }
@@ -229,12 +192,7 @@ impl Lab {
         };
         Plan {
             asn: router_asn(router),
-            router_id: Ipv4Addr::new(
-                172,
-                30,
-                255,
-                u8::try_from(router).expect("there are two routers"),
-            ),
+            router_id: Ipv4Addr::new(172, 30, 255, u8::try_from(router).expect("there are two routers")),
             hold,
             neighbours: (1..=self.nodes.len()).map(neighbour).collect(),
         }
@@ -254,19 +212,10 @@ impl Lab {
     /// nftables refused.
     pub fn uplink_counters(&self) -> Outcome<Vec<Counters>> {
         let rules = [
-            (
-                "v4",
-                "iifname { \"r1\", \"r2\" } ip daddr 198.51.100.0/24 tcp flags & (syn | ack) == syn",
-            ),
-            (
-                "v6",
-                "iifname { \"r1\", \"r2\" } ip6 daddr 2001:db8:5::/64 tcp flags & (syn | ack) == syn",
-            ),
+            ("v4", "iifname { \"r1\", \"r2\" } ip daddr 198.51.100.0/24 tcp flags & (syn | ack) == syn"),
+            ("v6", "iifname { \"r1\", \"r2\" } ip6 daddr 2001:db8:5::/64 tcp flags & (syn | ack) == syn"),
         ];
-        self.nodes
-            .iter()
-            .map(|node| Counters::install(node, &rules))
-            .collect()
+        self.nodes.iter().map(|node| Counters::install(node, &rules)).collect()
     }
 }
 

@@ -98,22 +98,15 @@ impl Listener {
     /// The address could not be bound.
     pub fn start(space: &Namespace, at: SocketAddr, manner: Manner) -> Outcome<Self> {
         let bound = space.inside(move || TcpListener::bind(at))?;
-        let listener =
-            bound.map_err(|e| format!("{at} in {} could not be bound: {e}", space.short()))?;
+        let listener = bound.map_err(|e| format!("{at} in {} could not be bound: {e}", space.short()))?;
         socket2::SockRef::from(&listener)
             .set_read_timeout(Some(PATIENCE))
             .map_err(|e| format!("no time-out for a listener: {e}"))?;
         let (send, events) = channel();
         let stop = Arc::new(AtomicBool::new(false));
         let flag = Arc::clone(&stop);
-        let thread = space.thread("bgp-listener", move || {
-            accept(&listener, manner, &send, &flag)
-        });
-        Ok(Self {
-            events,
-            stop,
-            thread: Some(thread),
-        })
+        let thread = space.thread("bgp-listener", move || accept(&listener, manner, &send, &flag));
+        Ok(Self { events, stop, thread: Some(thread) })
     }
 
     /// Everything seen since the last call.
@@ -125,19 +118,11 @@ impl Listener {
     ///
     /// # Errors
     /// The time is up.
-    pub fn next(
-        &self,
-        within: Duration,
-        what: &str,
-        mut want: impl FnMut(&Event) -> bool,
-    ) -> Outcome<Event> {
+    pub fn next(&self, within: Duration, what: &str, mut want: impl FnMut(&Event) -> bool) -> Outcome<Event> {
         let end = Instant::now() + within;
         let mut last = "nothing".to_owned();
         loop {
-            match self
-                .events
-                .recv_timeout(end.saturating_duration_since(Instant::now()))
-            {
+            match self.events.recv_timeout(end.saturating_duration_since(Instant::now())) {
                 Ok(event) if want(&event) => return Ok(event),
                 Ok(event) => last = brief(&event.what),
                 Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {
@@ -180,18 +165,13 @@ fn accept(listener: &TcpListener, manner: Manner, send: &Sender<Event>, stop: &A
             continue;
         };
         connection += 1;
-        let tell = Tell {
-            send: send.clone(),
-            connection,
-        };
+        let tell = Tell { send: send.clone(), connection };
         tell.say(Seen::Connected);
         let flag = Arc::clone(stop);
         match manner {
             Manner::Hangup => tell.say(Seen::Closed),
             Manner::Mute | Manner::Honest { .. } => {
-                sessions.push(std::thread::spawn(move || {
-                    converse(stream, manner, &tell, &flag)
-                }));
+                sessions.push(std::thread::spawn(move || converse(stream, manner, &tell, &flag)));
             }
         }
     }
@@ -207,18 +187,12 @@ struct Tell {
 
 impl Tell {
     fn say(&self, what: Seen) {
-        let _test_is_over = self.send.send(Event {
-            at: Instant::now(),
-            connection: self.connection,
-            what,
-        });
+        let _test_is_over = self.send.send(Event { at: Instant::now(), connection: self.connection, what });
     }
 }
 
 fn converse(mut stream: TcpStream, manner: Manner, tell: &Tell, stop: &AtomicBool) {
-    let _tried = stream
-        .set_nodelay(true)
-        .and(stream.set_read_timeout(Some(PATIENCE)));
+    let _tried = stream.set_nodelay(true).and(stream.set_read_timeout(Some(PATIENCE)));
     let mut buffer = Vec::new();
     let mut chunk = vec![0; 1 << 16];
     let mut keepalive: Option<(Duration, Instant)> = None;
@@ -226,29 +200,16 @@ fn converse(mut stream: TcpStream, manner: Manner, tell: &Tell, stop: &AtomicBoo
         match stream.read(&mut chunk) {
             Ok(0) => return tell.say(Seen::Closed),
             Ok(length) => buffer.extend_from_slice(&chunk[..length]),
-            Err(e)
-                if matches!(
-                    e.kind(),
-                    ErrorKind::WouldBlock | ErrorKind::TimedOut | ErrorKind::Interrupted
-                ) => {}
+            Err(e) if matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut | ErrorKind::Interrupted) => {}
             Err(e) => return tell.say(Seen::Broken(e.to_string())),
         }
         let mut used = 0;
         while let Some(message) = frame(&buffer[used..]) {
             used += 19 + message.1.len();
             let seen = read(message.0, message.1);
-            if let (
-                Seen::Open(_),
-                Manner::Honest {
-                    asn,
-                    router_id,
-                    hold,
-                },
-            ) = (&seen, manner)
-            {
-                let _seen_as_end = stream
-                    .write_all(&open(asn, router_id, hold))
-                    .and(stream.write_all(&message_of(4, &[])));
+            if let (Seen::Open(_), Manner::Honest { asn, router_id, hold }) = (&seen, manner) {
+                let _seen_as_end =
+                    stream.write_all(&open(asn, router_id, hold)).and(stream.write_all(&message_of(4, &[])));
                 keepalive = Some((Duration::from_secs(u64::from(hold) / 3), Instant::now()));
             }
             tell.say(seen);
@@ -306,11 +267,7 @@ fn update(body: &[u8]) -> Option<Seen> {
     if body.len() == 4 {
         return Some(Seen::EndOfRib(1));
     }
-    let mut found = Update {
-        withdrawn: prefixes(withdrawn, 1)?,
-        announced: prefixes(nlri, 1)?,
-        ..Update::default()
-    };
+    let mut found = Update { withdrawn: prefixes(withdrawn, 1)?, announced: prefixes(nlri, 1)?, ..Update::default() };
     while let [flags, code, tail @ ..] = attributes {
         let (value, after) = if flags & 0x10 != 0 {
             counted(tail)?
@@ -325,10 +282,7 @@ fn update(body: &[u8]) -> Option<Seen> {
             15 if value.len() == 3 => {
                 return Some(Seen::EndOfRib(u16::from_be_bytes([value[0], value[1]])));
             }
-            15 => found.withdrawn.extend(prefixes(
-                value.get(3..)?,
-                u16::from_be_bytes([value[0], value[1]]),
-            )?),
+            15 => found.withdrawn.extend(prefixes(value.get(3..)?, u16::from_be_bytes([value[0], value[1]]))?),
             _ => drop(found.attributes.insert(*code, value.to_vec())),
         }
     }
@@ -345,9 +299,7 @@ fn reach(value: &[u8], found: &mut Update) -> Option<()> {
         16 | 32 => Some(IpAddr::from(<[u8; 16]>::try_from(&hop[..16]).ok()?)),
         _ => return None,
     };
-    found
-        .announced
-        .extend(prefixes(value.get(5 + length..)?, family)?);
+    found.announced.extend(prefixes(value.get(5 + length..)?, family)?);
     Some(())
 }
 

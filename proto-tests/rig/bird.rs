@@ -32,32 +32,14 @@ impl Bird {
     ///
     /// # Errors
     /// It did not come up; the text holds the end of its log.
-    pub fn start_with(
-        rig: &Rig,
-        space: &Namespace,
-        plan: &Plan,
-        configuration: &str,
-    ) -> Outcome<Self> {
+    pub fn start_with(rig: &Rig, space: &Namespace, plan: &Plan, configuration: &str) -> Outcome<Self> {
         let dir = rig.folder(&format!("bird-{}", space.short()), 0o755)?;
         write_file(&dir.join("bird.conf"), configuration)?;
         let at = dir.display();
         let mut command = space.command("bird");
-        command.args([
-            "-f",
-            "-c",
-            &format!("{at}/bird.conf"),
-            "-s",
-            &format!("{at}/ctl"),
-            "-P",
-            &format!("{at}/pid"),
-        ]);
+        command.args(["-f", "-c", &format!("{at}/bird.conf"), "-s", &format!("{at}/ctl"), "-P", &format!("{at}/pid")]);
         let daemon = Process::start(rig, &format!("bird-{}", space.short()), command)?;
-        let mut bird = Self {
-            space: space.clone(),
-            dir,
-            plan: plan.clone(),
-            daemon,
-        };
+        let mut bird = Self { space: space.clone(), dir, plan: plan.clone(), daemon };
         wait_until(Duration::from_secs(10), "BIRD to answer", || {
             bird.daemon.alive()?;
             bird.shell("show status")
@@ -82,8 +64,7 @@ impl Bird {
     pub fn shell(&self, line: &str) -> Outcome<String> {
         let socket = format!("{}/ctl", self.dir.display());
         let words: Vec<&str> = line.split(' ').collect();
-        self.space
-            .run("birdc", &[&["-s", &socket], words.as_slice()].concat())
+        self.space.run("birdc", &[&["-s", &socket], words.as_slice()].concat())
     }
 
     /// Session states by neighbour, from `show protocols`.
@@ -93,16 +74,8 @@ impl Bird {
     pub fn sessions(&self) -> Outcome<BTreeMap<IpAddr, String>> {
         let text = self.shell("show protocols")?;
         let state = |n: &Neighbour| {
-            let line = text
-                .lines()
-                .find(|line| line.split_whitespace().next() == Some(&n.name))?;
-            Some((
-                n.address,
-                line.split_whitespace()
-                    .skip(5)
-                    .collect::<Vec<_>>()
-                    .join(" "),
-            ))
+            let line = text.lines().find(|line| line.split_whitespace().next() == Some(&n.name))?;
+            Some((n.address, line.split_whitespace().skip(5).collect::<Vec<_>>().join(" ")))
         };
         Ok(self.plan.neighbours.iter().filter_map(state).collect())
     }
@@ -117,11 +90,7 @@ impl Bird {
             _other => "Cease",
         };
         let sign = format!("{}: Received: {words}", from.name);
-        self.daemon
-            .log()
-            .lines()
-            .filter(|line| line.contains(&sign))
-            .count()
+        self.daemon.log().lines().filter(|line| line.contains(&sign)).count()
     }
 
     /// Reconfigures it.
@@ -154,10 +123,7 @@ fn configuration(plan: &Plan) -> String {
 
 /// A session that carries both families. After an error BIRD refuses the neighbour for a minute unless told otherwise.
 pub fn session(plan: &Plan, n: &Neighbour, channels: &str) -> String {
-    let mut text = format!(
-        "protocol bgp {} {{\n local {} as {};\n",
-        n.name, n.local, plan.asn
-    );
+    let mut text = format!("protocol bgp {} {{\n local {} as {};\n", n.name, n.local, plan.asn);
     let _infallible = write!(
         text,
         " neighbor {} as {};\n direct;\n passive on;\n hold time {};\n keepalive time {};\n error wait time 1, 4;\n \

@@ -15,29 +15,20 @@ pub fn everything(prefix: &str, dir: &Path) -> Outcome {
     let spaces = namespaces(prefix);
     for space in &spaces {
         let pids = run(Command::new("ip").args(["netns", "pids", space])).unwrap_or_default();
-        for pid in pids
-            .lines()
-            .filter_map(|line| line.trim().parse().ok())
-            .filter_map(Pid::from_raw)
-        {
+        for pid in pids.lines().filter_map(|line| line.trim().parse().ok()).filter_map(Pid::from_raw) {
             let _gone_already = kill_process(pid, Signal::KILL);
         }
     }
     process::kill_recorded(&dir.join("pids"));
     for space in &spaces {
-        super::wait_until(
-            Duration::from_secs(5),
-            &format!("namespace {space} to be empty"),
-            || {
-                let pids =
-                    run(Command::new("ip").args(["netns", "pids", space])).unwrap_or_default();
-                let own = std::process::id().to_string();
-                match pids.lines().map(str::trim).find(|pid| *pid != own) {
-                    None => Ok(()),
-                    Some(pid) => Err(format!("process {pid} is still in it")),
-                }
-            },
-        )?;
+        super::wait_until(Duration::from_secs(5), &format!("namespace {space} to be empty"), || {
+            let pids = run(Command::new("ip").args(["netns", "pids", space])).unwrap_or_default();
+            let own = std::process::id().to_string();
+            match pids.lines().map(str::trim).find(|pid| *pid != own) {
+                None => Ok(()),
+                Some(pid) => Err(format!("process {pid} is still in it")),
+            }
+        })?;
         run(Command::new("ip").args(["netns", "del", space]))?;
     }
     for link in root_links(prefix) {
@@ -52,11 +43,7 @@ pub fn everything(prefix: &str, dir: &Path) -> Outcome {
 /// Something could not be unmounted or removed.
 pub fn folder(dir: &Path) -> Outcome {
     let mounts = fs::read_to_string("/proc/mounts").unwrap_or_default();
-    let below = |line: &&str| {
-        line.split(' ')
-            .nth(1)
-            .is_some_and(|at| Path::new(at).starts_with(dir))
-    };
+    let below = |line: &&str| line.split(' ').nth(1).is_some_and(|at| Path::new(at).starts_with(dir));
     for line in mounts.lines().rev().filter(below) {
         if let Some(at) = line.split(' ').nth(1) {
             run(Command::new("umount").args(["-l", at]))?;

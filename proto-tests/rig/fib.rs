@@ -30,16 +30,7 @@ const PERIOD: Duration = Duration::from_millis(50);
 pub fn read(space: &Namespace) -> Outcome<Table> {
     let mut table = Table::new();
     for family in ["-4", "-6"] {
-        let text = run(Command::new("ip").args([
-            "-n",
-            space.name(),
-            "-j",
-            family,
-            "route",
-            "show",
-            "table",
-            "main",
-        ]))?;
+        let text = run(Command::new("ip").args(["-n", space.name(), "-j", family, "route", "show", "table", "main"]))?;
         parse(&text, family, &mut table)?;
     }
     Ok(table)
@@ -58,24 +49,13 @@ fn parse(text: &str, family: &str, table: &mut Table) -> Outcome {
     if text.trim().is_empty() {
         return Ok(());
     }
-    let routes: Vec<Value> =
-        serde_json::from_str(text).map_err(|e| format!("ip wrote no JSON table: {e}: {text}"))?;
+    let routes: Vec<Value> = serde_json::from_str(text).map_err(|e| format!("ip wrote no JSON table: {e}: {text}"))?;
     for route in &routes {
         let Some(to) = destination(route, family) else {
             continue;
         };
-        let hops = route["nexthops"]
-            .as_array()
-            .into_iter()
-            .flatten()
-            .chain([route]);
-        let gateways = hops.filter_map(|hop| {
-            hop["gateway"]
-                .as_str()
-                .or(hop["via"]["host"].as_str())?
-                .parse()
-                .ok()
-        });
+        let hops = route["nexthops"].as_array().into_iter().flatten().chain([route]);
+        let gateways = hops.filter_map(|hop| hop["gateway"].as_str().or(hop["via"]["host"].as_str())?.parse().ok());
         let found: BTreeSet<IpAddr> = gateways.collect();
         if !found.is_empty() {
             table.entry(to).or_default().extend(found);
@@ -134,14 +114,8 @@ impl Watch {
         let listen = space.thread("fib-monitor", move || listen(output, &nudge));
         let (flag, inside) = (Arc::clone(&stop), space.clone());
         let look = space.thread("fib-reader", move || look(&inside, &nudged, &send, &flag));
-        let mut watch = Self {
-            space: space.clone(),
-            changes,
-            history: Vec::new(),
-            stop,
-            monitor,
-            threads: vec![listen, look],
-        };
+        let mut watch =
+            Self { space: space.clone(), changes, history: Vec::new(), stop, monitor, threads: vec![listen, look] };
         watch.wait(Duration::from_secs(5), "the first reading", |_| Ok(()))?;
         Ok(watch)
     }
@@ -161,22 +135,14 @@ impl Watch {
 
     /// The table as it is now.
     pub fn now(&mut self) -> Table {
-        self.history()
-            .last()
-            .map(|snapshot| snapshot.table.clone())
-            .unwrap_or_default()
+        self.history().last().map(|snapshot| snapshot.table.clone()).unwrap_or_default()
     }
 
     /// Waits until the table is as wanted, and says since when it is.
     ///
     /// # Errors
     /// The time is up: the text says what was wanted and what the table lacked.
-    pub fn wait(
-        &mut self,
-        within: Duration,
-        what: &str,
-        want: impl Fn(&Table) -> Outcome,
-    ) -> Outcome<Instant> {
+    pub fn wait(&mut self, within: Duration, what: &str, want: impl Fn(&Table) -> Outcome) -> Outcome<Instant> {
         let end = Instant::now() + within;
         self.history();
         loop {
@@ -187,17 +153,11 @@ impl Watch {
                     Err(seen) => seen,
                 },
             };
-            match self
-                .changes
-                .recv_timeout(end.saturating_duration_since(Instant::now()))
-            {
+            match self.changes.recv_timeout(end.saturating_duration_since(Instant::now())) {
                 Ok(Ok(snapshot)) => self.history.push(snapshot),
                 Ok(Err(broken)) => return Err(broken),
                 Err(RecvTimeoutError::Timeout) => {
-                    return Err(format!(
-                        "{}: waited {within:?} for {what}; last seen: {seen}",
-                        self.space.short()
-                    ));
+                    return Err(format!("{}: waited {within:?} for {what}; last seen: {seen}", self.space.short()));
                 }
                 Err(RecvTimeoutError::Disconnected) => {
                     return Err(format!("{}: the watcher has ended", self.space.short()));
@@ -210,19 +170,10 @@ impl Watch {
     ///
     /// # Errors
     /// The time is up: the text says which next hops it had instead.
-    pub fn wait_hops(
-        &mut self,
-        within: Duration,
-        prefix: IpNetwork,
-        hops: &BTreeSet<IpAddr>,
-    ) -> Outcome<Instant> {
+    pub fn wait_hops(&mut self, within: Duration, prefix: IpNetwork, hops: &BTreeSet<IpAddr>) -> Outcome<Instant> {
         self.wait(within, &format!("{prefix} via {hops:?}"), |table| {
             let has = table.get(&prefix).cloned().unwrap_or_default();
-            if has == *hops {
-                Ok(())
-            } else {
-                Err(format!("via {has:?}"))
-            }
+            if has == *hops { Ok(()) } else { Err(format!("via {has:?}")) }
         })
     }
 }
@@ -246,12 +197,7 @@ fn listen(output: ChildStdout, nudge: &SyncSender<()>) {
 }
 
 /// Reads again and again until it is told to stop, and reports what differs from the reading before.
-fn look(
-    space: &Namespace,
-    nudged: &Receiver<()>,
-    send: &Sender<Outcome<Snapshot>>,
-    stop: &AtomicBool,
-) {
+fn look(space: &Namespace, nudged: &Receiver<()>, send: &Sender<Outcome<Snapshot>>, stop: &AtomicBool) {
     let mut last: Option<Table> = None;
     let mut readers = match Reader::pair(space) {
         Ok(readers) => readers,
@@ -263,9 +209,7 @@ fn look(
     while !stop.load(Ordering::Relaxed) {
         let at = Instant::now();
         let mut table = Table::new();
-        let read = readers
-            .iter_mut()
-            .try_for_each(|reader| reader.add_to(&mut table));
+        let read = readers.iter_mut().try_for_each(|reader| reader.add_to(&mut table));
         let sent = match read {
             Err(broken) => send.send(Err(broken)).is_ok(),
             Ok(()) if last.as_ref() == Some(&table) => true,
@@ -307,12 +251,7 @@ impl Reader {
             .map_err(|e| format!("ip could not be started: {e}"))?;
         let orders = child.stdin.take().ok_or("ip takes no orders")?;
         let answers = BufReader::new(child.stdout.take().ok_or("ip gives no answers")?);
-        Ok(Self {
-            family,
-            child,
-            orders,
-            answers,
-        })
+        Ok(Self { family, child, orders, answers })
     }
 
     fn add_to(&mut self, table: &mut Table) -> Outcome {

@@ -33,44 +33,21 @@ impl Frr {
         let dir = rig.folder(&format!("frr-{}", space.short()), 0o755)?;
         // The daemons give up root for the package's own user, who must be able to make its sockets here.
         super::run(Command::new("chown").args(["frr:frr", &text(&dir)]))?;
-        write_file(
-            &dir.join("zebra.conf"),
-            &format!("hostname {}\nlog stdout informational\n", space.short()),
-        )?;
+        write_file(&dir.join("zebra.conf"), &format!("hostname {}\nlog stdout informational\n", space.short()))?;
         write_file(&dir.join("bgpd.conf"), &configuration(space.short(), plan))?;
-        let mut zebra = Process::start(
-            rig,
-            &format!("zebra-{}", space.short()),
-            daemon(space, &dir, "zebra"),
-        )?;
+        let mut zebra = Process::start(rig, &format!("zebra-{}", space.short()), daemon(space, &dir, "zebra"))?;
         let socket = dir.join("zserv.api");
         wait_until(Duration::from_secs(10), "zebra's socket", || {
             zebra.alive()?;
-            if socket.exists() {
-                Ok(())
-            } else {
-                Err("it is not there".to_owned())
-            }
+            if socket.exists() { Ok(()) } else { Err("it is not there".to_owned()) }
         })?;
-        let mut bgpd = Process::start(
-            rig,
-            &format!("bgpd-{}", space.short()),
-            daemon(space, &dir, "bgpd"),
-        )?;
+        let mut bgpd = Process::start(rig, &format!("bgpd-{}", space.short()), daemon(space, &dir, "bgpd"))?;
         let asked = |bgpd: &mut Process| {
             bgpd.alive()?;
             show(space, &dir, "show bgp summary json")
         };
-        wait_until(Duration::from_secs(10), "bgpd to answer", || {
-            asked(&mut bgpd)
-        })?;
-        Ok(Self {
-            space: space.clone(),
-            dir,
-            plan: plan.clone(),
-            bgpd,
-            zebra,
-        })
+        wait_until(Duration::from_secs(10), "bgpd to answer", || asked(&mut bgpd))?;
+        Ok(Self { space: space.clone(), dir, plan: plan.clone(), bgpd, zebra })
     }
 
     /// Where it runs.
@@ -102,24 +79,15 @@ impl Frr {
     /// bgpd does not answer.
     pub fn sessions(&self) -> Outcome<BTreeMap<IpAddr, String>> {
         let text = self.shell("show bgp neighbors json")?;
-        let all: Value =
-            serde_json::from_str(&text).map_err(|e| format!("bgpd wrote no JSON: {e}: {text}"))?;
+        let all: Value = serde_json::from_str(&text).map_err(|e| format!("bgpd wrote no JSON: {e}: {text}"))?;
         let entries = all.as_object().into_iter().flatten();
-        Ok(entries
-            .filter_map(|(at, peer)| {
-                Some((at.parse().ok()?, peer["bgpState"].as_str()?.to_owned()))
-            })
-            .collect())
+        Ok(entries.filter_map(|(at, peer)| Some((at.parse().ok()?, peer["bgpState"].as_str()?.to_owned()))).collect())
     }
 
     /// Ceases of a subcode received from a neighbour, by the log.
     pub fn ceases(&self, from: &Neighbour, subcode: u8) -> usize {
         let sign = format!("received from neighbor {} 6/{subcode} ", from.address);
-        self.bgpd
-            .log()
-            .lines()
-            .filter(|line| line.contains(&sign))
-            .count()
+        self.bgpd.log().lines().filter(|line| line.contains(&sign)).count()
     }
 
     /// Applies the difference between its plan and a new one as shell lines.
@@ -127,34 +95,16 @@ impl Frr {
     /// # Errors
     /// bgpd refuses a line.
     pub fn reload(&mut self, plan: &Plan) -> Outcome {
-        let gone = self
-            .plan
-            .neighbours
-            .iter()
-            .filter(|old| plan.neighbours.iter().all(|new| new.address != old.address));
-        let gone: Vec<String> = gone
-            .map(|old| format!("no neighbor {}", old.address))
-            .collect();
-        let mut lines = vec![
-            "configure terminal".to_owned(),
-            format!("router bgp {}", plan.asn),
-        ];
+        let gone =
+            self.plan.neighbours.iter().filter(|old| plan.neighbours.iter().all(|new| new.address != old.address));
+        let gone: Vec<String> = gone.map(|old| format!("no neighbor {}", old.address)).collect();
+        let mut lines = vec!["configure terminal".to_owned(), format!("router bgp {}", plan.asn)];
         lines.extend(gone);
         lines.extend(neighbours(plan).lines().map(str::to_owned));
-        let args: Vec<String> = lines
-            .into_iter()
-            .flat_map(|line| ["-c".to_owned(), line])
-            .collect();
+        let args: Vec<String> = lines.into_iter().flat_map(|line| ["-c".to_owned(), line]).collect();
         let args: Vec<&str> = args.iter().map(String::as_str).collect();
         let dir = text(&self.dir);
-        self.space.run(
-            "vtysh",
-            &[
-                &["--vty_socket", &dir, "--config_dir", &dir],
-                args.as_slice(),
-            ]
-            .concat(),
-        )?;
+        self.space.run("vtysh", &[&["--vty_socket", &dir, "--config_dir", &dir], args.as_slice()].concat())?;
         self.plan = plan.clone();
         Ok(())
     }
@@ -164,30 +114,15 @@ fn daemon(space: &Namespace, dir: &Path, name: &str) -> Command {
     let mut command = space.command(&format!("{LIB}/{name}"));
     let dir = text(dir);
     command
-        .args([
-            "-f",
-            &format!("{dir}/{name}.conf"),
-            "-i",
-            &format!("{dir}/{name}.pid"),
-        ])
-        .args([
-            "--vty_socket",
-            &dir,
-            "-z",
-            &format!("{dir}/zserv.api"),
-            "-P",
-            "0",
-        ])
+        .args(["-f", &format!("{dir}/{name}.conf"), "-i", &format!("{dir}/{name}.pid")])
+        .args(["--vty_socket", &dir, "-z", &format!("{dir}/zserv.api"), "-P", "0"])
         .args(["--log", "stdout", "-u", "frr", "-g", "frr"]);
     command
 }
 
 fn show(space: &Namespace, dir: &Path, line: &str) -> Outcome<String> {
     let dir = text(dir);
-    space.run(
-        "vtysh",
-        &["--vty_socket", &dir, "--config_dir", &dir, "-c", line],
-    )
+    space.run("vtysh", &["--vty_socket", &dir, "--config_dir", &dir, "-c", line])
 }
 
 fn configuration(name: &str, plan: &Plan) -> String {

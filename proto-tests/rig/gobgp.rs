@@ -33,17 +33,9 @@ impl GoBgp {
         let file = dir.join("gobgpd.toml");
         write_file(&file, &configuration(plan))?;
         let mut command = space.command(&binaries.join("gobgpd").display().to_string());
-        command.arg("-f").arg(&file).args([
-            "--api-hosts",
-            &format!("127.0.0.1:{API}"),
-            "--pprof-disable",
-        ]);
+        command.arg("-f").arg(&file).args(["--api-hosts", &format!("127.0.0.1:{API}"), "--pprof-disable"]);
         let daemon = Process::start(rig, &format!("gobgpd-{}", space.short()), command)?;
-        let mut gobgp = Self {
-            space: space.clone(),
-            client: binaries.join("gobgp"),
-            daemon,
-        };
+        let mut gobgp = Self { space: space.clone(), client: binaries.join("gobgp"), daemon };
         wait_until(Duration::from_secs(10), "gobgpd to answer", || {
             gobgp.daemon.alive()?;
             gobgp.ask(&["global"])
@@ -57,11 +49,8 @@ impl GoBgp {
     /// The daemon does not answer.
     pub fn ask(&self, words: &[&str]) -> Outcome<Value> {
         let client = self.client.display().to_string();
-        let text = self
-            .space
-            .run(&client, &[&["-p", &API.to_string(), "-j"], words].concat())?;
-        serde_json::from_str(&text)
-            .map_err(|e| format!("gobgp {words:?} wrote no JSON: {e}: {text}"))
+        let text = self.space.run(&client, &[&["-p", &API.to_string(), "-j"], words].concat())?;
+        serde_json::from_str(&text).map_err(|e| format!("gobgp {words:?} wrote no JSON: {e}: {text}"))
     }
 
     /// Whether each neighbour is Established.
@@ -69,30 +58,14 @@ impl GoBgp {
     /// # Errors
     /// The daemon does not answer.
     pub fn sessions(&self) -> Outcome<BTreeMap<IpAddr, String>> {
-        const STATES: [&str; 7] = [
-            "Unknown",
-            "Idle",
-            "Connect",
-            "Active",
-            "OpenSent",
-            "OpenConfirm",
-            "Established",
-        ];
+        const STATES: [&str; 7] = ["Unknown", "Idle", "Connect", "Active", "OpenSent", "OpenConfirm", "Established"];
         let all = self.ask(&["neighbor"])?;
-        let entries = all
-            .as_array()
-            .into_iter()
-            .flatten()
-            .map(|entry| &entry["state"]);
+        let entries = all.as_array().into_iter().flatten().map(|entry| &entry["state"]);
         Ok(entries
             .filter_map(|state| {
                 let at = state["neighbor_address"].as_str()?.parse().ok()?;
                 let number = state["session_state"].as_u64().unwrap_or_default();
-                let word = usize::try_from(number)
-                    .ok()
-                    .and_then(|n| STATES.get(n))
-                    .copied()
-                    .unwrap_or("?");
+                let word = usize::try_from(number).ok().and_then(|n| STATES.get(n)).copied().unwrap_or("?");
                 Some((at, word.to_owned()))
             })
             .collect())
@@ -106,15 +79,10 @@ impl GoBgp {
         let all = self.ask(&["global", "rib", "-a", family])?;
         let mut table = BTreeMap::new();
         for (destination, paths) in all.as_object().into_iter().flatten() {
-            let attributes = paths
-                .as_array()
-                .into_iter()
-                .flatten()
-                .filter_map(|path| path["attrs"].as_array())
-                .flatten();
-            let hops: BTreeSet<String> = attributes
-                .filter_map(|attribute| Some(attribute["nexthop"].as_str()?.to_owned()))
-                .collect();
+            let attributes =
+                paths.as_array().into_iter().flatten().filter_map(|path| path["attrs"].as_array()).flatten();
+            let hops: BTreeSet<String> =
+                attributes.filter_map(|attribute| Some(attribute["nexthop"].as_str()?.to_owned())).collect();
             table.insert(destination.clone(), hops);
         }
         Ok(table)
@@ -132,17 +100,12 @@ impl GoBgp {
 /// The script is missing or fails.
 pub fn binaries() -> Outcome<PathBuf> {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("proto-tests/go-build.sh");
-    let said = run(Command::new(&script).arg("gobgp"))
-        .map_err(|e| format!("GoBGP could not be built: {e}"))?;
+    let said = run(Command::new(&script).arg("gobgp")).map_err(|e| format!("GoBGP could not be built: {e}"))?;
     let folder = PathBuf::from(said.lines().last().unwrap_or_default().trim());
     if folder.join("gobgpd").exists() {
         return Ok(folder);
     }
-    Err(format!(
-        "{} says {} but there is no gobgpd in it",
-        script.display(),
-        folder.display()
-    ))
+    Err(format!("{} says {} but there is no gobgpd in it", script.display(), folder.display()))
 }
 
 fn configuration(plan: &Plan) -> String {

@@ -4,10 +4,7 @@
 //! Everything a suite makes carries one prefix, `hd-SUITE-`, and one folder, `/tmp/hd-SUITE`. [`Rig::begin`] first removes
 //! whatever still carries them from a run that crashed; [`Rig`] removes it again when it is dropped. Links are made
 //! straight between namespaces, so the root namespace's links and routes stay as they are. Nothing in here knows herald.
-#![allow(
-    dead_code,
-    reason = "each suite includes this folder as a module and uses its own part of it"
-)]
+#![allow(dead_code, reason = "each suite includes this folder as a module and uses its own part of it")]
 
 pub mod bgp;
 pub mod bird;
@@ -54,10 +51,7 @@ impl Rig {
                 "the {suite} suite makes network namespaces and needs root; run it as root, or leave it out with HERALD_WITHOUT={suite}"
             ));
         }
-        for program in ["ip", "nft", "nsenter", "setpriv", "ss", "stdbuf", "sysctl"]
-            .iter()
-            .chain(programs)
-        {
+        for program in ["ip", "nft", "nsenter", "setpriv", "ss", "stdbuf", "sysctl"].iter().chain(programs) {
             if !installed(program) {
                 return Err(format!(
                     "{program} is missing; proto-tests/packages.sh installs what the {suite} suite needs"
@@ -136,9 +130,7 @@ pub fn left_out(suite: &str) -> bool {
 /// # Errors
 /// It could not be started or ended with a status other than 0; the text holds what it said.
 pub fn run(command: &mut Command) -> Outcome<String> {
-    let output = command
-        .output()
-        .map_err(|e| format!("{command:?} could not be started: {e}"))?;
+    let output = command.output().map_err(|e| format!("{command:?} could not be started: {e}"))?;
     if output.status.success() {
         return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
     }
@@ -154,11 +146,7 @@ pub fn run(command: &mut Command) -> Outcome<String> {
 ///
 /// # Errors
 /// The time is up: the text says what was waited for and what was seen last.
-pub fn wait_until<T>(
-    within: Duration,
-    what: &str,
-    mut look: impl FnMut() -> Outcome<T>,
-) -> Outcome<(T, Duration)> {
+pub fn wait_until<T>(within: Duration, what: &str, mut look: impl FnMut() -> Outcome<T>) -> Outcome<(T, Duration)> {
     let begin = Instant::now();
     loop {
         match look() {
@@ -221,7 +209,6 @@ fn locked(suite: &str) -> Outcome<File> {
         }
         Err(TryLockError::Error(e)) => return Err(format!("{path} could not be locked: {e}")),
     }
-    file.lock()
-        .map_err(|e| format!("{path} could not be locked: {e}"))?;
+    file.lock().map_err(|e| format!("{path} could not be locked: {e}"))?;
     Ok(file)
 }

@@ -25,10 +25,7 @@ impl Namespace {
     pub fn make(rig: &Rig, short: &str) -> Outcome<Self> {
         let name = format!("{}{short}", rig.prefix());
         run(Command::new("ip").args(["netns", "add", &name]))?;
-        let space = Self {
-            name,
-            short: short.to_owned(),
-        };
+        let space = Self { name, short: short.to_owned() };
         space.sysctl(&[
             "net.ipv4.conf.all.rp_filter=0",
             "net.ipv4.conf.default.rp_filter=0",
@@ -76,15 +73,9 @@ impl Namespace {
     /// # Errors
     /// One of them failed; the text says which and why.
     pub fn ip(&self, commands: &[impl AsRef<str>]) -> Outcome {
-        let text: String = commands
-            .iter()
-            .map(|line| format!("{}\n", line.as_ref()))
-            .collect();
-        feed(
-            Command::new("ip").args(["-n", &self.name, "-batch", "-"]),
-            &text,
-        )
-        .map_err(|e| format!("in {}: {e}\n{text}", self.short))
+        let text: String = commands.iter().map(|line| format!("{}\n", line.as_ref())).collect();
+        feed(Command::new("ip").args(["-n", &self.name, "-batch", "-"]), &text)
+            .map_err(|e| format!("in {}: {e}\n{text}", self.short))
     }
 
     /// Sets kernel parameters inside: `net.ipv4.ip_forward=1`.
@@ -92,8 +83,7 @@ impl Namespace {
     /// # Errors
     /// One of them was refused.
     pub fn sysctl(&self, settings: &[&str]) -> Outcome {
-        self.run("sysctl", &[&["-q", "-w"], settings].concat())
-            .map(drop)
+        self.run("sysctl", &[&["-q", "-w"], settings].concat()).map(drop)
     }
 
     /// Makes a router of it: forwarding, and flows spread over next hops by addresses and ports, for both families.
@@ -129,10 +119,8 @@ impl Namespace {
     /// # Errors
     /// A route was refused.
     pub fn dead_ends(&self, ranges: &[IpNetwork]) -> Outcome {
-        let commands: Vec<String> = ranges
-            .iter()
-            .map(|range| format!("route add unreachable {range} metric 4000000"))
-            .collect();
+        let commands: Vec<String> =
+            ranges.iter().map(|range| format!("route add unreachable {range} metric 4000000")).collect();
         self.ip(&commands)
     }
 
@@ -142,10 +130,7 @@ impl Namespace {
     /// The route was refused.
     pub fn spread(&self, to: IpNetwork, via: &[IpAddr], source: Option<IpAddr>) -> Outcome {
         let source = source.map(|s| format!(" src {s}")).unwrap_or_default();
-        let hops: String = via
-            .iter()
-            .map(|hop| format!(" nexthop via {hop}"))
-            .collect();
+        let hops: String = via.iter().map(|hop| format!(" nexthop via {hop}")).collect();
         self.ip(&[format!("route add {to}{source}{hops}")])
     }
 
@@ -159,8 +144,7 @@ impl Namespace {
         thread::Builder::new()
             .name(name.to_owned())
             .spawn(move || {
-                let file =
-                    File::open(&path).map_err(|e| format!("{path} could not be opened: {e}"))?;
+                let file = File::open(&path).map_err(|e| format!("{path} could not be opened: {e}"))?;
                 move_into_link_name_space(file.as_fd(), Some(LinkNameSpaceType::Network))
                     .map_err(|e| format!("{path} could not be entered: {e}"))?;
                 Ok(work())
@@ -172,13 +156,8 @@ impl Namespace {
     ///
     /// # Errors
     /// The namespace could not be entered, or the closure panicked.
-    pub fn inside<T: Send + 'static>(
-        &self,
-        work: impl FnOnce() -> T + Send + 'static,
-    ) -> Outcome<T> {
-        self.thread("inside", work)
-            .join()
-            .unwrap_or_else(|_| Err(format!("a thread inside {} panicked", self.short)))
+    pub fn inside<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Outcome<T> {
+        self.thread("inside", work).join().unwrap_or_else(|_| Err(format!("a thread inside {} panicked", self.short)))
     }
 }
 
@@ -208,32 +187,13 @@ impl Link {
     pub fn make(a: (&Namespace, &[IpNetwork]), b: (&Namespace, &[IpNetwork])) -> Outcome<Self> {
         let (device_a, device_b) = (b.0.short().to_owned(), a.0.short().to_owned());
         run(Command::new("ip")
-            .args([
-                "link",
-                "add",
-                &device_a,
-                "netns",
-                a.0.name(),
-                "type",
-                "veth",
-                "peer",
-                "name",
-            ])
+            .args(["link", "add", &device_a, "netns", a.0.name(), "type", "veth", "peer", "name"])
             .args([&device_b, "netns", b.0.name()]))?;
         for (end, device) in [(a, &device_a), (b, &device_b)] {
             end.0.ip(&[format!("link set {device} up")])?;
             end.0.address(device, end.1)?;
         }
-        Ok(Self {
-            a: End {
-                space: a.0.clone(),
-                device: device_a,
-            },
-            b: End {
-                space: b.0.clone(),
-                device: device_b,
-            },
-        })
+        Ok(Self { a: End { space: a.0.clone(), device: device_a }, b: End { space: b.0.clone(), device: device_b } })
     }
 }
 
@@ -249,19 +209,11 @@ pub fn feed(command: &mut Command, text: &str) -> Outcome {
         .spawn()
         .map_err(|e| format!("{command:?} could not be started: {e}"))?;
     if let Some(mut input) = child.stdin.take() {
-        input
-            .write_all(text.as_bytes())
-            .map_err(|e| format!("{command:?} does not read its orders: {e}"))?;
+        input.write_all(text.as_bytes()).map_err(|e| format!("{command:?} does not read its orders: {e}"))?;
     }
-    let output = child
-        .wait_with_output()
-        .map_err(|e| format!("{command:?}: {e}"))?;
+    let output = child.wait_with_output().map_err(|e| format!("{command:?}: {e}"))?;
     if output.status.success() {
         return Ok(());
     }
-    Err(format!(
-        "{command:?} ended with {}: {}",
-        output.status,
-        String::from_utf8_lossy(&output.stderr).trim_end()
-    ))
+    Err(format!("{command:?} ended with {}: {}", output.status, String::from_utf8_lossy(&output.stderr).trim_end()))
 }

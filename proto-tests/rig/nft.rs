@@ -24,9 +24,7 @@ impl Cut {
         for end in links.iter().flat_map(|link| [&link.a, &link.b]) {
             devices.entry(&end.space).or_default().push(&end.device);
         }
-        let cut = Self {
-            spaces: devices.keys().map(|space| (*space).clone()).collect(),
-        };
+        let cut = Self { spaces: devices.keys().map(|space| (*space).clone()).collect() };
         for (space, names) in devices {
             let chains: String = names
                 .iter()
@@ -47,8 +45,7 @@ impl Cut {
 impl Drop for Cut {
     fn drop(&mut self) {
         for space in &self.spaces {
-            let _gone_with_its_namespace =
-                space.run("nft", &["delete", "table", "netdev", "hd_cut"]);
+            let _gone_with_its_namespace = space.run("nft", &["delete", "table", "netdev", "hd_cut"]);
         }
     }
 }
@@ -65,23 +62,15 @@ impl Counters {
     /// # Errors
     /// nftables refused.
     pub fn install(space: &Namespace, rules: &[(&str, &str)]) -> Outcome<Self> {
-        let counters: String = rules
-            .iter()
-            .map(|(name, _)| format!(" counter {name} {{ }}\n"))
-            .collect();
-        let chain: String = rules
-            .iter()
-            .map(|(name, filter)| format!("  {filter} counter name {name}\n"))
-            .collect();
+        let counters: String = rules.iter().map(|(name, _)| format!(" counter {name} {{ }}\n")).collect();
+        let chain: String = rules.iter().map(|(name, filter)| format!("  {filter} counter name {name}\n")).collect();
         load(
             space,
             &format!(
                 "table inet hd_count {{\n{counters} chain c {{\n  type filter hook prerouting priority -400; policy accept;\n{chain} }}\n}}\n"
             ),
         )?;
-        Ok(Self {
-            space: space.clone(),
-        })
+        Ok(Self { space: space.clone() })
     }
 
     /// Packets so far, by name.
@@ -89,33 +78,18 @@ impl Counters {
     /// # Errors
     /// nftables gave no answer that could be read.
     pub fn read(&self) -> Outcome<BTreeMap<String, u64>> {
-        let text = self.space.run(
-            "nft",
-            &["-j", "list", "counters", "table", "inet", "hd_count"],
-        )?;
-        let value: Value =
-            serde_json::from_str(&text).map_err(|e| format!("nft wrote no JSON: {e}"))?;
-        let entries = value["nftables"]
-            .as_array()
-            .into_iter()
-            .flatten()
-            .map(|entry| &entry["counter"]);
+        let text = self.space.run("nft", &["-j", "list", "counters", "table", "inet", "hd_count"])?;
+        let value: Value = serde_json::from_str(&text).map_err(|e| format!("nft wrote no JSON: {e}"))?;
+        let entries = value["nftables"].as_array().into_iter().flatten().map(|entry| &entry["counter"]);
         Ok(entries
-            .filter_map(|counter| {
-                Some((
-                    counter["name"].as_str()?.to_owned(),
-                    counter["packets"].as_u64()?,
-                ))
-            })
+            .filter_map(|counter| Some((counter["name"].as_str()?.to_owned(), counter["packets"].as_u64()?)))
             .collect())
     }
 }
 
 impl Drop for Counters {
     fn drop(&mut self) {
-        let _gone_with_its_namespace = self
-            .space
-            .run("nft", &["delete", "table", "inet", "hd_count"]);
+        let _gone_with_its_namespace = self.space.run("nft", &["delete", "table", "inet", "hd_count"]);
     }
 }
 

@@ -41,12 +41,7 @@ impl Tally {
 impl fmt::Display for Tally {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let total = self.answered() + self.failures.len();
-        write!(
-            f,
-            "{} of {total} answered {:?}",
-            self.answered(),
-            self.by_node
-        )?;
+        write!(f, "{} of {total} answered {:?}", self.answered(), self.by_node)?;
         match self.failures.first() {
             None => Ok(()),
             Some(first) => write!(f, "; first failure: {first}"),
@@ -79,10 +74,7 @@ fn connect(to: SocketAddr) -> std::io::Result<(TcpStream, String)> {
     BufReader::new(&stream).read_line(&mut name)?;
     match name.strip_suffix('\n') {
         Some(node) => Ok((stream, node.to_owned())),
-        None => Err(std::io::Error::new(
-            ErrorKind::UnexpectedEof,
-            "closed before it named its node",
-        )),
+        None => Err(std::io::Error::new(ErrorKind::UnexpectedEof, "closed before it named its node")),
     }
 }
 
@@ -109,9 +101,8 @@ impl Datagrams {
     pub fn begin(space: &Namespace, to: SocketAddr, flows: usize, pace: Duration) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
         let flag = Arc::clone(&stop);
-        let thread = space.thread("datagrams", move || {
-            send_until(to, flows, pace, &flag).map_err(|e| format!("{to}: {e}"))
-        });
+        let thread =
+            space.thread("datagrams", move || send_until(to, flows, pace, &flag).map_err(|e| format!("{to}: {e}")));
         Self { stop, thread }
     }
 
@@ -121,23 +112,12 @@ impl Datagrams {
     /// A socket failed.
     pub fn end(self) -> Outcome<Vec<Sample>> {
         self.stop.store(true, Ordering::Relaxed);
-        self.thread
-            .join()
-            .map_err(|_| "the datagram thread panicked".to_owned())??
+        self.thread.join().map_err(|_| "the datagram thread panicked".to_owned())??
     }
 }
 
-fn send_until(
-    to: SocketAddr,
-    flows: usize,
-    pace: Duration,
-    stop: &AtomicBool,
-) -> std::io::Result<Vec<Sample>> {
-    let any: SocketAddr = if to.is_ipv4() {
-        ([0; 4], 0).into()
-    } else {
-        ([0u16; 8], 0).into()
-    };
+fn send_until(to: SocketAddr, flows: usize, pace: Duration, stop: &AtomicBool) -> std::io::Result<Vec<Sample>> {
+    let any: SocketAddr = if to.is_ipv4() { ([0; 4], 0).into() } else { ([0u16; 8], 0).into() };
     let sockets = (0..flows)
         .map(|_| {
             let socket = UdpSocket::bind(any)?;
@@ -151,11 +131,7 @@ fn send_until(
     while !stop.load(Ordering::Relaxed) {
         for (flow, socket) in sockets.iter().enumerate() {
             let number = samples.len();
-            samples.push(Sample {
-                flow,
-                sent: Instant::now(),
-                node: None,
-            });
+            samples.push(Sample { flow, sent: Instant::now(), node: None });
             // An error here is an ICMP answer to an earlier datagram, or no route: that sample stays lost.
             let _counts_as_lost = socket.send(number.to_string().as_bytes());
         }
@@ -187,11 +163,7 @@ fn collect(sockets: &[UdpSocket], samples: &mut [Sample]) {
 
 /// The node that each flow last used before an instant.
 pub fn legs(samples: &[Sample], before: Instant) -> BTreeMap<usize, String> {
-    samples
-        .iter()
-        .filter(|s| s.sent < before)
-        .filter_map(|s| Some((s.flow, s.node.clone()?)))
-        .collect()
+    samples.iter().filter(|s| s.sent < before).filter_map(|s| Some((s.flow, s.node.clone()?))).collect()
 }
 
 /// What became of one long connection.
@@ -216,22 +188,15 @@ impl LongFlows {
     /// # Errors
     /// One could not be made.
     pub fn open(space: &Namespace, to: SocketAddr, number: usize) -> Outcome<Self> {
-        let opened = space.inside(move || {
-            (0..number)
-                .map(|_| connect(to))
-                .collect::<std::io::Result<Vec<_>>>()
-        })?;
-        let opened =
-            opened.map_err(|e| format!("a long connection to {to} could not be made: {e}"))?;
+        let opened = space.inside(move || (0..number).map(|_| connect(to)).collect::<std::io::Result<Vec<_>>>())?;
+        let opened = opened.map_err(|e| format!("a long connection to {to} could not be made: {e}"))?;
         let stop = Arc::new(AtomicBool::new(false));
         let threads = opened
             .into_iter()
             .map(|(stream, node)| {
                 let flag = Arc::clone(&stop);
                 space.thread("long-flow", move || {
-                    let broke = talk(&stream, &flag)
-                        .err()
-                        .map(|e| (Instant::now(), e.to_string()));
+                    let broke = talk(&stream, &flag).err().map(|e| (Instant::now(), e.to_string()));
                     Flow { node, broke }
                 })
             })
@@ -245,10 +210,7 @@ impl LongFlows {
     /// A thread panicked.
     pub fn close(mut self) -> Outcome<Vec<Flow>> {
         self.stop.store(true, Ordering::Relaxed);
-        let joined = self
-            .threads
-            .drain(..)
-            .map(|t| t.join().map_err(|_| "a long flow panicked".to_owned())?);
+        let joined = self.threads.drain(..).map(|t| t.join().map_err(|_| "a long flow panicked".to_owned())?);
         joined.collect()
     }
 }

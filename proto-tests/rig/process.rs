@@ -31,9 +31,7 @@ impl Process {
             .append(true)
             .open(&log)
             .map_err(|e| format!("{} could not be opened: {e}", log.display()))?;
-        let copy = file
-            .try_clone()
-            .map_err(|e| format!("{}: {e}", log.display()))?;
+        let copy = file.try_clone().map_err(|e| format!("{}: {e}", log.display()))?;
         let child = command
             .stdin(Stdio::null())
             .stdout(file)
@@ -41,18 +39,10 @@ impl Process {
             .process_group(0)
             .spawn()
             .map_err(|e| format!("{command:?} could not be started: {e}"))?;
-        let record = rig
-            .dir()
-            .join("pids")
-            .join(format!("{name}.{}", child.id()));
+        let record = rig.dir().join("pids").join(format!("{name}.{}", child.id()));
         let begun = start_time(child.id()).unwrap_or_default();
         super::write_file(&record, &format!("{} {begun}\n", child.id()))?;
-        Ok(Self {
-            name: name.to_owned(),
-            child,
-            log,
-            record,
-        })
+        Ok(Self { name: name.to_owned(), child, log, record })
     }
 
     /// The name that it was started under.
@@ -67,9 +57,7 @@ impl Process {
 
     /// Everything that it (and earlier ones of that name) wrote.
     pub fn log(&self) -> String {
-        fs::read(&self.log)
-            .map(|octets| String::from_utf8_lossy(&octets).into_owned())
-            .unwrap_or_default()
+        fs::read(&self.log).map(|octets| String::from_utf8_lossy(&octets).into_owned()).unwrap_or_default()
     }
 
     /// The last lines of its log, for a failure's text.
@@ -84,8 +72,7 @@ impl Process {
     /// # Errors
     /// It is gone.
     pub fn signal(&self, signal: Signal) -> Outcome {
-        kill_process_group(self.group(), signal)
-            .map_err(|e| format!("{} takes no {signal:?}: {e}", self.name))
+        kill_process_group(self.group(), signal).map_err(|e| format!("{} takes no {signal:?}: {e}", self.name))
     }
 
     /// How it ended, or `None` while it runs.
@@ -99,9 +86,7 @@ impl Process {
     /// It still runs when the time is up.
     pub fn wait(&mut self, within: Duration) -> Outcome<(ExitStatus, Duration)> {
         let what = format!("{} to end", self.name);
-        wait_until(within, &what, || {
-            self.ended().ok_or_else(|| "it runs".to_owned())
-        })
+        wait_until(within, &what, || self.ended().ok_or_else(|| "it runs".to_owned()))
     }
 
     /// Fails if it has ended, with the end of its log.
@@ -111,11 +96,7 @@ impl Process {
     pub fn alive(&mut self) -> Outcome {
         match self.ended() {
             None => Ok(()),
-            Some(status) => Err(format!(
-                "{} has ended with {status}:\n{}",
-                self.name,
-                self.log_end()
-            )),
+            Some(status) => Err(format!("{} has ended with {status}:\n{}", self.name, self.log_end())),
         }
     }
 
@@ -125,10 +106,7 @@ impl Process {
     /// It is gone.
     pub fn cpu(&self) -> Outcome<Duration> {
         let fields = stat_fields(self.pid()).ok_or_else(|| format!("{} is gone", self.name))?;
-        let ticks: u64 = [13, 14]
-            .iter()
-            .filter_map(|at| fields.get(at - 2)?.parse::<u64>().ok())
-            .sum();
+        let ticks: u64 = [13, 14].iter().filter_map(|at| fields.get(at - 2)?.parse::<u64>().ok()).sum();
         let hertz = rustix::param::clock_ticks_per_second();
         Ok(Duration::from_millis(ticks * 1000 / hertz))
     }
@@ -138,18 +116,11 @@ impl Process {
     /// # Errors
     /// It is gone.
     pub fn rss(&self) -> Outcome<u64> {
-        let status = fs::read_to_string(format!("/proc/{}/status", self.pid()))
-            .map_err(|e| format!("{}: {e}", self.name))?;
+        let status =
+            fs::read_to_string(format!("/proc/{}/status", self.pid())).map_err(|e| format!("{}: {e}", self.name))?;
         status
             .lines()
-            .find_map(|line| {
-                line.strip_prefix("VmRSS:")?
-                    .trim()
-                    .strip_suffix("kB")?
-                    .trim()
-                    .parse()
-                    .ok()
-            })
+            .find_map(|line| line.strip_prefix("VmRSS:")?.trim().strip_suffix("kB")?.trim().parse().ok())
             .ok_or_else(|| format!("{} has no VmRSS: is it gone?", self.name))
     }
 
@@ -175,10 +146,7 @@ pub fn kill_recorded(pids: &Path) {
     for path in entries.filter_map(|entry| Some(entry.ok()?.path())) {
         let text = fs::read_to_string(&path).unwrap_or_default();
         let mut words = text.split_whitespace();
-        let (Some(pid), Some(begun)) = (
-            words.next().and_then(|w| w.parse::<u32>().ok()),
-            words.next(),
-        ) else {
+        let (Some(pid), Some(begun)) = (words.next().and_then(|w| w.parse::<u32>().ok()), words.next()) else {
             continue;
         };
         if start_time(pid).as_deref() == Some(begun)

@@ -29,39 +29,26 @@ impl Responder {
     /// # Errors
     /// An address could not be bound.
     pub fn start(space: &Namespace, node: &str, addresses: &[IpAddr], port: u16) -> Outcome<Self> {
-        let mut responder = Self {
-            stop: Arc::new(AtomicBool::new(false)),
-            threads: Vec::new(),
-        };
+        let mut responder = Self { stop: Arc::new(AtomicBool::new(false)), threads: Vec::new() };
         for &address in addresses {
             let at = SocketAddr::new(address, port);
             let bound = space
                 .inside(move || Ok((TcpListener::bind(at)?, UdpSocket::bind(at)?)))?
-                .map_err(|e: std::io::Error| {
-                    format!("{at} in {} could not be bound: {e}", space.short())
-                })?;
+                .map_err(|e: std::io::Error| format!("{at} in {} could not be bound: {e}", space.short()))?;
             responder.serve(space, node, bound)?;
         }
         Ok(responder)
     }
 
-    fn serve(
-        &mut self,
-        space: &Namespace,
-        node: &str,
-        (tcp, udp): (TcpListener, UdpSocket),
-    ) -> Outcome {
+    fn serve(&mut self, space: &Namespace, node: &str, (tcp, udp): (TcpListener, UdpSocket)) -> Outcome {
         // Linux lets a receive time-out bound accept() as well.
-        let timeouts = socket2::SockRef::from(&tcp)
-            .set_read_timeout(Some(PATIENCE))
-            .and(udp.set_read_timeout(Some(PATIENCE)));
+        let timeouts =
+            socket2::SockRef::from(&tcp).set_read_timeout(Some(PATIENCE)).and(udp.set_read_timeout(Some(PATIENCE)));
         timeouts.map_err(|e| format!("no time-out for a responder: {e}"))?;
         let (name, stop) = (node.to_owned(), Arc::clone(&self.stop));
-        self.threads
-            .push(space.thread("respond-tcp", move || accept(&tcp, &name, &stop)));
+        self.threads.push(space.thread("respond-tcp", move || accept(&tcp, &name, &stop)));
         let (name, stop) = (node.to_owned(), Arc::clone(&self.stop));
-        self.threads
-            .push(space.thread("respond-udp", move || answer(&udp, &name, &stop)));
+        self.threads.push(space.thread("respond-udp", move || answer(&udp, &name, &stop)));
         Ok(())
     }
 }

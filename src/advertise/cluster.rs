@@ -1,0 +1,112 @@
+//! The cluster as plain data: the little of it that decides what is announced.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+/// A node's name.
+pub type NodeName = Arc<str>;
+
+/// Namespace and name of a Service.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ServiceKey {
+    /// Its namespace.
+    pub namespace: Arc<str>,
+    /// Its name.
+    pub name: Arc<str>,
+}
+
+impl fmt::Display for ServiceKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.namespace, self.name)
+    }
+}
+
+/// `spec.externalTrafficPolicy`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TrafficPolicy {
+    /// Any node may take the traffic.
+    Cluster,
+    /// Only a node with an endpoint of its own.
+    Local,
+}
+
+/// `status.loadBalancer.ingress[].ipMode`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum IpMode {
+    /// The address is a destination on the node; announced.
+    Vip,
+    /// A proxy owns the address; not announced.
+    Proxy,
+}
+
+/// One ingress entry that names an address (entries with only a hostname are not kept).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ingress {
+    /// The address.
+    pub ip: IpAddr,
+    /// Its mode, `VIP` where unset.
+    pub mode: IpMode,
+}
+
+/// A Service of type LoadBalancer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Service {
+    /// `spec.loadBalancerClass`.
+    pub load_balancer_class: Option<String>,
+    /// The addresses in its status.
+    pub ingress: Vec<Ingress>,
+    /// `spec.externalTrafficPolicy`.
+    pub traffic_policy: TrafficPolicy,
+    /// Whether a deletion timestamp is set: withdrawn at once.
+    pub lifecycle: Lifecycle,
+}
+
+/// Whether an object is on its way out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lifecycle {
+    /// No deletion timestamp.
+    Live,
+    /// A deletion timestamp is set.
+    Deleting,
+}
+
+/// One endpoint of a service that can serve: `ready`, or `serving` while `terminating`. Others are not kept.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Endpoint {
+    /// The node it runs on, if its slice says so.
+    pub node: Option<NodeName>,
+}
+
+/// A Node.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Node {
+    /// `metadata.labels`.
+    pub labels: BTreeMap<String, String>,
+    /// `status.addresses` of type InternalIP, in order.
+    pub internal_ips: Vec<IpAddr>,
+    /// Whether the condition `NetworkUnavailable` is True.
+    pub network: Network,
+}
+
+/// The node condition `NetworkUnavailable`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Network {
+    /// Not True: absent, False or Unknown.
+    #[default]
+    Available,
+    /// True: the node takes no traffic.
+    Unavailable,
+}
+
+/// The cluster as far as it decides what is announced. Persistent maps: a clone costs nothing, and a diff skips what did not change.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ClusterView {
+    /// Services of type LoadBalancer.
+    pub services: imbl::OrdMap<ServiceKey, Arc<Service>>,
+    /// For every service with at least one servable endpoint: where they are, all slices taken together.
+    pub endpoints: imbl::OrdMap<ServiceKey, Arc<BTreeSet<Endpoint>>>,
+    /// Nodes.
+    pub nodes: imbl::OrdMap<NodeName, Arc<Node>>,
+}

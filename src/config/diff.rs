@@ -1,0 +1,1 @@
+//! What a new configuration means for what runs.

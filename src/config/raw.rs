@@ -1,0 +1,1 @@
+//! The schema of the file, as written.

@@ -1,0 +1,82 @@
+//! What a session needs to be told.
+
+use crate::wire::{Asn, Family, PeerKind, RouterId};
+use std::collections::BTreeSet;
+use std::fmt;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// The name of a peer in the configuration.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PeerName(pub Arc<str>);
+
+impl fmt::Display for PeerName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl From<&str> for PeerName {
+    fn from(name: &str) -> Self {
+        Self(name.into())
+    }
+}
+
+/// Who this node is in BGP.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Identity {
+    /// Our AS.
+    pub asn: Asn,
+    /// Our BGP Identifier.
+    pub router_id: RouterId,
+}
+
+/// One neighbour as configured.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Neighbor {
+    /// Its name in the configuration.
+    pub name: PeerName,
+    /// Where to dial.
+    pub address: IpAddr,
+    /// TCP port, 179 by default.
+    pub port: u16,
+    /// Its AS.
+    pub asn: Asn,
+    /// The hold time we propose: zero, or 3 s to 65535 s. Default 90 s.
+    pub hold_time: Duration,
+    /// The address we dial from; the kernel chooses where absent.
+    pub source_address: Option<IpAddr>,
+    /// The families we offer.
+    pub families: BTreeSet<Family>,
+    /// How far away the peer may be, and what TTL guards it.
+    pub ttl: Ttl,
+}
+
+/// The TTL (hop limit) of a session's packets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Ttl {
+    /// 1 for eBGP, 64 for iBGP.
+    #[default]
+    Default,
+    /// `ebgpMultihop`: as given, for eBGP peers that are routers away.
+    Multihop(u8),
+    /// `ttlSecurity: HOPS` (RFC 5082): 255 sent, at least 256 − HOPS accepted.
+    Security(u8),
+}
+
+/// Everything one session needs to be told.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Settings {
+    /// Us.
+    pub identity: Identity,
+    /// Them.
+    pub neighbor: Neighbor,
+}
+
+impl Settings {
+    /// iBGP or eBGP.
+    pub fn peer_kind(&self) -> PeerKind {
+        if self.identity.asn == self.neighbor.asn { PeerKind::Internal } else { PeerKind::External }
+    }
+}

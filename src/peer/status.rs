@@ -1,0 +1,96 @@
+//! What is known about a peer, for people and for metrics.
+
+use super::PeerName;
+use crate::wire::{Asn, Family, RouterId};
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+use std::time::{Duration, Instant};
+
+/// A snapshot of one peer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Status {
+    /// Its name in the configuration.
+    pub name: PeerName,
+    /// Where we dial.
+    pub address: SocketAddr,
+    /// Its configured AS.
+    pub asn: Asn,
+    /// Where the session stands.
+    pub phase: Phase,
+    /// When this peer was first started.
+    pub started: Instant,
+    /// Why the last session or attempt ended, spelled out, and when.
+    pub last_down: Option<(Instant, String)>,
+    /// Times Established was reached.
+    pub established_count: u64,
+    /// Messages sent and received, by message name.
+    pub sent: BTreeMap<&'static str, u64>,
+    /// See `sent`.
+    pub received: BTreeMap<&'static str, u64>,
+    /// NOTIFICATIONs sent and received, newest last, spelled out; at most 8 are kept.
+    pub notifications: Vec<String>,
+    /// Routes the peer holds from us, a family.
+    pub advertised: BTreeMap<Family, usize>,
+    /// Families of which nothing can be announced on this session, and why.
+    pub unannounced: BTreeMap<Family, String>,
+    /// Routes a peer offered that were parsed and discarded.
+    pub discarded: u64,
+}
+
+/// Where a session stands: the states of RFC 4271 §8.2.2 with what exists only in them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Phase {
+    /// Waiting before the next attempt; `None` when stopped.
+    Idle {
+        /// When we dial again.
+        retry_at: Option<Instant>,
+    },
+    /// TCP is being opened.
+    Connect,
+    /// Waiting for a connection.
+    Active,
+    /// Our OPEN is out.
+    OpenSent,
+    /// Both OPENs are in.
+    OpenConfirm,
+    /// Routes flow.
+    Established {
+        /// Since when.
+        since: Instant,
+        /// Our end of the connection.
+        local: SocketAddr,
+        /// The peer's BGP Identifier.
+        router_id: RouterId,
+        /// The smaller of both hold times.
+        hold_time: Duration,
+        /// Families both offered.
+        families: Vec<Family>,
+        /// Next hop sent, a family.
+        next_hops: BTreeMap<Family, IpAddr>,
+        /// Whether the first complete plan and its End-of-RIB went out.
+        end_of_rib: EndOfRib,
+    },
+}
+
+/// Whether the initial table was sent completely (RFC 4724 §2).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EndOfRib {
+    /// No plan yet, or the first table is still being sent.
+    Pending,
+    /// Sent at this moment.
+    Sent(Instant),
+}
+
+impl Phase {
+    /// The state's name in RFC 4271 §8.2.2.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Phase::Idle { .. } => "Idle",
+            Phase::Connect => "Connect",
+            Phase::Active => "Active",
+            Phase::OpenSent => "OpenSent",
+            Phase::OpenConfirm => "OpenConfirm",
+            Phase::Established { .. } => "Established",
+        }
+    }
+}

@@ -1,0 +1,8 @@
+//! What should be announced to a peer, what it holds, and the messages that lead from one to the other.
+//!
+//! Promises: the cost of a diff follows the size of the change; a withdrawal is never lost; no message exceeds the limit.
+//! Deliberately absent: sessions, time, and why a route is wanted.
+
+pub mod route;
+
+pub use route::{Attributes, NextHop, RouteSet};

@@ -1,0 +1,80 @@
+//! The alphabet of BGP-4: values, and the octets that stand for them.
+//!
+//! Promises: decoding never panics, never allocates in proportion to a length that was only claimed, and keeps what it
+//! does not understand (`Unknown`). "Can I read it" is decided here; "may I accept it" is not.
+//! Deliberately absent: sockets, time, session state. The one thing a codec may know about a session is [`Context`].
+
+pub mod as_path;
+pub mod asn;
+pub mod attribute;
+pub mod capability;
+pub mod community;
+mod emit;
+pub mod error;
+pub mod family;
+pub mod header;
+pub mod message;
+pub mod nlri;
+pub mod notification;
+pub mod open;
+mod parse;
+pub mod prefix;
+pub mod route_refresh;
+pub mod router_id;
+pub mod update;
+
+pub use as_path::AsPath;
+pub use asn::Asn;
+pub use attribute::{Attribute, Origin};
+pub use capability::Capability;
+pub use community::{Community, LargeCommunity};
+pub use error::Error;
+pub use family::Family;
+pub use header::frame;
+pub use message::Message;
+pub use notification::Notification;
+pub use open::Open;
+pub use prefix::Prefix;
+pub use route_refresh::RouteRefresh;
+pub use router_id::RouterId;
+pub use update::Update;
+
+use std::collections::BTreeSet;
+
+/// Octets of one AS number inside AS_PATH (RFC 6793 §4.1): what both OPENs agreed on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AsWidth {
+    /// The peer sent no capability 65: AS_TRANS stands for what does not fit.
+    Two,
+    /// Both sent capability 65.
+    Four,
+}
+
+/// Whether the peer is in our AS (RFC 4271 §1.1); some attributes mean, or err, differently on the two.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PeerKind {
+    /// Same AS: iBGP.
+    Internal,
+    /// Another AS: eBGP.
+    External,
+}
+
+/// What the codec may know about a session. Before the OPENs are exchanged: [`Context::before_open`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Context {
+    /// Width of AS numbers in AS_PATH.
+    pub as_width: AsWidth,
+    /// iBGP or eBGP.
+    pub peer_kind: PeerKind,
+    /// Largest message in octets, header included: 4096, or 65535 with RFC 8654.
+    pub max_len: usize,
+    /// Families that both sides sent (RFC 4760 §8).
+    pub families: BTreeSet<Family>,
+}
+
+impl Context {
+    /// The context in which OPENs are exchanged: nothing is agreed yet.
+    pub fn before_open() -> Self {
+        Self { as_width: AsWidth::Two, peer_kind: PeerKind::External, max_len: 4096, families: BTreeSet::new() }
+    }
+}
