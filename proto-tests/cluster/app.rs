@@ -141,7 +141,8 @@ spec:
 impl Drop for App<'_> {
     fn drop(&mut self) {
         let name = &self.namespace;
-        if let Err(what) = self.bed.kubectl().run(&["delete", "namespace", name, "--wait=false", "--ignore-not-found"]) {
+        if let Err(what) = self.bed.kubectl().run(&["delete", "namespace", name, "--wait=false", "--ignore-not-found"])
+        {
             eprintln!("cluster: namespace {name} is not deleted: {what}");
         }
     }
@@ -181,7 +182,8 @@ impl Answer {
 /// # Errors
 /// The namespace could not be entered, or an answer is not the application's.
 pub fn curl(from: &Namespace, host: &str, port: u16, times: usize) -> Outcome<Vec<Answer>> {
-    let script = format!("for i in $(seq {times}); do curl -sf --noproxy '*' --max-time 3 http://{host}:{port}/ || true; done");
+    let script =
+        format!("for i in $(seq {times}); do curl -sf --noproxy '*' --max-time 3 http://{host}:{port}/ || true; done");
     from.run("sh", &["-c", &script])?.lines().map(Answer::parse).collect()
 }
 

@@ -3,7 +3,8 @@
 use crate::control_plane::{ControlPlane, Parts, Site};
 use crate::images;
 use crate::kubectl::{Kubectl, Pod};
-use crate::node::{Node, NodeParts};
+use crate::node::{Cgroups, Node, NodeParts};
+use crate::rig::fib::Watch;
 use crate::rig::net::Namespace;
 use crate::rig::router::{Kind, Neighbour, Plan, Router};
 use crate::rig::{Outcome, Rig, run, wait_until, write_file};
@@ -29,7 +30,18 @@ pub const HOLD: Duration = Duration::from_secs(9);
 const NODES_ASN: u32 = 64512;
 const ROUTERS_ASN: u32 = 64601;
 const PROGRAMS: [&str; 12] = [
-    "birdc", "buildah", "containerd", "ctr", "curl", "iptables", "openssl", "runc", "unshare", "vtysh", "/usr/lib/cni/ptp", "/usr/lib/frr/bgpd",
+    "birdc",
+    "buildah",
+    "containerd",
+    "ctr",
+    "curl",
+    "iptables",
+    "openssl",
+    "runc",
+    "unshare",
+    "vtysh",
+    "/usr/lib/cni/ptp",
+    "/usr/lib/frr/bgpd",
 ];
 
 /// Everything that runs. The fields end in this order; the rig, last, removes what may be left.
@@ -39,6 +51,7 @@ pub struct Bed {
     pub routers: [Router; 2],
     /// The nodes, `n1` first.
     pub nodes: Vec<Node>,
+    _cgroups: Cgroups,
     control_plane: ControlPlane,
     /// All namespaces.
     pub topology: Topology,
@@ -57,12 +70,16 @@ impl Bed {
         let app = go_build("app")?;
         let begun = Instant::now();
         let rig = Rig::begin("cluster", &PROGRAMS)?;
+        let cgroups = Cgroups::claim();
         let topology = Topology::make(&rig)?;
         let site = Site { rig: &rig, space: &topology.control_plane, address: CONTROL_PLANE, programs: &programs };
         let parts = NodeParts { rig: &rig, programs: &programs, app: &app };
         let (control_plane, nodes) = std::thread::scope(|scope| {
             let nodes = scope.spawn(|| start_nodes(&topology.nodes, &parts));
-            (ControlPlane::start(&site, Parts::Whole), nodes.join().unwrap_or_else(|_| Err("starting nodes panicked".to_owned())))
+            (
+                ControlPlane::start(&site, Parts::Whole),
+                nodes.join().unwrap_or_else(|_| Err("starting nodes panicked".to_owned())),
+            )
         });
         let (control_plane, mut nodes) = (control_plane?, nodes?);
         for node in &mut nodes {
@@ -71,12 +88,26 @@ impl Bed {
         let routers = start_routers(&rig, &topology)?;
         wait_for_nodes(&control_plane.kubectl, &mut nodes)?;
         eprintln!("cluster: three nodes Ready {:.1} s after the first command", begun.elapsed().as_secs_f32());
-        Ok(Self { routers, nodes, control_plane, topology, herald: OnceLock::new(), rig })
+        Ok(Self { routers, nodes, _cgroups: cgroups, control_plane, topology, herald: OnceLock::new(), rig })
     }
 
     /// The administrator's kubectl.
     pub fn kubectl(&self) -> &Kubectl {
         &self.control_plane.kubectl
+    }
+
+    /// The API server's record of what herald's ServiceAccounts asked.
+    pub fn audit(&self) -> &Path {
+        &self.control_plane.audit
+    }
+
+    /// Begins to watch both routers' kernel tables.
+    ///
+    /// # Errors
+    /// A table could not be read.
+    pub fn watch(&self) -> Outcome<[Watch; 2]> {
+        let [first, second] = &self.topology.routers;
+        Ok([Watch::begin(first)?, Watch::begin(second)?])
     }
 
     /// The client behind the routers.
@@ -125,7 +156,10 @@ impl Bed {
     pub fn describe(&self) {
         let kubeconfig = self.control_plane.kubeconfig.display();
         eprintln!("cluster: it stays until an interrupt; logs are in {FOLDER}/log; to look at it:");
-        eprintln!("  export KUBECONFIG={kubeconfig}; nsenter --net={} kubectl get pods -A", self.topology.control_plane.path());
+        eprintln!(
+            "  export KUBECONFIG={kubeconfig}; nsenter --net={} kubectl get pods -A",
+            self.topology.control_plane.path()
+        );
         eprintln!("  ip -n {} route", self.topology.routers[0].name());
     }
 
@@ -211,7 +245,12 @@ fn start_routers(rig: &Rig, topology: &Topology) -> Outcome<[Router; 2]> {
 }
 
 fn neighbour(site: &NodeSite, router: usize) -> Neighbour {
-    Neighbour { name: site.name.clone(), address: site.uplink_address.into(), local: ROUTERS[router].into(), asn: NODES_ASN }
+    Neighbour {
+        name: site.name.clone(),
+        address: site.uplink_address.into(),
+        local: ROUTERS[router].into(),
+        asn: NODES_ASN,
+    }
 }
 
 fn wait_for_nodes(kubectl: &Kubectl, nodes: &mut [Node]) -> Outcome {

@@ -4,10 +4,13 @@ use crate::kubectl::Kubectl;
 use crate::pki::{self, Pki};
 use crate::rig::net::Namespace;
 use crate::rig::process::Process;
-use crate::rig::{Outcome, Rig, make_folder, wait_until};
+use crate::rig::{Outcome, Rig, make_folder, wait_until, write_file};
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+
+/// The namespace whose ServiceAccounts' requests are written down.
+pub const AUDITED: &str = "herald-system";
 
 /// How much of a control plane to start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,6 +42,8 @@ pub struct ControlPlane {
     pub kubectl: Kubectl,
     /// The administrator's kubeconfig.
     pub kubeconfig: PathBuf,
+    /// What ServiceAccounts of the namespace [`AUDITED`] asked of the API server: a JSON object a line.
+    pub audit: PathBuf,
     processes: Vec<Process>,
 }
 
@@ -65,7 +70,7 @@ impl ControlPlane {
                 kubectl.run(&["get", "serviceaccount", "default", "-o", "name"])
             })?;
         }
-        Ok(Self { kubectl, kubeconfig, processes })
+        Ok(Self { kubectl, kubeconfig, audit: folder.join("audit.log"), processes })
     }
 
     /// Fails when one of the processes has ended by itself.
@@ -102,6 +107,19 @@ fn start_etcd(site: &Site<'_>, folder: &Path) -> Outcome<Process> {
 }
 
 fn start_api_server(site: &Site<'_>, folder: &Path, pki: &Pki) -> Outcome<Process> {
+    let policy = folder.join("audit-policy.yaml");
+    write_file(
+        &policy,
+        &format!(
+            "apiVersion: audit.k8s.io/v1
+kind: Policy
+omitStages: [RequestReceived]
+rules:
+  - {{level: Metadata, userGroups: ['system:serviceaccounts:{AUDITED}']}}
+  - {{level: None}}
+"
+        ),
+    )?;
     let flags = [
         "--etcd-servers=http://127.0.0.1:2379".to_owned(),
         "--bind-address=0.0.0.0".to_owned(),
@@ -113,6 +131,8 @@ fn start_api_server(site: &Site<'_>, folder: &Path, pki: &Pki) -> Outcome<Proces
         format!("--service-account-signing-key-file={}", pki.service_account_key.display()),
         format!("--token-auth-file={}", pki.tokens.display()),
         "--authorization-mode=RBAC".to_owned(),
+        format!("--audit-policy-file={}", policy.display()),
+        format!("--audit-log-path={}", folder.join("audit.log").display()),
         "--allow-privileged=true".to_owned(),
         "--kubelet-preferred-address-types=InternalIP".to_owned(),
     ];

@@ -14,7 +14,12 @@ pub fn build(rig: &Rig, name: &str, dockerfile: &Path, context: &Path) -> Outcom
     let archive = rig.dir().join(format!("{}.tar", name.replace(['/', ':'], "-")));
     let buildah = || {
         let mut command = Command::new("buildah");
-        command.arg("--root").arg(store.join("root")).arg("--runroot").arg(store.join("run")).args(["--storage-driver", "vfs"]);
+        command
+            .arg("--root")
+            .arg(store.join("root"))
+            .arg("--runroot")
+            .arg(store.join("run"))
+            .args(["--storage-driver", "vfs"]);
         command
     };
     run(buildah().args(["bud", "--isolation", "chroot", "-t", name, "-f"]).arg(dockerfile).arg(context))?;
@@ -27,7 +32,10 @@ pub fn build(rig: &Rig, name: &str, dockerfile: &Path, context: &Path) -> Outcom
 /// # Errors
 /// The program could not be read, or buildah failed.
 pub fn from_program(rig: &Rig, name: &str, program: &Path) -> Outcome<PathBuf> {
-    let file = program.file_name().and_then(|file| file.to_str()).ok_or_else(|| format!("{} has no name", program.display()))?;
+    let file = program
+        .file_name()
+        .and_then(|file| file.to_str())
+        .ok_or_else(|| format!("{} has no name", program.display()))?;
     let context = rig.folder(&format!("image-{file}"), 0o755)?;
     fs::copy(program, context.join(file)).map_err(|e| format!("{} could not be copied: {e}", program.display()))?;
     let dockerfile = context.join("Dockerfile");

@@ -68,7 +68,8 @@ impl Kubectl {
     /// The API server refused it.
     pub fn set_ingress(&self, namespace: &str, service: &str, address: &str) -> Outcome {
         let patch = format!(r#"{{"status":{{"loadBalancer":{{"ingress":[{{"ip":"{address}"}}]}}}}}}"#);
-        let arguments = ["-n", namespace, "patch", "service", service, "--subresource=status", "--type=merge", "-p", &patch];
+        let arguments =
+            ["-n", namespace, "patch", "service", service, "--subresource=status", "--type=merge", "-p", &patch];
         self.run(&arguments).map(drop)
     }
 
@@ -129,7 +130,8 @@ pub struct Pod {
 impl Pod {
     fn from_json(pod: &Value) -> Self {
         let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-        let condition = pod["status"]["conditions"].as_array().into_iter().flatten().find(|condition| condition["type"] == "Ready");
+        let condition =
+            pod["status"]["conditions"].as_array().into_iter().flatten().find(|condition| condition["type"] == "Ready");
         let is_ready = condition.is_some_and(|condition| condition["status"] == "True");
         let readiness = match (pod["metadata"]["deletionTimestamp"].is_null(), is_ready) {
             (false, _) => Readiness::Terminating,

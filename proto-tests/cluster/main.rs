@@ -69,9 +69,11 @@ fn trial(name: &str, case: fn(&Bed) -> Outcome, shared: &Shared) -> Trial {
 /// On the terminal's interrupt or a request to end: clean up, then end.
 fn on_interrupt() {
     std::thread::spawn(|| {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime for signals");
+        let runtime =
+            tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime for signals");
         runtime.block_on(async {
-            let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()).expect("SIGTERM can be caught");
+            let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())
+                .expect("SIGTERM can be caught");
             tokio::select! {
                 _ = tokio::signal::ctrl_c() => {}
                 _ = terminate.recv() => {}
@@ -82,6 +84,7 @@ fn on_interrupt() {
         if let Err(what) = clean::everything(bed::PREFIX, folder).and_then(|()| clean::folder(folder)) {
             eprintln!("cluster: {what}");
         }
+        node::remove_cgroups();
         std::process::exit(130);
     });
 }

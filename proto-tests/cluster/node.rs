@@ -1,8 +1,8 @@
 //! A node: containerd, kubelet and kube-proxy in namespaces of their own.
 //!
 //! Besides the network namespace a node has a PID and a mount namespace whose first process is `pause`: when that one ends,
-//! every container, shim and mount of the node ends with it, however the run was left. Inside, `/run`, `/var/lib/kubelet`,
-//! `/var/log` and `/etc/cni` are the node's own, so that three kubelets never meet and the machine keeps none of it.
+//! every container, shim and mount of the node ends with it, however the run was left. Inside, `/run`, `/var/lib` and `/var/log`
+//! are the node's own, so that three kubelets never meet and the machine keeps none of it; the cgroups are removed by [`Cgroups`].
 
 use crate::rig::process::Process;
 use crate::rig::{Outcome, Rig, make_folder, run, wait_until, write_file};
@@ -14,6 +14,8 @@ use std::process::Command;
 use std::time::Duration;
 
 const SOCKET: &str = "/run/containerd/containerd.sock";
+/// The cgroup below which all pods are.
+const CGROUP: &str = "hd-cluster";
 
 /// What every node is started from.
 #[derive(Debug)]
@@ -53,7 +55,12 @@ impl Node {
         let first = first_process(&holder, &folder)?;
         let mut node = Self { site, folder: folder.clone(), first, programs: Vec::new(), holder };
         let configuration = folder.join("containerd.toml");
-        node.launch(parts.rig, "containerd", Path::new("containerd"), &[format!("--config={}", configuration.display())])?;
+        node.launch(
+            parts.rig,
+            "containerd",
+            Path::new("containerd"),
+            &[format!("--config={}", configuration.display())],
+        )?;
         wait_until(Duration::from_secs(30), "containerd to answer", || {
             node.alive()?;
             node.ctr(&["version"])
@@ -123,13 +130,49 @@ impl Node {
     }
 }
 
+/// The pods' cgroups, which outlive their processes: dropping this, when the nodes are gone, removes them.
+#[derive(Debug)]
+pub struct Cgroups;
+
+impl Cgroups {
+    /// Removes what a crashed run left.
+    pub fn claim() -> Self {
+        remove_cgroups();
+        Self
+    }
+}
+
+impl Drop for Cgroups {
+    fn drop(&mut self) {
+        remove_cgroups();
+    }
+}
+
+/// Removes our cgroup in every hierarchy (version 2 has its only one at the top, version 1 a folder for each).
+pub fn remove_cgroups() {
+    let top = Path::new("/sys/fs/cgroup");
+    let below = fs::read_dir(top).into_iter().flatten().filter_map(|entry| Some(entry.ok()?.path()));
+    for hierarchy in below.chain([top.to_owned()]) {
+        remove_tree(&hierarchy.join(CGROUP));
+    }
+}
+
+/// Removes a cgroup and those below it. Its files go with it; a cgroup that still has processes stays.
+fn remove_tree(cgroup: &Path) {
+    for entry in fs::read_dir(cgroup).into_iter().flatten().flatten() {
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            remove_tree(&entry.path());
+        }
+    }
+    let _busy_or_not_there = fs::remove_dir(cgroup);
+}
+
 /// Starts the process that keeps the node's PID and mount namespace alive.
 fn hold_namespaces(site: &NodeSite, folder: &Path, parts: &NodeParts<'_>) -> Outcome<Process> {
     let script = format!(
         "set -e
-mkdir -p /var/lib/kubelet /etc/cni
-for folder in /run /var/lib/kubelet /var/log /etc/cni; do mount -t tmpfs -o mode=755 node $folder; done
-mkdir -p /run/lock /run/netns
+for folder in /run /var/lib /var/log; do mount -t tmpfs -o mode=755 node $folder; done
+mkdir -p /run/lock /run/netns /var/lib/kubelet
 touch {ready}
 exec {pause}",
         ready = folder.join("ready").display(),
@@ -197,6 +240,7 @@ kind: KubeletConfiguration
 authentication: {{anonymous: {{enabled: true}}, webhook: {{enabled: false}}}}
 authorization: {{mode: AlwaysAllow}}
 cgroupDriver: cgroupfs
+cgroupRoot: /{CGROUP}
 cgroupsPerQOS: false
 containerRuntimeEndpoint: unix://{SOCKET}
 enforceNodeAllocatable: []

@@ -134,9 +134,13 @@ fn bridge(space: &Namespace, name: &str) -> Outcome {
 /// A veth pair straight between two namespaces: one end gets the address, the other, called `port`, joins a bridge.
 fn join(host: (&Namespace, &str), address: Ipv4Addr, switch: (&Namespace, &str, &str)) -> Outcome<Link> {
     let ((space, device), (far, bridge, port)) = (host, switch);
-    run(Command::new("ip")
-        .args(["link", "add", "name", device, "netns", space.name(), "type", "veth"])
-        .args(["peer", "name", port, "netns", far.name()]))?;
+    run(Command::new("ip").args(["link", "add", "name", device, "netns", space.name(), "type", "veth"]).args([
+        "peer",
+        "name",
+        port,
+        "netns",
+        far.name(),
+    ]))?;
     far.ip(&[format!("link set {port} master {bridge} up")])?;
     space.ip(&[format!("address add {address}/24 dev {device}"), format!("link set {device} up")])?;
     Ok(Link {
