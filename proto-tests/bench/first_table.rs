@@ -3,6 +3,7 @@
 use super::Effort;
 use super::contestants::Contestant;
 use super::receiver::{Measure, Receiver};
+use crate::rig::net::Namespace;
 use crate::rig::{Outcome, Rig};
 use std::time::Duration;
 
@@ -27,7 +28,7 @@ impl Result {
 ///
 /// # Errors
 /// Somebody could not be measured, or herald's table is wrong, or (at full effort) too slow.
-pub fn run(rig: &Rig, effort: Effort) -> Outcome {
+pub fn run(rig: &Rig, _space: &Namespace, effort: Effort) -> Outcome {
     let (routes, rounds) = match effort {
         Effort::Smoke => (5_000, 1),
         Effort::Full => (100_000, 5),

@@ -4,10 +4,20 @@
 #[path = "../rig/mod.rs"]
 mod rig;
 
+#[path = "../cluster/control_plane.rs"]
+#[allow(dead_code, reason = "the cluster suite uses the rest")]
+mod control_plane;
+#[path = "../cluster/kubectl.rs"]
+#[allow(dead_code, reason = "the cluster suite uses the rest")]
+mod kubectl;
+#[path = "../cluster/pki.rs"]
+mod pki;
+
 mod bare;
 mod contestants;
 mod first_table;
 mod receiver;
+mod slices;
 
 use rig::net::Namespace;
 use rig::{Outcome, Rig};
@@ -24,9 +34,9 @@ enum Effort {
 }
 
 /// A bench; it runs inside the bench's own network namespace.
-type Bench = fn(&Rig, Effort) -> Outcome;
+type Bench = fn(&Rig, &Namespace, Effort) -> Outcome;
 
-const BENCHES: [(&str, Bench); 1] = [("first_table", first_table::run)];
+const BENCHES: [(&str, Bench); 2] = [("first_table", first_table::run), ("slices", slices::run)];
 
 fn main() -> ExitCode {
     // Cargo says so when it is `cargo bench` that runs us.
@@ -63,6 +73,6 @@ fn main() -> ExitCode {
 fn run(rig: &Arc<Rig>, bench: Bench, effort: Effort) -> Outcome {
     rig.clear()?;
     let space = Namespace::make(rig, "all")?;
-    let rig = Arc::clone(rig);
-    space.inside(move || bench(&rig, effort))?
+    let (rig, inside) = (Arc::clone(rig), space.clone());
+    space.inside(move || bench(&rig, &inside, effort))?
 }

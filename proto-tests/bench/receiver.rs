@@ -1,10 +1,13 @@
 //! What every contestant is measured by: the receiving session that the demo uses, and then nothing but reading.
 
 use crate::rig::Outcome;
+use herald::cli::demo::router::announced;
 use herald::cli::demo::session::{Settings, accept_one};
-use herald::wire::{Asn, RouterId};
+use herald::wire::{Asn, Prefix, RouterId};
 use std::io::Read;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::mpsc::Sender;
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 /// The AS of the receiver.
@@ -101,6 +104,45 @@ impl Receiver {
         received.extend_from_slice(&buffer);
         let reads = vec![(Instant::now(), received.len())];
         Ok(Line { stream, released, received, reads })
+    }
+}
+
+/// What one UPDATE said, and when it was read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Heard {
+    /// Just after it was read whole.
+    pub at: Instant,
+    /// Addresses announced.
+    pub announced: Vec<Ipv4Addr>,
+    /// Addresses withdrawn.
+    pub withdrawn: Vec<Ipv4Addr>,
+}
+
+impl Receiver {
+    /// Waits for one session and tells of its UPDATEs, in a thread of its own, until nobody listens or the session ends.
+    pub fn follow(self, tell: Sender<Heard>) -> JoinHandle<Outcome> {
+        std::thread::spawn(move || {
+            self.runtime.block_on(async {
+                let (mut session, _) = accept_one(&self.listener, &self.settings).await.map_err(|e| e.to_string())?;
+                loop {
+                    let update = session.update().await.map_err(|e| e.to_string())?;
+                    let at = Instant::now();
+                    let announced = announced(&update).into_iter().filter_map(|(prefix, _)| v4(&prefix)).collect();
+                    let withdrawn = update.withdrawn.iter().filter_map(v4).collect();
+                    let heard = Heard { at, announced, withdrawn };
+                    if update.end_of_rib().is_none() && tell.send(heard).is_err() {
+                        return Ok(());
+                    }
+                }
+            })
+        })
+    }
+}
+
+fn v4(prefix: &Prefix) -> Option<Ipv4Addr> {
+    match prefix.address() {
+        IpAddr::V4(address) => Some(address),
+        IpAddr::V6(_) => None,
     }
 }
 
