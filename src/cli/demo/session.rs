@@ -226,7 +226,7 @@ fn agreed(peer: &Open, settings: &Settings) -> Context {
 
 async fn send(stream: &mut TcpStream, message: &Message, context: &Context) -> Result<(), Down> {
     let mut out = BytesMut::new();
-    message.encode(context, &mut out);
+    message.encode(context, &mut out).expect("what a receiver says is short");
     Ok(stream.write_all(&out).await?)
 }
 
