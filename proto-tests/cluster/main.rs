@@ -51,7 +51,9 @@ fn main() -> ExitCode {
         }
         if std::env::var_os("HERALD_STAY").is_some() {
             bed.describe();
-            std::thread::park();
+            loop {
+                std::thread::park();
+            }
         }
     }
     drop(shared);
