@@ -169,7 +169,19 @@ impl Bed {
         self.nodes.iter().try_for_each(|node| node.import(&archive))?;
         let overlay = self.overlay()?;
         self.kubectl().run(&["apply", "-k", &overlay.display().to_string()])?;
-        self.speakers().map(drop)
+        self.speakers()?;
+        self.routers.iter().try_for_each(|router| self.sessions_stand(router))
+    }
+
+    /// Waits until a router has a session with every node.
+    fn sessions_stand(&self, router: &Router) -> Outcome {
+        let what = format!("{} to have a session with every node", router.space().short());
+        wait_until(Duration::from_secs(10), &what, || {
+            let sessions = router.sessions()?;
+            let standing = sessions.values().filter(|state| *state == "Established").count();
+            if standing == self.nodes.len() { Ok(()) } else { Err(format!("{sessions:?}")) }
+        })
+        .map(drop)
     }
 
     /// `deploy/overlays/test` with this bed's routers written into the ConfigMap, in the suite's folder.
