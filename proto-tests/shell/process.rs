@@ -55,10 +55,15 @@ impl Stage {
 
     /// The command of a speaker for `node` on this stage.
     pub fn speak(&self, node: &str) -> Command {
+        self.speak_with(node, &self.socket(), "127.0.0.1:0")
+    }
+
+    /// The same with doors of the caller's choice.
+    pub fn speak_with(&self, node: &str, socket: &Path, metrics: &str) -> Command {
         let mut command = herald();
         command.arg("speak").arg("--config").arg(self.path("herald.yaml"));
-        command.arg("--manifests").arg(self.path("manifests")).arg("--socket").arg(self.socket());
-        command.args(["--node", node, "--metrics", "127.0.0.1:0", "--log-format", "json"]);
+        command.arg("--manifests").arg(self.path("manifests")).arg("--socket").arg(socket);
+        command.args(["--node", node, "--metrics", metrics, "--log-format", "json"]);
         command
     }
 
