@@ -200,7 +200,10 @@ pub fn peers(handles: &Handles, clock: Clock) -> Peers {
         peers: speakers
             .peers
             .values()
-            .map(|peer| Peer::of(&peer.status.borrow(), peer.plan.borrow().as_ref(), clock))
+            .map(|peer| {
+                let (status, plan) = peer.now();
+                Peer::of(&status, plan.as_ref(), clock)
+            })
             .collect(),
     }
 }
@@ -281,9 +284,7 @@ pub fn routes(handles: &Handles, only: Option<&str>) -> Routes {
 }
 
 fn routes_of(peer: &PeerHandles) -> Vec<Route> {
-    let status = peer.status.borrow();
-    let plan = peer.plan.borrow();
-    let Some(plan) = &*plan else { return Vec::new() };
+    let (status, Some(plan)) = peer.now() else { return Vec::new() };
     plan.routes.iter().map(|(prefix, attributes)| Route::of(&status, prefix, attributes)).collect()
 }
 

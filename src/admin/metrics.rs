@@ -144,8 +144,8 @@ struct Seen {
 
 impl Seen {
     fn of(peer: &PeerHandles) -> Self {
-        let planned = peer.plan.borrow().as_ref().map(|plan| plan.routes.len());
-        Self { status: peer.status.borrow().clone(), planned }
+        let (status, plan) = peer.now();
+        Self { status, planned: plan.map(|plan| plan.routes.len()) }
     }
 
     fn name(&self) -> String {

@@ -197,7 +197,7 @@ async fn converse(stream: TcpStream, from: SocketAddr, settings: Arc<Settings>, 
 mod tests {
     use super::*;
     use crate::wire::attribute::{MpReach, MpUnreach};
-    use crate::wire::fault::{Fault, Reason};
+    use crate::wire::update::Fault;
     use std::net::Ipv4Addr;
 
     fn prefix(text: &str) -> Prefix {
@@ -266,8 +266,8 @@ mod tests {
         damaged.faults.push(Fault {
             code: 1,
             verdict: Verdict::TreatAsWithdraw,
-            reason: Reason::OriginUndefined,
-            offset: 23,
+            reason: crate::wire::fault::Reason::OriginUndefined,
+            offset: 0,
             octets: bytes::Bytes::new(),
         });
         table.apply(Happening::Update(from, damaged));
