@@ -12,14 +12,18 @@ pub(super) struct NextHops {
     pub(super) missing: BTreeMap<Family, String>,
 }
 
-/// Chooses for each family: the session's own address, else one of its interface, else one of the node.
+/// Chooses for each family: the session's own address, else one of its interface, else one of the node; a loopback address
+/// of the other family only where there is nothing else, since it is the same one on every node.
 pub(super) fn choose(families: &BTreeSet<Family>, end: &LocalEnd, node_addresses: &[IpAddr]) -> NextHops {
     let local = end.local.ip().to_canonical();
+    let mut others: Vec<IpAddr> = end.interface.iter().chain(node_addresses).map(|a| a.to_canonical()).collect();
+    others.sort_by_key(IpAddr::is_loopback);
     let mut chosen = NextHops::default();
     for family in families {
-        let mut candidates =
-            std::iter::once(local).chain(end.interface.iter().chain(node_addresses).map(|a| a.to_canonical()));
-        match candidates.find(|address| family_of(address) == *family && is_usable(address, &local)) {
+        match std::iter::once(local)
+            .chain(others.iter().copied())
+            .find(|address| family_of(address) == *family && is_usable(address, &local))
+        {
             Some(address) => {
                 chosen.found.insert(*family, address);
             }
@@ -101,6 +105,8 @@ mod tests {
     fn loopback_serves_loopback_sessions_only() {
         assert_eq!(found(&next_hops("127.0.0.1:1", &["127.0.0.1", "::1"], &[])), ["127.0.0.1", "::1"]);
         assert_eq!(found(&next_hops("192.0.2.1:1", &["127.0.0.1", "::1"], &["::1"])), ["192.0.2.1"]);
+        let node = ["192.0.2.1", "2001:db8::7"];
+        assert_eq!(found(&next_hops("127.0.0.11:1", &["127.0.0.1", "::1"], &node)), ["127.0.0.11", "2001:db8::7"]);
     }
 
     #[test]

@@ -1,0 +1,3 @@
+module herald.test/app
+
+go 1.26.0
