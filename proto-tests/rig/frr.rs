@@ -1,0 +1,162 @@
+//! FRR by hand: zebra and bgpd in a namespace, with folders of their own, no service manager and no watchfrr.
+
+use super::net::Namespace;
+use super::process::Process;
+use super::router::{Neighbour, Plan};
+use super::{Outcome, Rig, wait_until, write_file};
+use serde_json::Value;
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+const LIB: &str = "/usr/lib/frr";
+
+/// A running FRR. The fields end in this order: bgpd first, so that zebra takes its routes away.
+#[derive(Debug)]
+pub struct Frr {
+    space: Namespace,
+    dir: PathBuf,
+    plan: Plan,
+    bgpd: Process,
+    zebra: Process,
+}
+
+impl Frr {
+    /// Starts zebra, then bgpd, and waits until bgpd answers.
+    ///
+    /// # Errors
+    /// One of them did not come up; the text holds the end of its log.
+    pub fn start(rig: &Rig, space: &Namespace, plan: &Plan) -> Outcome<Self> {
+        let dir = rig.folder(&format!("frr-{}", space.short()), 0o755)?;
+        // The daemons give up root for the package's own user, who must be able to make its sockets here.
+        super::run(Command::new("chown").args(["frr:frr", &text(&dir)]))?;
+        write_file(&dir.join("zebra.conf"), &format!("hostname {}\nlog stdout informational\n", space.short()))?;
+        write_file(&dir.join("bgpd.conf"), &configuration(space.short(), plan))?;
+        let mut zebra = Process::start(rig, &format!("zebra-{}", space.short()), daemon(space, &dir, "zebra"))?;
+        let socket = dir.join("zserv.api");
+        wait_until(Duration::from_secs(10), "zebra's socket", || {
+            zebra.alive()?;
+            if socket.exists() { Ok(()) } else { Err("it is not there".to_owned()) }
+        })?;
+        let mut bgpd = Process::start(rig, &format!("bgpd-{}", space.short()), daemon(space, &dir, "bgpd"))?;
+        let asked = |bgpd: &mut Process| {
+            bgpd.alive()?;
+            show(space, &dir, "show bgp summary json")
+        };
+        wait_until(Duration::from_secs(10), "bgpd to answer", || asked(&mut bgpd))?;
+        Ok(Self { space: space.clone(), dir, plan: plan.clone(), bgpd, zebra })
+    }
+
+    /// Where it runs.
+    pub fn space(&self) -> &Namespace {
+        &self.space
+    }
+
+    /// bgpd.
+    pub fn daemon(&self) -> &Process {
+        &self.bgpd
+    }
+
+    /// zebra, which writes the kernel's table.
+    pub fn zebra(&self) -> &Process {
+        &self.zebra
+    }
+
+    /// Runs one line of its shell.
+    ///
+    /// # Errors
+    /// The shell fails.
+    pub fn shell(&self, line: &str) -> Outcome<String> {
+        show(&self.space, &self.dir, line)
+    }
+
+    /// Session states by neighbour.
+    ///
+    /// # Errors
+    /// bgpd does not answer.
+    pub fn sessions(&self) -> Outcome<BTreeMap<IpAddr, String>> {
+        let text = self.shell("show bgp neighbors json")?;
+        let all: Value = serde_json::from_str(&text).map_err(|e| format!("bgpd wrote no JSON: {e}: {text}"))?;
+        let entries = all.as_object().into_iter().flatten();
+        Ok(entries.filter_map(|(at, peer)| Some((at.parse().ok()?, peer["bgpState"].as_str()?.to_owned()))).collect())
+    }
+
+    /// Ceases of a subcode received from a neighbour, by the log.
+    pub fn ceases(&self, from: &Neighbour, subcode: u8) -> usize {
+        let sign = format!("received from neighbor {} 6/{subcode} ", from.address);
+        self.bgpd.log().lines().filter(|line| line.contains(&sign)).count()
+    }
+
+    /// Applies the difference between its plan and a new one as shell lines.
+    ///
+    /// # Errors
+    /// bgpd refuses a line.
+    pub fn reload(&mut self, plan: &Plan) -> Outcome {
+        let gone =
+            self.plan.neighbours.iter().filter(|old| plan.neighbours.iter().all(|new| new.address != old.address));
+        let gone: Vec<String> = gone.map(|old| format!("no neighbor {}", old.address)).collect();
+        let mut lines = vec!["configure terminal".to_owned(), format!("router bgp {}", plan.asn)];
+        lines.extend(gone);
+        lines.extend(neighbours(plan).lines().map(str::to_owned));
+        let args: Vec<String> = lines.into_iter().flat_map(|line| ["-c".to_owned(), line]).collect();
+        let args: Vec<&str> = args.iter().map(String::as_str).collect();
+        let dir = text(&self.dir);
+        self.space.run("vtysh", &[&["--vty_socket", &dir, "--config_dir", &dir], args.as_slice()].concat())?;
+        self.plan = plan.clone();
+        Ok(())
+    }
+}
+
+fn daemon(space: &Namespace, dir: &Path, name: &str) -> Command {
+    let mut command = space.command(&format!("{LIB}/{name}"));
+    let dir = text(dir);
+    command
+        .args(["-f", &format!("{dir}/{name}.conf"), "-i", &format!("{dir}/{name}.pid")])
+        .args(["--vty_socket", &dir, "-z", &format!("{dir}/zserv.api"), "-P", "0"])
+        .args(["--log", "stdout", "-u", "frr", "-g", "frr"]);
+    command
+}
+
+fn show(space: &Namespace, dir: &Path, line: &str) -> Outcome<String> {
+    let dir = text(dir);
+    space.run("vtysh", &["--vty_socket", &dir, "--config_dir", &dir, "-c", line])
+}
+
+fn configuration(name: &str, plan: &Plan) -> String {
+    format!(
+        "hostname {name}\nlog stdout informational\ndebug bgp neighbor-events\nrouter bgp {}\n bgp router-id {}\n \
+         no bgp ebgp-requires-policy\n no bgp default ipv4-unicast\n bgp bestpath as-path multipath-relax\n{}",
+        plan.asn,
+        plan.router_id,
+        neighbours(plan)
+    )
+}
+
+fn neighbours(plan: &Plan) -> String {
+    let (hold, keepalive) = (plan.hold.as_secs(), plan.hold.as_secs() / 3);
+    let mut lines = String::new();
+    for n in &plan.neighbours {
+        let at = n.address;
+        let _infallible = write!(
+            lines,
+            " neighbor {at} remote-as {}\n neighbor {at} description {}\n neighbor {at} passive\n \
+             neighbor {at} timers {keepalive} {hold}\n neighbor {at} update-source {}\n",
+            n.asn, n.name, n.local
+        );
+    }
+    for family in ["ipv4", "ipv6"] {
+        let _infallible = writeln!(lines, " address-family {family} unicast");
+        for n in &plan.neighbours {
+            let _infallible = writeln!(lines, "  neighbor {} activate", n.address);
+        }
+        lines.push_str("  maximum-paths 64\n exit-address-family\n");
+    }
+    lines
+}
+
+fn text(path: &Path) -> String {
+    path.display().to_string()
+}
