@@ -143,3 +143,21 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_thousand_racks_with_one_plan_are_read() {
+    let mut text = "asn: 64512\npools: [{name: edge, addresses: [198.51.100.0/24]}]\n".to_owned();
+    text += "advertisements: [{name: all}]\npeers:\n";
+    for rack in 0..1000 {
+        let selector = format!("{{matchLabels: {{rack: r{rack}}}}}");
+        text += &format!("- {{name: tor-{rack}, address: 172.30.1.1, asn: 64500, nodeSelector: {selector}}}\n");
+    }
+    let began = std::time::Instant::now();
+    let (config, found) = Config::parse("racks.yaml", &text).unwrap_or_else(|found| panic!("{found}"));
+    println!("1000 peers of one address: {:?}", began.elapsed());
+    assert_eq!((config.peers.len(), found.is_empty()), (1000, true));
+    let twice = text.replace("rack: r999}", "rack: r0}");
+    let found = Config::parse("racks.yaml", &twice).expect_err("racks 0 and 999 are one");
+    assert!(found.to_string().contains("\"tor-0\" and \"tor-999\" have one address"), "{found}");
+    assert_eq!(found.count(Severity::Error), 1);
+}

@@ -206,7 +206,10 @@ fn is_contradiction(about: &[&Requirement]) -> bool {
 impl NodeSelector {
     /// Whether no node can match both selectors: proven from the selectors alone.
     pub fn is_disjoint(&self, other: &NodeSelector) -> bool {
-        satisfiable(self.requirements.iter().chain(&other.requirements)).is_err()
+        // Two requirements usually settle it; a file with a thousand peers asks this half a million times.
+        let pairs = self.requirements.iter().flat_map(|a| other.requirements.iter().map(move |b| [a, b]));
+        pairs.filter(|[a, b]| a.key() == b.key()).any(|pair| is_contradiction(&pair))
+            || satisfiable(self.requirements.iter().chain(&other.requirements)).is_err()
     }
 }
 
