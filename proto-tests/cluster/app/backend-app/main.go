@@ -1,9 +1,8 @@
-// Command backend-app answers every question with who answered: one line "POD NODE CLIENT" over HTTP and over UDP, both on
-// port 8080 (or $PORT). With an argument it is a client instead, since its image holds nothing else:
+// Command backend-app says who answers. On port 8080 it speaks HTTP and answers each request with "POD NODE CLIENT". On port
+// 8081 it answers probes: over TCP with the node's name and a newline at once, then an echo of whatever comes; over UDP with
+// the node's name, a space, and the datagram itself. With arguments it is a client instead, since its image holds nothing else:
 //
 //	backend-app get URL      prints the body, exits 1 on anything but 200
-//
-// GET /long streams a line every 100 ms until the client leaves: a long-lived TCP flow.
 package main
 
 import (
@@ -20,36 +19,21 @@ import (
 	"time"
 )
 
+var pod, node = os.Getenv("POD_NAME"), os.Getenv("NODE_NAME")
+
 func main() {
 	if len(os.Args) == 3 && os.Args[1] == "get" {
 		get(os.Args[2])
 		return
 	}
-	port := os.Getenv("PORT")
-	if port == "" {
-		port = "8080"
-	}
-	go answerUDP(port)
-	answerHTTP(port)
+	go probesTCP()
+	go probesUDP()
+	requests()
 }
 
-func line(client string) string {
-	return fmt.Sprintf("%s %s %s\n", os.Getenv("POD_NAME"), os.Getenv("NODE_NAME"), client)
-}
-
-func answerHTTP(port string) {
-	mux := http.NewServeMux()
-	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, line(r.RemoteAddr)) })
-	mux.HandleFunc("/long", func(w http.ResponseWriter, r *http.Request) {
-		for r.Context().Err() == nil {
-			if _, err := io.WriteString(w, line(r.RemoteAddr)); err != nil {
-				return
-			}
-			w.(http.Flusher).Flush()
-			time.Sleep(100 * time.Millisecond)
-		}
-	})
-	server := &http.Server{Addr: ":" + port, Handler: mux}
+func requests() {
+	who := func(w http.ResponseWriter, r *http.Request) { fmt.Fprintf(w, "%s %s %s\n", pod, node, r.RemoteAddr) }
+	server := &http.Server{Addr: ":8080", Handler: http.HandlerFunc(who)}
 	ended, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
 	go func() {
@@ -61,19 +45,37 @@ func answerHTTP(port string) {
 	}
 }
 
-func answerUDP(port string) {
-	socket, err := net.ListenPacket("udp", ":"+port)
+func probesTCP() {
+	listener, err := net.Listen("tcp", ":8081")
+	if err != nil {
+		log.Fatal(err)
+	}
+	for {
+		connection, err := listener.Accept()
+		if err != nil {
+			log.Fatal(err)
+		}
+		go func() {
+			defer connection.Close()
+			fmt.Fprintln(connection, node)
+			io.Copy(connection, connection)
+		}()
+	}
+}
+
+func probesUDP() {
+	socket, err := net.ListenPacket("udp", ":8081")
 	if err != nil {
 		log.Fatal(err)
 	}
 	buffer := make([]byte, 2048)
 	for {
-		n, from, err := socket.ReadFrom(buffer)
+		length, from, err := socket.ReadFrom(buffer)
 		if err != nil {
 			log.Fatal(err)
 		}
-		// The question comes back in front of the answer, so that a prober can tell its datagrams apart.
-		socket.WriteTo(append(buffer[:n:n], []byte(" "+line(from.String()))...), from)
+		// A client that has gone away is no fault of this one.
+		_, _ = socket.WriteTo(append([]byte(node+" "), buffer[:length]...), from)
 	}
 }
 

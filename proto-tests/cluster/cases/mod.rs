@@ -1,0 +1,61 @@
+//! The cases, in the order in which they run.
+
+mod bare;
+mod failures;
+mod local;
+mod rights;
+mod story;
+
+use crate::bed::Bed;
+use crate::rig::Outcome;
+use crate::rig::fib::Watch;
+use ipnetwork::IpNetwork;
+use std::collections::BTreeSet;
+use std::net::{IpAddr, SocketAddr};
+use std::time::{Duration, Instant};
+
+/// A case's body.
+pub type Case = fn(&Bed) -> Outcome;
+
+/// Name and body of each case.
+pub const ALL: &[(&str, Case)] = &[
+    ("a0_the_cluster_serves_without_herald", bare::serves_without_herald),
+    ("a1_story_curl_200_of_200", story::curl_200_of_200),
+    ("a1_a_service_without_node_ports", story::without_node_ports),
+    ("a2_local_two_next_hops_follow_the_pods", local::two_next_hops_follow_the_pods),
+    ("a3_silent_cut_and_return", failures::silent_cut_and_return),
+    ("a3_pod_deleted_daemonset_restores", failures::pod_deleted_daemonset_restores),
+    ("a7_rights_are_exactly_the_reviewed_list", rights::exactly_the_reviewed_list),
+    ("a7_every_right_is_used_and_none_was_missed", rights::used_and_none_missed),
+    ("a7_the_speaker_runs_without_privileges", rights::without_privileges),
+];
+
+/// How long an announcement may take from the API server to both kernels.
+const SOON: Duration = Duration::from_secs(10);
+
+/// The host route of a service address.
+fn host(address: &str) -> IpNetwork {
+    let address: IpAddr = address.parse().expect("a constant of a case");
+    address.into()
+}
+
+/// A port of a service address.
+fn at(address: &str, port: u16) -> SocketAddr {
+    SocketAddr::new(address.parse().expect("a constant of a case"), port)
+}
+
+/// Waits until both routers have exactly these next hops; since when the later one has.
+fn wait_both(
+    watches: &mut [Watch; 2],
+    within: Duration,
+    prefix: IpNetwork,
+    hops: &BTreeSet<IpAddr>,
+) -> Outcome<Instant> {
+    let [first, second] = watches;
+    Ok(first.wait_hops(within, prefix, hops)?.max(second.wait_hops(within, prefix, hops)?))
+}
+
+/// Fails unless `found` is what was `wanted`.
+fn same<T: PartialEq + std::fmt::Debug>(what: &str, found: T, wanted: T) -> Outcome {
+    if found == wanted { Ok(()) } else { Err(format!("{what}: {found:?}, and it should be {wanted:?}")) }
+}

@@ -1,0 +1,177 @@
+//! What the speaker may do: at the API server and on its node.
+
+use super::same;
+use crate::bed::{Bed, HERALD, tree};
+use crate::rig::{Outcome, run};
+use serde_json::Value;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::process::Command;
+
+/// `GROUP RESOURCE VERB`, the group `core` for the empty one.
+type Rights = BTreeSet<String>;
+
+const ACCOUNT: &str = "system:serviceaccount:herald-system:herald-speaker";
+
+/// The list that people reviewed.
+fn reviewed() -> Outcome<Rights> {
+    let path = tree().join("deploy/rights.txt");
+    let text = fs::read_to_string(&path).map_err(|e| format!("{} could not be read: {e}", path.display()))?;
+    let lines = text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
+    Ok(lines.map(str::to_owned).collect())
+}
+
+/// The API server says, in every namespace alike, that the speaker may do what the list says and, beyond that, no more than an
+/// account without any binding.
+pub fn exactly_the_reviewed_list(bed: &Bed) -> Outcome {
+    bed.herald()?;
+    let wanted = reviewed()?;
+    if wanted.is_empty() {
+        return Err("deploy/rights.txt lists nothing".to_owned());
+    }
+    for namespace in [HERALD, "default", "kube-system"] {
+        let nobody = rules(bed, &format!("system:serviceaccount:{HERALD}:nobody"), namespace)?;
+        let speaker = rules(bed, ACCOUNT, namespace)?;
+        let more: Rights = speaker.difference(&nobody).cloned().collect();
+        same(&format!("rights of the speaker in {namespace}"), &more, &wanted)?;
+    }
+    // One question asked the other way round, so that a review that hides something is noticed.
+    for refused in [
+        "get secrets",
+        "list secrets",
+        "list pods",
+        "list configmaps",
+        "patch services",
+        "update nodes",
+        "create leases",
+        "create events",
+    ] {
+        let (verb, resource) = refused.split_once(' ').expect("a constant");
+        let answer = bed.kubectl().answer(&["auth", "can-i", verb, resource, "--all-namespaces", "--as", ACCOUNT])?;
+        same(&format!("whether the speaker may {refused}"), answer.as_str(), "no")?;
+    }
+    Ok(())
+}
+
+/// Every rule that applies to an account in a namespace, unfolded.
+fn rules(bed: &Bed, account: &str, namespace: &str) -> Outcome<Rights> {
+    let file = bed.rig.dir().join("review.json");
+    let review = format!(
+        r#"{{"apiVersion":"authorization.k8s.io/v1","kind":"SelfSubjectRulesReview","spec":{{"namespace":"{namespace}"}}}}"#
+    );
+    crate::rig::write_file(&file, &review)?;
+    let answer = bed.kubectl().json(&["create", "-f", &file.display().to_string(), "--as", account])?;
+    let resources = answer["status"]["resourceRules"].as_array().ok_or_else(|| format!("no rules in {answer}"))?;
+    let others = answer["status"]["nonResourceRules"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let mut found = Rights::new();
+    for rule in resources {
+        for (group, resource) in pairs(&rule["apiGroups"], &rule["resources"]) {
+            for verb in words(&rule["verbs"]) {
+                let names = words(&rule["resourceNames"]).join(",");
+                found.insert(
+                    format!("{} {resource} {verb} {names}", if group.is_empty() { "core" } else { group })
+                        .trim()
+                        .to_owned(),
+                );
+            }
+        }
+    }
+    for (url, verb) in others.iter().flat_map(|rule| pairs(&rule["nonResourceURLs"], &rule["verbs"])) {
+        found.insert(format!("url {url} {verb}"));
+    }
+    Ok(found)
+}
+
+fn words(value: &Value) -> Vec<&str> {
+    value.as_array().into_iter().flatten().filter_map(Value::as_str).collect()
+}
+
+fn pairs<'a>(a: &'a Value, b: &'a Value) -> Vec<(&'a str, &'a str)> {
+    words(a).into_iter().flat_map(|left| words(b).into_iter().map(move |right| (left, right))).collect()
+}
+
+/// By the API server's own record: what was asked is on the list, nothing was refused, and every kind on the list was asked for.
+///
+/// `list` stays on the list although this API server streams lists (it counts that as `watch`): an older one is asked for lists.
+pub fn used_and_none_missed(bed: &Bed) -> Outcome {
+    bed.herald()?;
+    let text =
+        fs::read_to_string(bed.audit()).map_err(|e| format!("{} could not be read: {e}", bed.audit().display()))?;
+    let mut used: BTreeMap<String, BTreeSet<u64>> = BTreeMap::new();
+    for line in text.lines() {
+        let event: Value =
+            serde_json::from_str(line).map_err(|e| format!("the audit log holds no JSON: {e}: {line}"))?;
+        if event["user"]["username"] != ACCOUNT {
+            continue;
+        }
+        let object = &event["objectRef"];
+        let group = object["apiGroup"].as_str().unwrap_or("core");
+        let what = match object["resource"].as_str() {
+            Some(resource) => format!("{group} {resource} {}", event["verb"].as_str().unwrap_or_default()),
+            None => format!(
+                "url {} {}",
+                event["requestURI"].as_str().unwrap_or_default(),
+                event["verb"].as_str().unwrap_or_default()
+            ),
+        };
+        used.entry(what).or_default().extend(event["responseStatus"]["code"].as_u64());
+    }
+    println!("  asked of the API server, with the answers' codes: {used:?}");
+    let reviewed = reviewed()?;
+    if let Some((what, codes)) =
+        used.iter().find(|(what, codes)| !reviewed.contains(*what) || codes.contains(&403) || codes.contains(&401))
+    {
+        return Err(format!("the speaker asked for {what}, answered with {codes:?}, and the list holds {reviewed:?}"));
+    }
+    let unused: Vec<&String> = reviewed.iter().filter(|right| !used.contains_key(*right)).collect();
+    match unused.iter().find(|right| !right.ends_with(" list")) {
+        None => Ok(()),
+        Some(right) => Err(format!("{right:?} is on the list and was never used")),
+    }
+}
+
+/// By the kernel: the speaker's user, its capabilities, its system call filter and its root.
+pub fn without_privileges(bed: &Bed) -> Outcome {
+    bed.herald()?;
+    for node in &bed.nodes {
+        let pids = run(Command::new("ip").args(["netns", "pids", node.site.space.name()]))?;
+        let mut speakers = pids.lines().map(str::trim).filter(|pid| comm(pid) == "herald").peekable();
+        if speakers.peek().is_none() {
+            return Err(format!("no process called herald runs on {}", node.site.name));
+        }
+        for pid in speakers {
+            let status =
+                fs::read_to_string(format!("/proc/{pid}/status")).map_err(|e| format!("process {pid}: {e}"))?;
+            let field = |name: &str| {
+                let line = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+                line.map(|rest| rest.split_whitespace().collect::<Vec<_>>().join(" ")).unwrap_or_default()
+            };
+            same("its user", field("Uid").as_str(), "65532 65532 65532 65532")?;
+            same("its group", field("Gid").as_str(), "65532 65532 65532 65532")?;
+            for set in ["CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"] {
+                same(set, field(set).as_str(), "0000000000000000")?;
+            }
+            same("NoNewPrivs", field("NoNewPrivs").as_str(), "1")?;
+            same("Seccomp (2: a filter)", field("Seccomp").as_str(), "2")?;
+            read_only_root(pid)?;
+        }
+    }
+    Ok(())
+}
+
+fn comm(pid: &str) -> String {
+    fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default().trim().to_owned()
+}
+
+/// `/proc/PID/mountinfo`: the fifth field is where, the sixth how.
+fn read_only_root(pid: &str) -> Outcome {
+    let text = fs::read_to_string(format!("/proc/{pid}/mountinfo")).map_err(|e| format!("process {pid}: {e}"))?;
+    let fields = text.lines().map(|line| line.split(' ').collect::<Vec<_>>());
+    let mut roots = fields.filter(|fields| fields.get(4) == Some(&"/"));
+    // A later mount lies on top of an earlier one.
+    let options = roots.next_back().and_then(|fields| fields.get(5).map(ToString::to_string));
+    match options {
+        Some(options) if options.split(',').any(|option| option == "ro") => Ok(()),
+        other => Err(format!("the speaker's root is mounted {other:?}, and should be read-only")),
+    }
+}
