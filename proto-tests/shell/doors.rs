@@ -56,9 +56,8 @@ fn probes_and_metrics_on_both_doors() {
     assert!(!planned.ends_with(" 0"), "{planned}");
     for line in metrics.lines().filter(|line| !line.starts_with('#')) {
         let family = line.split(['{', ' ']).next().unwrap();
-        let described = |suffix: &str| {
-            family.strip_suffix(suffix).is_some_and(|name| metrics.contains(&format!("# HELP {name} ")))
-        };
+        let described =
+            |suffix: &str| family.strip_suffix(suffix).is_some_and(|name| metrics.contains(&format!("# HELP {name} ")));
         assert!(["", "_total", "_info", "_sum", "_count", "_bucket"].into_iter().any(described), "no HELP for {line}");
     }
     assert!(metrics.ends_with("# EOF\n"));
@@ -123,9 +122,7 @@ fn a_killed_speaker_leaves_nothing_in_the_way_of_the_next() {
     assert_eq!(asked.status.code(), Some(1));
     assert!(text(&asked.stderr).contains("is gone: start it again"), "{}", text(&asked.stderr));
     stage.start("n1");
-    router.wait("a second session", |log| {
-        log.iter().filter(|entry| **entry == crate::router::Entry::Up).count() == 2
-    });
+    router.wait("a second session", |log| log.iter().filter(|entry| **entry == crate::router::Entry::Up).count() == 2);
     stage.wait("the next socket", || stage.ask("/healthz").0.starts_with("HTTP/1.1 200"));
 }
 

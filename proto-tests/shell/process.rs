@@ -163,7 +163,8 @@ pub fn config(peers: &[Peer<'_>], communities: &str) -> String {
     for Peer { name, address, more } in peers {
         let remote = crate::router::ROUTER_ASN;
         let (ip, port) = (address.ip(), address.port());
-        write!(text, "- name: {name}\n  address: {ip}\n  port: {port}\n  asn: {remote}\n  holdTime: 9s\n{more}").unwrap();
+        write!(text, "- name: {name}\n  address: {ip}\n  port: {port}\n  asn: {remote}\n  holdTime: 9s\n{more}")
+            .unwrap();
     }
     text += "pools:\n- name: pool\n  addresses: [198.51.100.0/24, \"2001:db8:5::/64\"]\n";
     write!(text, "advertisements:\n- name: all\n  communities: [{communities}]\n").unwrap();

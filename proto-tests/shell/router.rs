@@ -2,7 +2,8 @@
 
 use bytes::BytesMut;
 use herald::wire::{
-    AsWidth, Asn, Attribute, Capability, Context, Family, Message, Notification, Open, PeerKind, RouterId, Update, frame,
+    AsWidth, Asn, Attribute, Capability, Context, Family, Message, Notification, Open, PeerKind, RouterId, Update,
+    frame,
 };
 use std::collections::BTreeSet;
 use std::io::{self, Read, Write};
@@ -95,8 +96,7 @@ impl Router {
     #[track_caller]
     pub fn wait(&self, what: &str, enough: impl Fn(&[Entry]) -> bool) -> Vec<Entry> {
         let entries = self.log.entries.lock().unwrap();
-        let (entries, late) =
-            self.log.grown.wait_timeout_while(entries, PATIENCE, |entries| !enough(entries)).unwrap();
+        let (entries, late) = self.log.grown.wait_timeout_while(entries, PATIENCE, |entries| !enough(entries)).unwrap();
         if late.timed_out() {
             let tail = entries.len().saturating_sub(30);
             panic!("{} never saw: {what}. The last it saw: {:#?}", self.address, &entries[tail..]);

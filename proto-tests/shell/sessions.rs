@@ -61,16 +61,18 @@ fn without_a_plan_nothing_is_said_about_routes() {
     stage.write("herald.yaml", &config(&[peer("r1", &router)], ""));
     stage.start("n1");
     // Two KEEPALIVEs of the speaker: two thirds of a hold time after Established, it still has no plan.
-    let log = router.wait("two KEEPALIVEs", |log| {
-        newest(log).iter().filter(|entry| **entry == Entry::Keepalive).count() >= 2
-    });
+    let log = router
+        .wait("two KEEPALIVEs", |log| newest(log).iter().filter(|entry| **entry == Entry::Keepalive).count() >= 2);
     assert!(
         !log.iter().any(|entry| matches!(entry, Entry::Announce { .. } | Entry::Withdraw(_) | Entry::EndOfRib(_))),
         "{log:?}"
     );
     let (status, body) = stage.ask("/readyz");
     assert!(status.starts_with("HTTP/1.1 503"), "{status}");
-    assert!(body.contains("manifests not read completely yet") && body.contains("peer r1: nothing planned yet"), "{body}");
+    assert!(
+        body.contains("manifests not read completely yet") && body.contains("peer r1: nothing planned yet"),
+        "{body}"
+    );
 
     stage.write("manifests/web.yaml", &service("web", &["198.51.100.7".to_owned()]));
     router.wait_for_end_of_rib();
@@ -182,8 +184,7 @@ fn what_a_session_cannot_change_resets_it_with_6_6() {
 fn selectors_follow_the_labels_of_the_node() {
     let (everywhere, rack) = (Router::start(30, Manner::Ordinary), Router::start(31, Manner::Ordinary));
     let mut stage = stage_with_a_service();
-    let selected =
-        Peer { name: "rack", address: rack.address, more: "  nodeSelector: {matchLabels: {rack: \"7\"}}\n" };
+    let selected = Peer { name: "rack", address: rack.address, more: "  nodeSelector: {matchLabels: {rack: \"7\"}}\n" };
     stage.write("herald.yaml", &config(&[peer("all", &everywhere), selected], ""));
     stage.start("n1");
     everywhere.wait_for_end_of_rib();
