@@ -7,8 +7,7 @@ use crate::rig::probe::connections;
 use crate::rig::router::{Kind, Neighbour, Plan, Router};
 use crate::rig::{Outcome, Rig};
 use crate::topology::{
-    FAMILIES, Family, Lab, NODES_ASN, SERVICE_RANGES, hops, link_address, network, router_asn, service, service_route,
-    service_socket,
+    FAMILIES, Family, Lab, NODES_ASN, hops, link_address, router_asn, service, service_route, service_socket,
 };
 use std::collections::BTreeSet;
 use std::net::Ipv4Addr;

@@ -1,1 +1,13 @@
 //! What can be seen from outside: health, metrics, peers, routes.
+//!
+//! Promises: reads only; costs nothing while nobody asks; label sets go with the peer they tell of.
+//! Deliberately absent: any state of its own. It holds [`Handles`] on what others publish.
+
+pub mod glass;
+pub mod handles;
+pub mod metrics;
+pub mod readiness;
+pub mod server;
+
+pub use handles::{Handles, Listing, PeerHandles, Speakers, Standing, WatchState};
+pub use metrics::Metrics;

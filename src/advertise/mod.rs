@@ -11,4 +11,4 @@ pub mod select;
 pub use cluster::{ClusterView, Endpoint, Ingress, IpMode, Node, NodeName, Service, ServiceKey, TrafficPolicy};
 pub use plan::{Plan, Planner};
 pub use policy::{Advertisement, NodeSelector, Policy, Pool};
-pub use select::Decision;
+pub use select::{Decision, Reason, decide};

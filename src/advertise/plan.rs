@@ -1,12 +1,16 @@
-//! From view and policy to routes.
+//! From view and policy to routes, at the price of what changed.
 
-use super::cluster::ClusterView;
+use super::cluster::{ClusterView, Endpoint, Node, ServiceKey};
 use super::policy::Policy;
-use crate::rib::RouteSet;
-use std::collections::BTreeMap;
+use super::select::{Grade, PoolIndex, applicable, grade, in_service, is_destination, joined, ours, session, under};
+use crate::rib::{Attributes, RouteSet};
+use crate::wire::Prefix;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::sync::Arc;
 
-/// The routes of every peer of this node. A peer that this node has no session with is absent.
+/// The routes of every peer of this node. A peer that this node has no session with is absent; so is every peer while
+/// the view does not hold the node, because nothing is known of its labels.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Plan {
     /// By peer name.
@@ -15,12 +19,256 @@ pub struct Plan {
 
 /// Remembers the last view and policy, so that the next plan costs what changed. Equal to a plan from scratch, always.
 #[derive(Debug, Default)]
-pub struct Planner {}
+pub struct Planner {
+    last: Option<Last>,
+}
+
+/// The last plan and what it was made of.
+#[derive(Debug)]
+struct Last {
+    view: ClusterView,
+    policy: Arc<Policy>,
+    here: Endpoint,
+    standpoint: Standpoint,
+    claims: BTreeMap<IpAddr, Claims>,
+    plan: Plan,
+}
+
+/// How many services claim an address, a grade.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+struct Claims {
+    bare: u32,
+    served: u32,
+}
+
+/// What policy and node say, whatever the services do.
+#[derive(Debug, PartialEq, Eq, Default)]
+struct Standpoint {
+    pools: PoolIndex,
+    /// For every peer with a session, for every pool.
+    peers: BTreeMap<Arc<str>, Vec<Terms>>,
+}
+
+/// What a route of one pool carries to one peer; `None`: it is not announced.
+#[derive(Debug, PartialEq, Eq, Default)]
+struct Terms {
+    bare: Option<Arc<Attributes>>,
+    served: Option<Arc<Attributes>>,
+}
 
 impl Planner {
     /// The plan of `node` for this view and policy.
     pub fn plan(&mut self, view: &ClusterView, policy: &Arc<Policy>, node: &str) -> Plan {
-        let _ = (view, policy, node);
-        todo!()
+        let last = match self.last.take() {
+            Some(mut last) if last.is_of(policy, node) => {
+                last.advance(view);
+                last
+            }
+            Some(other) => Last::begin(view, policy, node, other.plan, &other.standpoint),
+            None => Last::begin(view, policy, node, Plan::default(), &Standpoint::default()),
+        };
+        self.last.insert(last).plan.clone()
+    }
+}
+
+impl Last {
+    fn is_of(&self, policy: &Arc<Policy>, node: &str) -> bool {
+        self.here.node.as_deref() == Some(node) && (Arc::ptr_eq(&self.policy, policy) || self.policy == *policy)
+    }
+
+    /// A plan from scratch. What it shares with the `held` plan stays the same memory, so that a diff skips it.
+    fn begin(view: &ClusterView, policy: &Arc<Policy>, node: &str, held: Plan, before: &Standpoint) -> Self {
+        let mut this = Self {
+            view: view.clone(),
+            policy: Arc::clone(policy),
+            here: Endpoint { node: Some(node.into()) },
+            standpoint: Standpoint::new(policy, node, view.nodes.get(node).map(Arc::as_ref), before),
+            claims: BTreeMap::new(),
+            plan: held,
+        };
+        for key in view.services.keys() {
+            for (address, grade) in this.wishes(view, key) {
+                this.claims.entry(address).or_default().add(grade);
+            }
+        }
+        this.settle_all();
+        this
+    }
+
+    fn advance(&mut self, view: &ClusterView) {
+        let node = self.here.node.clone().unwrap_or_default();
+        let touched = self.recount(view);
+        let same_node = self.view.nodes.get(&node) == view.nodes.get(&node);
+        self.view = view.clone();
+        if !same_node {
+            let this = view.nodes.get(&node).map(Arc::as_ref);
+            let standpoint = Standpoint::new(&self.policy, &node, this, &self.standpoint);
+            if standpoint != self.standpoint {
+                self.standpoint = standpoint;
+                return self.settle_all();
+            }
+        }
+        touched.into_iter().for_each(|address| self.settle(address));
+    }
+
+    /// Brings `claims` from the old view to the new one; the addresses whose claims were touched.
+    fn recount(&mut self, view: &ClusterView) -> BTreeSet<IpAddr> {
+        let mut touched = BTreeSet::new();
+        for key in changed_keys(&self.view, view) {
+            for (address, grade) in self.wishes(&self.view, &key) {
+                let claims = self.claims.entry(address).or_default();
+                claims.remove(grade);
+                touched.insert(address);
+            }
+            for (address, grade) in self.wishes(view, &key) {
+                self.claims.entry(address).or_default().add(grade);
+                touched.insert(address);
+            }
+        }
+        for address in &touched {
+            if self.claims.get(address).is_some_and(|claims| claims.grade().is_none()) {
+                self.claims.remove(address);
+            }
+        }
+        touched
+    }
+
+    /// The addresses that a service wants announced from here, where policy allows.
+    fn wishes(&self, view: &ClusterView, key: &ServiceKey) -> Vec<(IpAddr, Grade)> {
+        let Some(service) = view.services.get(key) else { return Vec::new() };
+        let grade = ours(&self.policy, key, service)
+            .and_then(|()| grade(key, service, view.endpoints.get(key).map(Arc::as_ref), &self.here));
+        match grade {
+            Ok(grade) => service.ingress.iter().filter(|i| is_destination(i)).map(|i| (i.ip, grade)).collect(),
+            Err(_) => Vec::new(),
+        }
+    }
+
+    /// Makes the route of one address right towards every peer.
+    fn settle(&mut self, address: IpAddr) {
+        let prefix = Prefix::host(address);
+        let grade = self.claims.get(&address).and_then(Claims::grade);
+        let pool = self.standpoint.pools.find(address).ok();
+        for (peer, routes) in &mut self.plan.routes {
+            let terms = pool.and_then(|pool| self.standpoint.peers.get(peer)?.get(pool));
+            match (terms.and_then(|terms| terms.under(grade?)), routes.attributes(&prefix)) {
+                (Some(wanted), Some(held)) if wanted == held => {}
+                (Some(wanted), Some(_) | None) => routes.insert(prefix, Arc::clone(wanted)),
+                (None, Some(_)) => routes.remove(&prefix),
+                (None, None) => {}
+            }
+        }
+    }
+
+    fn settle_all(&mut self) {
+        self.plan.routes.retain(|peer, _| self.standpoint.peers.contains_key(peer));
+        for peer in self.standpoint.peers.keys() {
+            self.plan.routes.entry(Arc::clone(peer)).or_default();
+        }
+        let held = self.plan.routes.values().flat_map(|routes| routes.iter().map(|(prefix, _)| prefix.address()));
+        let unclaimed: BTreeSet<IpAddr> = held.filter(|address| !self.claims.contains_key(address)).collect();
+        let claimed: Vec<IpAddr> = self.claims.keys().copied().collect();
+        claimed.into_iter().chain(unclaimed).for_each(|address| self.settle(address));
+    }
+}
+
+impl Claims {
+    fn slot(&mut self, grade: Grade) -> &mut u32 {
+        match grade {
+            Grade::Bare => &mut self.bare,
+            Grade::Served => &mut self.served,
+        }
+    }
+
+    fn add(&mut self, grade: Grade) {
+        *self.slot(grade) += 1;
+    }
+
+    fn remove(&mut self, grade: Grade) {
+        let slot = self.slot(grade);
+        *slot = slot.checked_sub(1).expect("what a service claimed under the old view was counted then");
+    }
+
+    /// The best claim: the address is announced where any of its services wants it.
+    fn grade(&self) -> Option<Grade> {
+        match (self.served, self.bare) {
+            (1.., _) => Some(Grade::Served),
+            (0, 1..) => Some(Grade::Bare),
+            (0, 0) => None,
+        }
+    }
+}
+
+impl Terms {
+    fn under(&self, grade: Grade) -> Option<&Arc<Attributes>> {
+        match grade {
+            Grade::Bare => self.bare.as_ref(),
+            Grade::Served => self.served.as_ref(),
+        }
+    }
+}
+
+impl Standpoint {
+    /// Attributes that were in use `before` are used again, so that equal policy is one value.
+    fn new(policy: &Policy, name: &str, node: Option<&Node>, before: &Standpoint) -> Self {
+        let mut shared = Shared::of(before);
+        let pools = PoolIndex::new(policy);
+        let sessions = |peer: &&Arc<str>| node.is_some_and(|node| session(policy, name, node, peer).is_ok());
+        let peers = policy.peers.keys().filter(sessions).map(|peer| {
+            let terms = |pool| {
+                let node = node?;
+                in_service(policy, name, node).ok()?;
+                let all = applicable(policy, name, node, peer, pool).ok()?;
+                let mut attributes = |grade| {
+                    let remaining = under(grade, all.clone());
+                    (!remaining.is_empty()).then(|| shared.one(joined(&remaining)))
+                };
+                Some(Terms { bare: attributes(Grade::Bare), served: attributes(Grade::Served) })
+            };
+            (Arc::clone(peer), pools.names().iter().map(terms).map(Option::unwrap_or_default).collect())
+        });
+        let peers = peers.collect();
+        Self { pools, peers }
+    }
+}
+
+/// One value for equal attributes.
+struct Shared(BTreeSet<Arc<Attributes>>);
+
+impl Shared {
+    fn of(standpoint: &Standpoint) -> Self {
+        let terms = standpoint.peers.values().flatten();
+        Self(terms.flat_map(|terms| [&terms.bare, &terms.served]).flatten().map(Arc::clone).collect())
+    }
+
+    fn one(&mut self, attributes: Attributes) -> Arc<Attributes> {
+        match self.0.get(&attributes) {
+            Some(known) => Arc::clone(known),
+            None => {
+                let new = Arc::new(attributes);
+                self.0.insert(Arc::clone(&new));
+                new
+            }
+        }
+    }
+}
+
+/// Services of which anything changed: themselves or their endpoints.
+fn changed_keys(old: &ClusterView, new: &ClusterView) -> BTreeSet<ServiceKey> {
+    let mut keys = BTreeSet::new();
+    if !old.services.ptr_eq(&new.services) {
+        keys.extend(old.services.diff(&new.services).map(|item| changed_key(&item).clone()));
+    }
+    if !old.endpoints.ptr_eq(&new.endpoints) {
+        keys.extend(old.endpoints.diff(&new.endpoints).map(|item| changed_key(&item).clone()));
+    }
+    keys
+}
+
+fn changed_key<'a, V>(item: &imbl::ordmap::DiffItem<'a, 'a, ServiceKey, V>) -> &'a ServiceKey {
+    use imbl::ordmap::DiffItem;
+    match item {
+        DiffItem::Add(key, _) | DiffItem::Remove(key, _) => key,
+        DiffItem::Update { new: (key, _), .. } => key,
     }
 }

@@ -1,6 +1,16 @@
-//! Why an address is or is not announced.
+//! Why an address is or is not announced: the rule, one question a function.
+//!
+//! [`decide`] asks the questions in order for one address and one peer. The planner asks the same functions, each as
+//! rarely as its answer can change; there is no second copy of the rule.
 
-use super::cluster::ServiceKey;
+use super::cluster::{
+    ClusterView, Endpoint, Ingress, IpMode, Lifecycle, Network, Node, Service, ServiceKey, TrafficPolicy,
+};
+use super::policy::{
+    Advertisement, Classless, EXCLUDE_LABEL, EndpointRule, ExcludeLabel, LOAD_BALANCER_CLASS, Policy, never_announced,
+};
+use crate::rib::{Attributes, NextHop};
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -19,11 +29,58 @@ pub enum Decision {
 /// Why not. `Display` says it for people, with what to do.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Reason {
-    /// To be completed with the room.
+    /// No such Service of type LoadBalancer.
+    #[error("{service} is not known here: no Service of type LoadBalancer has that name")]
+    UnknownService {
+        /// Which.
+        service: ServiceKey,
+    },
+    /// It asks for another implementation.
+    #[error("{service} has loadBalancerClass {class:?}, which is not ours ({LOAD_BALANCER_CLASS:?})")]
+    OtherClass {
+        /// Which.
+        service: ServiceKey,
+        /// What it asks for.
+        class: String,
+    },
+    /// It names no class, and such services are left to others.
+    #[error(
+        "{service} names no loadBalancerClass and 'services.classless' is false: \
+         set its class to {LOAD_BALANCER_CLASS:?}, or turn that switch on"
+    )]
+    Classless {
+        /// Which.
+        service: ServiceKey,
+    },
+    /// It has a deletion timestamp.
     #[error("{service} is being deleted")]
     Deleting {
         /// Which.
         service: ServiceKey,
+    },
+    /// Its status does not hold the address.
+    #[error("{address} is not among the ingress addresses in the status of {service}")]
+    NotIngress {
+        /// Which.
+        service: ServiceKey,
+        /// What was asked for.
+        address: IpAddr,
+    },
+    /// A proxy owns the address.
+    #[error("{address} of {service} has ipMode Proxy: traffic goes to the proxy, not to the nodes")]
+    Proxy {
+        /// Which.
+        service: ServiceKey,
+        /// The address.
+        address: IpAddr,
+    },
+    /// No router may learn such an address from us.
+    #[error("{address} lies in {range}, which is never announced")]
+    NeverAnnounced {
+        /// The address.
+        address: IpAddr,
+        /// The range it lies in.
+        range: &'static str,
     },
     /// The address is in no pool.
     #[error("{address} is in no pool: add it to one under 'pools'")]
@@ -31,4 +88,291 @@ pub enum Reason {
         /// Which.
         address: IpAddr,
     },
+    /// The cluster shows no such node.
+    #[error("node {node} is not known: there is no Node object of that name")]
+    UnknownNode {
+        /// Which.
+        node: String,
+    },
+    /// The node condition `NetworkUnavailable` is True.
+    #[error("node {node} has the condition NetworkUnavailable: its pod network is not ready")]
+    NetworkUnavailable {
+        /// Which.
+        node: String,
+    },
+    /// The node has the exclude label.
+    #[error("node {node} has the label {EXCLUDE_LABEL}: remove it, or set 'ignoreExcludeLabel: true'")]
+    Excluded {
+        /// Which.
+        node: String,
+    },
+    /// The configuration names no such peer.
+    #[error("there is no peer {peer:?} under 'peers'")]
+    UnknownPeer {
+        /// Which.
+        peer: String,
+    },
+    /// The peer's node selector leaves this node out.
+    #[error("node {node} has no session with {peer}: the peer's 'nodeSelector' does not select it")]
+    NoSession {
+        /// The node.
+        node: String,
+        /// The peer.
+        peer: String,
+    },
+    /// No advertisement names the pool.
+    #[error("no advertisement covers pool {pool}: name it under 'advertisements'")]
+    PoolNotAdvertised {
+        /// The pool of the address.
+        pool: Arc<str>,
+    },
+    /// Advertisements of the pool go to other peers only.
+    #[error("no advertisement of pool {pool} goes to {peer}: add the peer to one of them")]
+    NotToPeer {
+        /// The pool of the address.
+        pool: Arc<str>,
+        /// The peer.
+        peer: String,
+    },
+    /// Advertisements of the pool to the peer are made by other nodes only.
+    #[error("no advertisement of pool {pool} to {peer} is made from node {node}: their 'nodeSelector' leaves it out")]
+    NotFromNode {
+        /// The pool of the address.
+        pool: Arc<str>,
+        /// The peer.
+        peer: String,
+        /// The node.
+        node: String,
+    },
+    /// Policy `Cluster`, and nothing can serve.
+    #[error(
+        "{service} has no endpoint that can serve; 'announceWithoutEndpoints: true' would announce it all the same"
+    )]
+    NoEndpoints {
+        /// Which.
+        service: ServiceKey,
+    },
+    /// Policy `Local`, and nothing on this node can serve.
+    #[error("{service} has externalTrafficPolicy Local and no endpoint that can serve on node {node}")]
+    NoLocalEndpoint {
+        /// Which.
+        service: ServiceKey,
+        /// The node.
+        node: String,
+    },
+}
+
+/// How much speaks for an address at this node, apart from advertisements.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Grade {
+    /// No servable endpoint, and policy `Cluster`: only advertisements that do not require one apply.
+    Bare,
+    /// Traffic that arrives here can be served: every advertisement applies.
+    Served,
+}
+
+/// Whether `service` wants `address` announced from `node` to `peer`, and if not, the first reason why not.
+///
+/// An address that several services hold is announced where any of them wants it.
+pub fn decide(
+    view: &ClusterView,
+    policy: &Policy,
+    node: &str,
+    peer: &str,
+    service: &ServiceKey,
+    address: IpAddr,
+) -> Decision {
+    match matching(view, policy, node, peer, service, address) {
+        Ok(advertisements) => {
+            let advertisements = advertisements.into_iter().map(|a| Arc::clone(&a.name)).collect();
+            Decision::Announced { advertisements }
+        }
+        Err(reason) => Decision::NotAnnounced(reason),
+    }
+}
+
+fn matching<'a>(
+    view: &ClusterView,
+    policy: &'a Policy,
+    node: &str,
+    peer: &str,
+    key: &ServiceKey,
+    address: IpAddr,
+) -> Result<Vec<&'a Advertisement>, Reason> {
+    let service = view.services.get(key).ok_or_else(|| Reason::UnknownService { service: key.clone() })?;
+    ours(policy, key, service)?;
+    holds(key, service, address)?;
+    let pools = PoolIndex::new(policy);
+    let pool = pools.name(pools.find(address)?);
+    let this = view.nodes.get(node).ok_or_else(|| Reason::UnknownNode { node: node.to_owned() })?;
+    in_service(policy, node, this)?;
+    session(policy, node, this, peer)?;
+    let applicable = applicable(policy, node, this, peer, pool)?;
+    let here = Endpoint { node: Some(node.into()) };
+    let grade = grade(key, service, view.endpoints.get(key).map(Arc::as_ref), &here)?;
+    let remaining = under(grade, applicable);
+    if remaining.is_empty() { Err(Reason::NoEndpoints { service: key.clone() }) } else { Ok(remaining) }
+}
+
+/// Whether the service is one that we announce at all.
+pub(super) fn ours(policy: &Policy, key: &ServiceKey, service: &Service) -> Result<(), Reason> {
+    match (&service.load_balancer_class, policy.classless) {
+        (Some(class), _) if class == LOAD_BALANCER_CLASS => {}
+        (Some(class), _) => return Err(Reason::OtherClass { service: key.clone(), class: class.clone() }),
+        (None, Classless::Announce) => {}
+        (None, Classless::Ignore) => return Err(Reason::Classless { service: key.clone() }),
+    }
+    match service.lifecycle {
+        Lifecycle::Live => Ok(()),
+        Lifecycle::Deleting => Err(Reason::Deleting { service: key.clone() }),
+    }
+}
+
+/// Whether nodes, and not a proxy, are the destination of an ingress entry.
+pub(super) fn is_destination(ingress: &Ingress) -> bool {
+    match ingress.mode {
+        IpMode::Vip => true,
+        IpMode::Proxy => false,
+    }
+}
+
+fn holds(key: &ServiceKey, service: &Service, address: IpAddr) -> Result<(), Reason> {
+    let mut entries = service.ingress.iter().filter(|entry| entry.ip == address).peekable();
+    if entries.peek().is_none() {
+        return Err(Reason::NotIngress { service: key.clone(), address });
+    }
+    if entries.any(is_destination) { Ok(()) } else { Err(Reason::Proxy { service: key.clone(), address }) }
+}
+
+/// What the traffic policy makes of the endpoints (`None`: not one can serve).
+pub(super) fn grade(
+    key: &ServiceKey,
+    service: &Service,
+    endpoints: Option<&BTreeSet<Endpoint>>,
+    here: &Endpoint,
+) -> Result<Grade, Reason> {
+    match service.traffic_policy {
+        TrafficPolicy::Cluster if endpoints.is_none_or(BTreeSet::is_empty) => Ok(Grade::Bare),
+        TrafficPolicy::Cluster => Ok(Grade::Served),
+        TrafficPolicy::Local if endpoints.is_some_and(|all| all.contains(here)) => Ok(Grade::Served),
+        TrafficPolicy::Local => Err(Reason::NoLocalEndpoint {
+            service: key.clone(),
+            node: here.node.as_deref().unwrap_or_default().to_owned(),
+        }),
+    }
+}
+
+/// Whether the node takes traffic from outside at all.
+pub(super) fn in_service(policy: &Policy, name: &str, node: &Node) -> Result<(), Reason> {
+    match node.network {
+        Network::Available => {}
+        Network::Unavailable => return Err(Reason::NetworkUnavailable { node: name.to_owned() }),
+    }
+    match policy.exclude_label {
+        ExcludeLabel::Honour if node.labels.contains_key(EXCLUDE_LABEL) => {
+            Err(Reason::Excluded { node: name.to_owned() })
+        }
+        ExcludeLabel::Honour | ExcludeLabel::Ignore => Ok(()),
+    }
+}
+
+/// Whether the node has a session with the peer.
+pub(super) fn session(policy: &Policy, name: &str, node: &Node, peer: &str) -> Result<(), Reason> {
+    let selector = policy.peers.get(peer).ok_or_else(|| Reason::UnknownPeer { peer: peer.to_owned() })?;
+    if selector.matches(node) {
+        Ok(())
+    } else {
+        Err(Reason::NoSession { node: name.to_owned(), peer: peer.to_owned() })
+    }
+}
+
+/// The advertisements of a pool from a node to a peer; at least one.
+pub(super) fn applicable<'a>(
+    policy: &'a Policy,
+    name: &str,
+    node: &Node,
+    peer: &str,
+    pool: &Arc<str>,
+) -> Result<Vec<&'a Advertisement>, Reason> {
+    let of_pool: Vec<_> = policy.advertisements.iter().filter(|a| a.pools.contains(pool)).collect();
+    if of_pool.is_empty() {
+        return Err(Reason::PoolNotAdvertised { pool: Arc::clone(pool) });
+    }
+    let to_peer: Vec<_> = of_pool.into_iter().filter(|a| a.peers.contains(peer)).collect();
+    if to_peer.is_empty() {
+        return Err(Reason::NotToPeer { pool: Arc::clone(pool), peer: peer.to_owned() });
+    }
+    let from_node: Vec<_> = to_peer.into_iter().filter(|a| a.nodes.matches(node)).collect();
+    if from_node.is_empty() {
+        let (peer, node) = (peer.to_owned(), name.to_owned());
+        return Err(Reason::NotFromNode { pool: Arc::clone(pool), peer, node });
+    }
+    Ok(from_node)
+}
+
+/// Those of the applicable advertisements that stand under a grade; possibly none.
+pub(super) fn under(grade: Grade, applicable: Vec<&Advertisement>) -> Vec<&Advertisement> {
+    applicable
+        .into_iter()
+        .filter(|advertisement| match (grade, advertisement.endpoints) {
+            (Grade::Served, EndpointRule::Required | EndpointRule::NotRequired) => true,
+            (Grade::Bare, EndpointRule::NotRequired) => true,
+            (Grade::Bare, EndpointRule::Required) => false,
+        })
+        .collect()
+}
+
+/// What a route under several advertisements carries: all their communities, the highest LOCAL_PREF, the lowest
+/// MULTI_EXIT_DISC (each the one a router prefers), and the first next hop that is not our own.
+pub(super) fn joined(advertisements: &[&Advertisement]) -> Attributes {
+    let all = || advertisements.iter().map(|advertisement| &advertisement.attributes);
+    let communities: BTreeSet<_> = all().flat_map(|a| a.communities.iter().copied()).collect();
+    let large_communities: BTreeSet<_> = all().flat_map(|a| a.large_communities.iter().copied()).collect();
+    Attributes {
+        next_hop: all().map(|a| a.next_hop).find(|next_hop| *next_hop != NextHop::Own).unwrap_or_default(),
+        med: all().filter_map(|a| a.med).min(),
+        local_pref: all().filter_map(|a| a.local_pref).max(),
+        communities: communities.into_iter().collect(),
+        large_communities: large_communities.into_iter().collect(),
+    }
+}
+
+/// Finds the pool of an address in logarithmic time.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(super) struct PoolIndex {
+    names: Vec<Arc<str>>,
+    /// First and last address and the pool's place in `names`, ascending; pools do not overlap.
+    ranges: Vec<(IpAddr, IpAddr, usize)>,
+}
+
+impl PoolIndex {
+    pub(super) fn new(policy: &Policy) -> Self {
+        let names = policy.pools.keys().cloned().collect();
+        let of_pool = |(index, pool): (usize, &super::Pool)| {
+            pool.ranges.iter().map(move |(first, last)| (*first, *last, index)).collect::<Vec<_>>()
+        };
+        let mut ranges: Vec<_> = policy.pools.values().enumerate().flat_map(of_pool).collect();
+        ranges.sort();
+        Self { names, ranges }
+    }
+
+    pub(super) fn names(&self) -> &[Arc<str>] {
+        &self.names
+    }
+
+    pub(super) fn name(&self, pool: usize) -> &Arc<str> {
+        &self.names[pool]
+    }
+
+    /// The pool of an address that may be announced.
+    pub(super) fn find(&self, address: IpAddr) -> Result<usize, Reason> {
+        if let Some(range) = never_announced(address, address) {
+            return Err(Reason::NeverAnnounced { address, range });
+        }
+        let after = self.ranges.partition_point(|(first, _, _)| *first <= address);
+        match self.ranges[..after].last() {
+            Some((_, last, pool)) if address <= *last => Ok(*pool),
+            Some(_) | None => Err(Reason::OutsidePools { address }),
+        }
+    }
 }

@@ -1,6 +1,66 @@
 //! The face: commands and what they print.
 
+mod check;
+mod client;
+pub mod demo;
+mod show;
+mod speak;
+
+use clap::{Parser, Subcommand};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+/// Where the speaker of this node listens for `peers` and `routes`.
+const DEFAULT_SOCKET: &str = "/run/herald/herald.sock";
+
+/// Announces the LoadBalancer addresses of a bare-metal Kubernetes cluster to routers by BGP.
+#[derive(Debug, Parser)]
+#[command(name = "herald", version, propagate_version = true)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the speaker of one node
+    Speak(speak::Arguments),
+    /// Check a configuration file; says everything that is wrong with it, and where
+    Check {
+        /// The configuration file
+        file: PathBuf,
+    },
+    /// Show the peers of the speaker on this node
+    Peers(show::Arguments),
+    /// Show the routes that the speaker on this node announces
+    Routes(show::RoutesArguments),
+    /// Show herald at work: three speakers, a router and a short story, on loopback
+    Demo(demo::Arguments),
+}
+
 /// Runs the command line and returns the exit code.
-pub fn main() -> std::process::ExitCode {
-    todo!()
+pub fn main() -> ExitCode {
+    match Arguments::parse().command {
+        Command::Speak(arguments) => speak::run(arguments),
+        Command::Check { file } => check::run(&file),
+        Command::Peers(arguments) => or_complain(show::peers(&arguments)),
+        Command::Routes(arguments) => or_complain(show::routes(&arguments)),
+        Command::Demo(arguments) => or_complain(demonstrate(&arguments)),
+    }
+}
+
+fn demonstrate(arguments: &demo::Arguments) -> anyhow::Result<ExitCode> {
+    let program = std::env::current_exe()?;
+    Ok(runtime()?.block_on(demo::run(arguments, program)))
+}
+
+fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build()
+}
+
+fn or_complain(outcome: anyhow::Result<ExitCode>) -> ExitCode {
+    outcome.unwrap_or_else(|error| {
+        eprintln!("herald: {error:#}");
+        ExitCode::FAILURE
+    })
 }

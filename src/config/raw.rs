@@ -1,1 +1,130 @@
 //! The schema of the file, as written.
+//!
+//! Shape only: a number is a number, a list is a list, no key is unknown. Numbers are wide and names are text, so that
+//! everything about their meaning is said by `resolve`, all at once, with the place. What must be there is optional
+//! here for the same reason: a missing key is reported where its object begins.
+
+use serde::Deserialize;
+use serde_saphyr::Spanned;
+use std::collections::BTreeMap;
+
+/// A list of objects, each with its place; absent and empty are told apart.
+pub type List<T> = Option<Vec<Spanned<T>>>;
+
+/// The whole file.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct File {
+    /// Our AS number.
+    pub asn: Option<Spanned<i64>>,
+    /// The BGP Identifier of every node that has none under `nodes`.
+    pub router_id: Option<Spanned<String>>,
+    /// What differs on single nodes.
+    pub nodes: List<Node>,
+    /// The routers to peer with.
+    pub peers: List<Peer>,
+    /// Addresses that may be announced.
+    pub pools: List<Pool>,
+    /// Which pools go to which peers, from which nodes, how.
+    pub advertisements: List<Advertisement>,
+    /// Which services are ours.
+    pub services: Option<Services>,
+    /// Whether the exclude label of a node has no effect.
+    pub ignore_exclude_label: Option<Spanned<bool>>,
+}
+
+/// `nodes[]`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Node {
+    /// The node's name in Kubernetes.
+    pub name: Option<Spanned<String>>,
+    /// Its BGP Identifier.
+    pub router_id: Option<Spanned<String>>,
+}
+
+/// `peers[]`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Peer {
+    /// Its name here.
+    pub name: Option<Spanned<String>>,
+    /// Where to dial.
+    pub address: Option<Spanned<String>>,
+    /// TCP port, 179 where absent.
+    pub port: Option<Spanned<i64>>,
+    /// Its AS number.
+    pub asn: Option<Spanned<i64>>,
+    /// `90s`, `1m30s` or `0`.
+    pub hold_time: Option<Spanned<String>>,
+    /// The address to dial from.
+    pub source_address: Option<Spanned<String>>,
+    /// Largest distance in hops (RFC 5082).
+    pub ttl_security: Option<Spanned<i64>>,
+    /// TTL towards an eBGP peer that is not a direct neighbour.
+    pub ebgp_multihop: Option<Spanned<i64>>,
+    /// `ipv4`, `ipv6`; both where absent.
+    pub families: List<String>,
+    /// The nodes with a session.
+    pub node_selector: Option<NodeSelector>,
+}
+
+/// `nodeSelector`, as Kubernetes writes label selectors.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct NodeSelector {
+    /// Labels and the value that each must have.
+    pub match_labels: Option<BTreeMap<String, Spanned<String>>>,
+    /// Further requirements.
+    pub match_expressions: List<Expression>,
+}
+
+/// `nodeSelector.matchExpressions[]`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Expression {
+    /// The label.
+    pub key: Option<Spanned<String>>,
+    /// `In`, `NotIn`, `Exists` or `DoesNotExist`.
+    pub operator: Option<Spanned<String>>,
+    /// The values of `In` and `NotIn`.
+    pub values: List<String>,
+}
+
+/// `pools[]`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Pool {
+    /// Its name here.
+    pub name: Option<Spanned<String>>,
+    /// Blocks, ranges and single addresses.
+    pub addresses: List<String>,
+}
+
+/// `advertisements[]`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Advertisement {
+    /// Its name here.
+    pub name: Option<Spanned<String>>,
+    /// Pool names; all where absent.
+    pub pools: List<String>,
+    /// Peer names; all where absent.
+    pub peers: List<String>,
+    /// The nodes that announce.
+    pub node_selector: Option<NodeSelector>,
+    /// Standard (two parts or a name) and large (three parts) communities.
+    pub communities: List<String>,
+    /// LOCAL_PREF, for iBGP peers.
+    pub local_preference: Option<Spanned<i64>>,
+    /// Whether `Cluster` services are announced while nothing can serve.
+    pub announce_without_endpoints: Option<Spanned<bool>>,
+}
+
+/// `services`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Services {
+    /// Whether a Service without `loadBalancerClass` is ours.
+    pub classless: Option<Spanned<bool>>,
+}

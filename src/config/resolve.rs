@@ -1,11 +1,18 @@
 //! Raw to sure.
 
-use super::Diagnostics;
-use crate::advertise::{NodeSelector, Policy};
-use crate::peer::{Identity, Neighbor};
+use super::advertisements;
+use super::error::{Diagnostics, Finding, Place, Severity};
+use super::names::Names;
+use super::peers::{self, PeerConfig};
+use super::pools;
+use super::raw;
+use super::review::Review;
+use super::shape;
+use super::values::{asn, router_id};
+use crate::advertise::Policy;
+use crate::advertise::policy::{Classless, ExcludeLabel};
 use crate::wire::{Asn, RouterId};
 use std::collections::BTreeMap;
-use std::net::IpAddr;
 use std::sync::Arc;
 
 /// A configuration that holds together.
@@ -23,28 +30,90 @@ pub struct Config {
     pub policy: Arc<Policy>,
 }
 
-/// A peer and the nodes that have a session with it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PeerConfig {
-    /// Which nodes.
-    pub nodes: NodeSelector,
-    /// The neighbour.
-    pub neighbor: Neighbor,
-}
-
 impl Config {
     /// Reads a configuration. `name` is the file's name for messages.
     ///
     /// # Errors
     /// The first error of shape, or all errors of meaning; warnings come along in both cases.
     pub fn parse(name: &str, text: &str) -> Result<(Self, Diagnostics), Diagnostics> {
-        let _ = (name, text);
-        todo!()
+        // Neither a byte-order mark nor the line ends of another system are part of what people see.
+        let text = &text.strip_prefix('\u{feff}').unwrap_or(text).replace("\r\n", "\n");
+        let mut out = Vec::new();
+        let config = match shape::read(text) {
+            Ok(raw) => resolve(&raw, &mut out),
+            Err(finding) => {
+                out.push(finding);
+                None
+            }
+        };
+        let found = Diagnostics::new(name, text, out);
+        match config {
+            Some(config) if found.count(Severity::Error) == 0 => Ok((config, found)),
+            Some(_) | None => Err(found),
+        }
     }
+}
 
-    /// Who `node` is: its AS, and its router ID by override, `routerId`, first IPv4 InternalIP, or (IPv6-only) a hash of its name.
-    pub fn identity(&self, node: &str, internal_ips: &[IpAddr]) -> Identity {
-        let _ = (node, internal_ips);
-        todo!()
+/// The configuration, if nothing in it is wrong.
+fn resolve(raw: &raw::File, out: &mut Vec<Finding>) -> Option<Config> {
+    let asn = match &raw.asn {
+        Some(value) => asn(value, out),
+        None => {
+            let help = "add 'asn: 64512' at the top: the AS number of this cluster's nodes";
+            out.push(Finding::error(Place::default(), "'asn' is missing").help(help));
+            None
+        }
+    };
+    let own_router_id = raw.router_id.as_ref().map(|value| router_id(value, out));
+    let node_router_ids = nodes(&raw.nodes, out);
+    let (peer_names, peers) = peers::resolve(&raw.peers, out);
+    let (pool_names, pools) = pools::resolve(&raw.pools, out);
+    let advertisements = advertisements::resolve(&raw.advertisements, &pool_names, &peer_names, out);
+    let classless = raw.services.as_ref().and_then(|services| services.classless.as_ref());
+    let policy = Policy {
+        peers: peers.iter().map(|(name, peer)| (Arc::clone(name), peer.nodes.clone())).collect(),
+        pools,
+        advertisements,
+        classless: match classless.is_none_or(|value| value.value) {
+            true => Classless::Announce,
+            false => Classless::Ignore,
+        },
+        exclude_label: match raw.ignore_exclude_label.as_ref().is_some_and(|value| value.value) {
+            true => ExcludeLabel::Ignore,
+            false => ExcludeLabel::Honour,
+        },
+    };
+    if out.iter().any(|finding| finding.severity() == Severity::Error) {
+        return None;
     }
+    let asn = asn?;
+    Review { raw, asn, peers: &peers, policy: &policy }.run(out);
+    Some(Config { asn, router_id: own_router_id.flatten(), node_router_ids, peers, policy: Arc::new(policy) })
+}
+
+fn nodes(raw: &raw::List<raw::Node>, out: &mut Vec<Finding>) -> BTreeMap<Arc<str>, RouterId> {
+    let mut names = Names::new("node", "nodes");
+    let mut ids: BTreeMap<Arc<str>, RouterId> = BTreeMap::new();
+    let mut places: BTreeMap<RouterId, Place> = BTreeMap::new();
+    for object in raw.iter().flatten() {
+        let name = names.give(Place::of(object), object.value.name.as_ref(), out);
+        let Some(value) = &object.value.router_id else {
+            let place = object.value.name.as_ref().map_or(Place::of(object), Place::of);
+            let help = "add 'routerId: 10.0.0.1', or remove the entry: a node needs none here";
+            out.push(Finding::error(place, "nothing is said about this node").help(help));
+            continue;
+        };
+        let Some(id) = router_id(value, out) else { continue };
+        if let Some(first) = places.get(&id) {
+            let title = format!("two nodes would have the router ID {id}");
+            let help =
+                "a router refuses or resets one of two sessions with the same ID (RFC 6286 §2.1); give each its own";
+            out.push(Finding::error(Place::of(value), title).related(*first, "it is taken here").help(help));
+        }
+        places.entry(id).or_insert(Place::of(value));
+        if let Some(name) = name {
+            ids.insert(name, id);
+        }
+    }
+    ids
 }

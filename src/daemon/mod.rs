@@ -1,1 +1,12 @@
 //! Composition: wire the rooms together, keep running peers equal to the configuration, stop in order.
+//!
+//! Promises: a bad configuration never replaces a good one; a task that panics ends the process with an error; a stop ends
+//! within two seconds whatever a peer does.
+//! Deliberately absent: every decision that can be made without a runtime. Those live below the wall.
+
+pub mod identity;
+pub mod reload;
+pub mod run;
+pub mod speaker;
+
+pub use run::{Options, Source, run};

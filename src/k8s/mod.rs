@@ -1,2 +1,22 @@
-//! The border to Kubernetes: its types end here. A cluster or a folder of manifests feeds one index, which publishes a
-//! [`crate::advertise::ClusterView`] through `watch<Option<Arc<ClusterView>>>`: `None` until everything was read once.
+//! The border to Kubernetes: its types end here.
+//!
+//! Promises: a cluster ([`mod@watch`]) or a folder of manifests ([`manifests`]) feeds one index, which publishes a
+//! [`crate::advertise::ClusterView`] through `watch<Option<Arc<ClusterView>>>`: `None` until everything was read once. A
+//! change is published at once, what comes meanwhile is taken together, and its cost follows its size. While the source is
+//! away or an object makes no sense, the last good state stays; [`WatchHealth`] says so.
+//!
+//! Deliberately absent: which node, peer or pool is concerned, and any decision about what is announced.
+
+pub mod convert;
+pub mod documents;
+pub mod folder;
+pub mod follow;
+pub mod health;
+pub mod index;
+pub mod manifests;
+pub mod object;
+pub mod watch;
+
+pub use health::{Contact, Listing, Source, SourceHealth, WatchHealth};
+pub use index::Index;
+pub use object::{Key, Kind, Object, Reading, Slice, SliceKey};

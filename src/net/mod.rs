@@ -1,1 +1,12 @@
 //! Sockets and the driver of a peer: wait, feed, drain, publish. No protocol knowledge.
+//!
+//! Promises: one task a peer, so that a dead or stuck peer never delays another; what is buffered for a peer is bounded;
+//! a NOTIFICATION that we send is not lost to a reset of the connection.
+//! Deliberately absent: which peers exist (the speaker's business), listening, BFD.
+
+pub mod driver;
+mod journal;
+mod links;
+pub mod socket;
+
+pub use driver::Driver;

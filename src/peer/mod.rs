@@ -3,10 +3,15 @@
 //! The driver above the wall feeds [`Input`]s and does what [`Peer::poll_output`] says; it knows no protocol.
 //! Deliberately absent: sockets, the clock, chance (time and a seed are arguments), and why a route is wanted.
 
+mod export;
+mod link;
 pub mod machine;
+mod next_hop;
+pub mod seam;
 pub mod settings;
 pub mod status;
 
-pub use machine::{CloseHow, ConnId, Input, LocalEnd, Output, Peer, Plan, Stop};
+pub use machine::Peer;
+pub use seam::{CloseHow, ConnId, Input, LocalEnd, Output, Plan, Stop};
 pub use settings::{Identity, Neighbor, PeerName, Settings};
-pub use status::{Phase, Status};
+pub use status::{EndOfRib, Phase, Status};

@@ -1,6 +1,6 @@
 //! What is known about a peer, for people and for metrics.
 
-use super::PeerName;
+use super::settings::{PeerName, Settings};
 use crate::wire::{Asn, Family, RouterId};
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
@@ -33,8 +33,12 @@ pub struct Status {
     pub advertised: BTreeMap<Family, usize>,
     /// Families of which nothing can be announced on this session, and why.
     pub unannounced: BTreeMap<Family, String>,
+    /// Routes wanted that never leave (a default route, loopback and the like), spelled out; at most 8 are named.
+    pub barred: Vec<String>,
     /// Routes a peer offered that were parsed and discarded.
     pub discarded: u64,
+    /// Malformed attributes in a peer's UPDATEs that the session survived (RFC 7606).
+    pub faults: u64,
 }
 
 /// Where a session stands: the states of RFC 4271 §8.2.2 with what exists only in them.
@@ -79,6 +83,30 @@ pub enum EndOfRib {
     Pending,
     /// Sent at this moment.
     Sent(Instant),
+}
+
+impl Status {
+    /// The status of a peer that was made and not started.
+    pub(super) fn at_rest(settings: &Settings, now: Instant) -> Self {
+        let neighbor = &settings.neighbor;
+        Self {
+            name: neighbor.name.clone(),
+            address: SocketAddr::new(neighbor.address, neighbor.port),
+            asn: neighbor.asn,
+            phase: Phase::Idle { retry_at: None },
+            started: now,
+            last_down: None,
+            established_count: 0,
+            sent: BTreeMap::new(),
+            received: BTreeMap::new(),
+            notifications: Vec::new(),
+            advertised: BTreeMap::new(),
+            unannounced: BTreeMap::new(),
+            barred: Vec::new(),
+            discarded: 0,
+            faults: 0,
+        }
+    }
 }
 
 impl Phase {

@@ -3,6 +3,12 @@
 //! Promises: the cost of a diff follows the size of the change; a withdrawal is never lost; no message exceeds the limit.
 //! Deliberately absent: sessions, time, and why a route is wanted.
 
+pub mod adj_out;
+pub mod egress;
+pub mod pack;
 pub mod route;
 
-pub use route::{Attributes, NextHop, RouteSet};
+pub use adj_out::AdjRibOut;
+pub use egress::{Barred, Egress};
+pub use pack::Delta;
+pub use route::{Attributes, Change, NextHop, RouteSet};

@@ -1,6 +1,6 @@
 //! Routes as policy wants them.
 
-use crate::wire::{Community, LargeCommunity, Prefix};
+use crate::wire::{Community, Family, LargeCommunity, Prefix};
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -35,12 +35,21 @@ pub enum NextHop {
 pub struct RouteSet(imbl::OrdMap<Prefix, Arc<Attributes>>);
 
 /// One difference between two sets.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Change<'a> {
-    /// Wanted, and not held or held with other attributes.
-    Announce(Prefix, &'a Arc<Attributes>),
-    /// Held and no longer wanted.
-    Withdraw(Prefix),
+    /// Wanted and not held.
+    Add(Prefix, &'a Arc<Attributes>),
+    /// Held with other attributes than those wanted.
+    Replace {
+        /// The prefix.
+        prefix: Prefix,
+        /// As held.
+        held: &'a Arc<Attributes>,
+        /// As wanted.
+        wanted: &'a Arc<Attributes>,
+    },
+    /// Held, with these attributes, and no longer wanted.
+    Remove(Prefix, &'a Arc<Attributes>),
 }
 
 impl RouteSet {
@@ -79,19 +88,74 @@ impl RouteSet {
         self.0.iter()
     }
 
-    /// What leads from `self` (held) to `wanted`, skipping what both share.
+    /// What leads from `self` (held) to `wanted`, in ascending order of prefix, skipping what both share.
     pub fn changes<'a>(&'a self, wanted: &'a RouteSet) -> impl Iterator<Item = Change<'a>> {
         use imbl::ordmap::DiffItem;
         self.0.diff(&wanted.0).map(|item| match item {
-            DiffItem::Add(prefix, attributes) => Change::Announce(*prefix, attributes),
-            DiffItem::Update { new: (prefix, attributes), .. } => Change::Announce(*prefix, attributes),
-            DiffItem::Remove(prefix, _) => Change::Withdraw(*prefix),
+            DiffItem::Add(prefix, attributes) => Change::Add(*prefix, attributes),
+            DiffItem::Update { old: (prefix, held), new: (_, wanted) } => {
+                Change::Replace { prefix: *prefix, held, wanted }
+            }
+            DiffItem::Remove(prefix, attributes) => Change::Remove(*prefix, attributes),
         })
+    }
+
+    /// Whether both are the very same tree, not merely equal: an answer at once, and no false yes.
+    pub fn is_same(&self, other: &RouteSet) -> bool {
+        self.0.ptr_eq(&other.0) || (self.is_empty() && other.is_empty())
+    }
+
+    /// All routes but those of one family.
+    pub fn without(&self, family: Family) -> RouteSet {
+        self.iter().filter(|(p, _)| p.family() != family).map(|(p, a)| (*p, a.clone())).collect()
     }
 }
 
 impl FromIterator<(Prefix, Arc<Attributes>)> for RouteSet {
     fn from_iter<T: IntoIterator<Item = (Prefix, Arc<Attributes>)>>(routes: T) -> Self {
         Self(routes.into_iter().collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn set(texts: &[&str]) -> RouteSet {
+        texts.iter().map(|text| (text.parse().unwrap(), Arc::default())).collect()
+    }
+
+    #[test]
+    fn changes_name_what_was_added_replaced_and_removed() {
+        let held = set(&["192.0.2.1", "192.0.2.2", "192.0.2.3"]);
+        let mut wanted = held.clone();
+        let other = Arc::new(Attributes { med: Some(1), ..Attributes::default() });
+        wanted.remove(&"192.0.2.1".parse().unwrap());
+        wanted.insert("192.0.2.2".parse().unwrap(), other.clone());
+        wanted.insert("192.0.2.9".parse().unwrap(), other.clone());
+        let plain = Arc::default();
+        let expected = [
+            Change::Remove("192.0.2.1".parse().unwrap(), &plain),
+            Change::Replace { prefix: "192.0.2.2".parse().unwrap(), held: &plain, wanted: &other },
+            Change::Add("192.0.2.9".parse().unwrap(), &other),
+        ];
+        assert_eq!(held.changes(&wanted).collect::<Vec<_>>(), expected);
+        assert_eq!(held.changes(&held).count(), 0);
+    }
+
+    #[test]
+    fn a_family_can_be_left_out() {
+        let both = set(&["192.0.2.1", "2001:db8::1"]);
+        assert_eq!(both.without(Family::IPV4_UNICAST), set(&["2001:db8::1"]));
+        assert_eq!(both.without(Family::IPV6_UNICAST), set(&["192.0.2.1"]));
+    }
+
+    #[test]
+    fn sameness_is_of_the_tree_and_of_nothing_else() {
+        let one = set(&["192.0.2.1"]);
+        assert!(one.is_same(&one.clone()));
+        assert!(!one.is_same(&set(&["192.0.2.1"])));
+        assert!(RouteSet::new().is_same(&RouteSet::new()));
+        assert!(!one.is_same(&RouteSet::new()));
     }
 }

@@ -1,8 +1,16 @@
-//! Path attributes (RFC 4271 §4.3, §5).
+//! Path attributes (RFC 4271 §4.3, §5) as values, and their octets. How a list of them is read and judged is in
+//! `attribute_list`.
+//!
+//! ```text
+//! | flags | type | length: 1 octet, 2 with the Extended Length flag | value … |
+//! ```
 
-use super::{AsPath, Community, Family, LargeCommunity, Prefix};
-use bytes::Bytes;
-use std::net::{IpAddr, Ipv4Addr};
+use super::error::EncodeError;
+use super::{AsPath, AsWidth, Asn, Community, Context, LargeCommunity, PeerKind};
+use bytes::{BufMut, Bytes, BytesMut};
+use std::net::Ipv4Addr;
+
+pub use super::mp::{MpReach, MpUnreach};
 
 /// ORIGIN (RFC 4271 §5.1.1).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -38,7 +46,7 @@ pub enum Attribute {
     MpUnreach(MpUnreach),
     /// Anything else, octet by octet.
     Unknown {
-        /// The flags octet as received.
+        /// The flags octet as received, but without Extended Length, which says nothing about the attribute.
         flags: u8,
         /// The type code.
         code: u8,
@@ -47,24 +55,269 @@ pub enum Attribute {
     },
 }
 
-/// MP_REACH_NLRI of a unicast family.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct MpReach {
-    /// Which family the prefixes are of.
-    pub family: Family,
-    /// The (global) next hop; its family may differ from that of the prefixes (RFC 8950).
-    pub next_hop: IpAddr,
-    /// A second, link-local next hop (RFC 2545 §3).
-    pub link_local: Option<IpAddr>,
-    /// The prefixes.
-    pub nlri: Vec<Prefix>,
+/// Type codes.
+pub(super) mod code {
+    pub const ORIGIN: u8 = 1;
+    pub const AS_PATH: u8 = 2;
+    pub const NEXT_HOP: u8 = 3;
+    pub const MULTI_EXIT_DISC: u8 = 4;
+    pub const LOCAL_PREF: u8 = 5;
+    pub const ATOMIC_AGGREGATE: u8 = 6;
+    pub const AGGREGATOR: u8 = 7;
+    pub const COMMUNITIES: u8 = 8;
+    pub const ORIGINATOR_ID: u8 = 9;
+    pub const CLUSTER_LIST: u8 = 10;
+    pub const MP_REACH: u8 = 14;
+    pub const MP_UNREACH: u8 = 15;
+    pub const EXTENDED_COMMUNITIES: u8 = 16;
+    pub const AS4_PATH: u8 = 17;
+    pub const AS4_AGGREGATOR: u8 = 18;
+    pub const IPV6_EXTENDED_COMMUNITIES: u8 = 25;
+    pub const LARGE_COMMUNITY: u8 = 32;
+    pub const ONLY_TO_CUSTOMER: u8 = 35;
 }
 
-/// MP_UNREACH_NLRI of a unicast family; without prefixes it is that family's End-of-RIB (RFC 4724 §2).
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct MpUnreach {
-    /// Which family the prefixes are of.
-    pub family: Family,
-    /// The prefixes.
-    pub withdrawn: Vec<Prefix>,
+/// Flags octets (RFC 4271 §4.3).
+pub(super) mod flags {
+    pub const OPTIONAL: u8 = 0x80;
+    pub const TRANSITIVE: u8 = 0x40;
+    pub const EXTENDED_LENGTH: u8 = 0x10;
+    pub const WELL_KNOWN: u8 = TRANSITIVE;
+    pub const OPTIONAL_TRANSITIVE: u8 = OPTIONAL | TRANSITIVE;
+}
+
+impl Origin {
+    /// The octet of RFC 4271 §4.3.
+    pub(super) fn octet(self) -> u8 {
+        match self {
+            Origin::Igp => 0,
+            Origin::Egp => 1,
+            Origin::Incomplete => 2,
+        }
+    }
+
+    pub(super) fn from_octet(octet: u8) -> Option<Self> {
+        match octet {
+            0 => Some(Origin::Igp),
+            1 => Some(Origin::Egp),
+            2 => Some(Origin::Incomplete),
+            _ => None,
+        }
+    }
+}
+
+impl Attribute {
+    /// Flags, without Extended Length, and type code.
+    pub(super) fn head(&self) -> (u8, u8) {
+        match self {
+            Attribute::Origin(_) => (flags::WELL_KNOWN, code::ORIGIN),
+            Attribute::AsPath(_) => (flags::WELL_KNOWN, code::AS_PATH),
+            Attribute::NextHop(_) => (flags::WELL_KNOWN, code::NEXT_HOP),
+            Attribute::MultiExitDisc(_) => (flags::OPTIONAL, code::MULTI_EXIT_DISC),
+            Attribute::LocalPref(_) => (flags::WELL_KNOWN, code::LOCAL_PREF),
+            Attribute::Communities(_) => (flags::OPTIONAL_TRANSITIVE, code::COMMUNITIES),
+            Attribute::LargeCommunities(_) => (flags::OPTIONAL_TRANSITIVE, code::LARGE_COMMUNITY),
+            Attribute::MpReach(_) => (flags::OPTIONAL, code::MP_REACH),
+            Attribute::MpUnreach(_) => (flags::OPTIONAL, code::MP_UNREACH),
+            Attribute::Unknown { flags, code, data: _ } => (flags & !flags::EXTENDED_LENGTH, *code),
+        }
+    }
+
+    /// The type code.
+    pub fn code(&self) -> u8 {
+        self.head().1
+    }
+
+    /// Appends the attribute with flags, type and length.
+    pub(super) fn encode(&self, width: AsWidth, out: &mut BytesMut) -> Result<(), EncodeError> {
+        let (flags, code) = self.head();
+        let mut value = BytesMut::new();
+        match self {
+            Attribute::Origin(origin) => value.put_u8(origin.octet()),
+            Attribute::AsPath(path) => path.encode(width, &mut value)?,
+            Attribute::NextHop(address) => value.put_slice(&address.octets()),
+            Attribute::MultiExitDisc(number) | Attribute::LocalPref(number) => value.put_u32(*number),
+            Attribute::Communities(list) => put_communities(list, &mut value),
+            Attribute::LargeCommunities(list) => put_large_communities(list, &mut value),
+            Attribute::MpReach(reach) => reach.encode(&mut value),
+            Attribute::MpUnreach(unreach) => unreach.encode(&mut value),
+            Attribute::Unknown { data, .. } => value.put_slice(data),
+        }
+        put(flags, code, &value, out)
+    }
+}
+
+/// What an announcement says about its prefixes, next hop excepted: the values that [`super::Announce::attributes`] wants
+/// as octets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Outbound<'a> {
+    /// ORIGIN.
+    pub origin: Origin,
+    /// AS_PATH: towards an eBGP peer it begins with our number, towards an iBGP peer ours are empty.
+    pub as_path: &'a AsPath,
+    /// MULTI_EXIT_DISC.
+    pub med: Option<u32>,
+    /// LOCAL_PREF. Mandatory towards iBGP peers; left out towards eBGP peers whatever stands here (RFC 4271 §5.1.5).
+    pub local_pref: Option<u32>,
+    /// COMMUNITIES; none, no attribute.
+    pub communities: &'a [Community],
+    /// LARGE_COMMUNITY; none, no attribute. Without duplicates (RFC 8092 §5).
+    pub large_communities: &'a [LargeCommunity],
+}
+
+impl Outbound<'_> {
+    /// The attributes in ascending order of type. Towards a peer with two-octet AS numbers a path that does not fit goes
+    /// out with AS_TRANS in it and whole in AS4_PATH (RFC 6793 §4.2.2).
+    ///
+    /// # Errors
+    /// [`EncodeError::FieldTooLong`].
+    pub fn encode(&self, context: &Context) -> Result<Bytes, EncodeError> {
+        let mut out = BytesMut::with_capacity(64 + 4 * self.communities.len() + 12 * self.large_communities.len());
+        let width = context.as_width;
+        put(flags::WELL_KNOWN, code::ORIGIN, &[self.origin.octet()], &mut out)?;
+        put_path(flags::WELL_KNOWN, code::AS_PATH, self.as_path, width, &mut out)?;
+        if let Some(med) = self.med {
+            put(flags::OPTIONAL, code::MULTI_EXIT_DISC, &med.to_be_bytes(), &mut out)?;
+        }
+        if let (Some(preference), PeerKind::Internal) = (self.local_pref, context.peer_kind) {
+            put(flags::WELL_KNOWN, code::LOCAL_PREF, &preference.to_be_bytes(), &mut out)?;
+        }
+        if !self.communities.is_empty() {
+            let mut value = BytesMut::with_capacity(4 * self.communities.len());
+            put_communities(self.communities, &mut value);
+            put(flags::OPTIONAL_TRANSITIVE, code::COMMUNITIES, &value, &mut out)?;
+        }
+        let fits = |asn: Asn| asn.0 <= u32::from(u16::MAX);
+        if width == AsWidth::Two && !self.as_path.asns().all(fits) {
+            put_path(flags::OPTIONAL_TRANSITIVE, code::AS4_PATH, self.as_path, AsWidth::Four, &mut out)?;
+        }
+        if !self.large_communities.is_empty() {
+            let mut value = BytesMut::with_capacity(12 * self.large_communities.len());
+            put_large_communities(self.large_communities, &mut value);
+            put(flags::OPTIONAL_TRANSITIVE, code::LARGE_COMMUNITY, &value, &mut out)?;
+        }
+        Ok(out.freeze())
+    }
+}
+
+fn put_path(flags: u8, code: u8, path: &AsPath, width: AsWidth, out: &mut BytesMut) -> Result<(), EncodeError> {
+    let mut value = BytesMut::new();
+    path.encode(width, &mut value)?;
+    put(flags, code, &value, out)
+}
+
+fn put_communities(list: &[Community], out: &mut BytesMut) {
+    for community in list {
+        out.put_u32(community.0);
+    }
+}
+
+fn put_large_communities(list: &[LargeCommunity], out: &mut BytesMut) {
+    for community in list {
+        out.put_u32(community.global);
+        out.put_u32(community.local1);
+        out.put_u32(community.local2);
+    }
+}
+
+/// Appends one attribute.
+fn put(flags: u8, code: u8, value: &[u8], out: &mut BytesMut) -> Result<(), EncodeError> {
+    put_head(flags, code, value.len(), out)?;
+    out.put_slice(value);
+    Ok(())
+}
+
+/// Appends flags, type and length; the two-octet length only where it is needed (RFC 4271 §4.3).
+pub(super) fn put_head(flags: u8, code: u8, len: usize, out: &mut BytesMut) -> Result<(), EncodeError> {
+    let two_octets = u16::try_from(len).map_err(|_| EncodeError::FieldTooLong {
+        field: "path attribute",
+        len,
+        max: usize::from(u16::MAX),
+    })?;
+    match u8::try_from(len) {
+        Ok(one_octet) => out.put_slice(&[flags, code, one_octet]),
+        Err(_) => {
+            out.put_slice(&[flags | flags::EXTENDED_LENGTH, code]);
+            out.put_u16(two_octets);
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn outbound(as_path: &AsPath) -> Outbound<'_> {
+        Outbound { origin: Origin::Igp, as_path, med: None, local_pref: None, communities: &[], large_communities: &[] }
+    }
+
+    fn context(as_width: AsWidth, peer_kind: PeerKind) -> Context {
+        Context { as_width, peer_kind, ..Context::before_open() }
+    }
+
+    #[test]
+    fn the_smallest_block_is_13_octets() {
+        let path = AsPath::sequence([Asn(65_000)]);
+        let octets = outbound(&path).encode(&context(AsWidth::Four, PeerKind::External)).unwrap();
+        assert_eq!(octets[..], [0x40, 1, 1, 0, 0x40, 2, 6, 2, 1, 0, 0, 0xfd, 0xe8]);
+    }
+
+    #[test]
+    fn everything_in_ascending_order() {
+        let path = AsPath::default();
+        let full = Outbound {
+            med: Some(5),
+            local_pref: Some(100),
+            communities: &[Community(0xffff_ff01)],
+            large_communities: &[LargeCommunity { global: 1, local1: 2, local2: 3 }],
+            ..outbound(&path)
+        };
+        let octets = full.encode(&context(AsWidth::Four, PeerKind::Internal)).unwrap();
+        let mut wanted = vec![0x40, 1, 1, 0, 0x40, 2, 0, 0x80, 4, 4, 0, 0, 0, 5, 0x40, 5, 4, 0, 0, 0, 100];
+        wanted.extend([0xc0, 8, 4, 0xff, 0xff, 0xff, 1, 0xc0, 32, 12, 0, 0, 0, 1, 0, 0, 0, 2, 0, 0, 0, 3]);
+        assert_eq!(octets[..], wanted);
+    }
+
+    #[test]
+    fn local_pref_never_leaves_the_as() {
+        let path = AsPath::default();
+        let with = Outbound { local_pref: Some(100), ..outbound(&path) };
+        let external = context(AsWidth::Four, PeerKind::External);
+        assert_eq!(with.encode(&external), outbound(&path).encode(&external));
+    }
+
+    #[test]
+    fn an_old_peer_gets_as4_path_only_where_it_is_needed() {
+        let old = context(AsWidth::Two, PeerKind::External);
+        let small = AsPath::sequence([Asn(65_000)]);
+        assert_eq!(outbound(&small).encode(&old).unwrap()[..], [0x40, 1, 1, 0, 0x40, 2, 4, 2, 1, 0xfd, 0xe8]);
+        let large = AsPath::sequence([Asn(65_536)]);
+        let octets = outbound(&large).encode(&old).unwrap();
+        assert_eq!(octets[4..11], [0x40, 2, 4, 2, 1, 0x5b, 0xa0]);
+        assert_eq!(octets[11..], [0xc0, 17, 6, 2, 1, 0, 1, 0, 0]);
+    }
+
+    #[test]
+    fn the_length_takes_two_octets_above_255() {
+        let path = AsPath::default();
+        let communities = vec![Community(7); 64];
+        let octets = Outbound { communities: &communities, ..outbound(&path) }
+            .encode(&context(AsWidth::Four, PeerKind::External))
+            .unwrap();
+        assert_eq!(octets[7..11], [0xd0, 8, 1, 0]);
+        let fewer = Outbound { communities: &communities[..63], ..outbound(&path) }
+            .encode(&context(AsWidth::Four, PeerKind::External))
+            .unwrap();
+        assert_eq!(fewer[7..10], [0xc0, 8, 252]);
+    }
+
+    #[test]
+    fn more_communities_than_a_length_field_can_say_are_an_error() {
+        let path = AsPath::default();
+        let communities = vec![Community(7); 16_384];
+        let refused = Outbound { communities: &communities, ..outbound(&path) }
+            .encode(&context(AsWidth::Four, PeerKind::External));
+        assert!(matches!(refused, Err(EncodeError::FieldTooLong { field: "path attribute", len: 65_536, .. })));
+    }
 }

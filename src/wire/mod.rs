@@ -4,17 +4,22 @@
 //! does not understand (`Unknown`). "Can I read it" is decided here; "may I accept it" is not.
 //! Deliberately absent: sockets, time, session state. The one thing a codec may know about a session is [`Context`].
 
+mod announce;
 pub mod as_path;
 pub mod asn;
 pub mod attribute;
+mod attribute_list;
+mod attribute_value;
 pub mod capability;
 pub mod community;
 mod emit;
 pub mod error;
 pub mod family;
+pub mod fault;
 pub mod header;
 pub mod message;
-pub mod nlri;
+mod mp;
+mod nlri;
 pub mod notification;
 pub mod open;
 mod parse;
@@ -25,19 +30,20 @@ pub mod update;
 
 pub use as_path::AsPath;
 pub use asn::Asn;
-pub use attribute::{Attribute, Origin};
+pub use attribute::{Attribute, MpReach, MpUnreach, Origin, Outbound};
 pub use capability::Capability;
 pub use community::{Community, LargeCommunity};
-pub use error::Error;
+pub use error::{EncodeError, Error};
 pub use family::Family;
+pub use fault::{Fault, Verdict};
 pub use header::frame;
 pub use message::Message;
-pub use notification::Notification;
+pub use notification::{CeaseSubcode, Notification};
 pub use open::Open;
 pub use prefix::Prefix;
 pub use route_refresh::RouteRefresh;
 pub use router_id::RouterId;
-pub use update::Update;
+pub use update::{Announce, EndOfRib, Update, Withdraw};
 
 use std::collections::BTreeSet;
 
@@ -48,6 +54,16 @@ pub enum AsWidth {
     Two,
     /// Both sent capability 65.
     Four,
+}
+
+impl AsWidth {
+    /// Octets of one number.
+    pub fn octets(self) -> usize {
+        match self {
+            AsWidth::Two => 2,
+            AsWidth::Four => 4,
+        }
+    }
 }
 
 /// Whether the peer is in our AS (RFC 4271 §1.1); some attributes mean, or err, differently on the two.

@@ -1,6 +1,13 @@
 //! ROUTE-REFRESH (RFC 2918 §3).
+//!
+//! ```text
+//! 19    21        22
+//! | AFI | subtype | SAFI |
+//! ```
 
-use super::Family;
+use super::parse::Reader;
+use super::{Error, Family};
+use bytes::{BufMut, Bytes, BytesMut};
 
 /// A request to send one family again. The reserved octet is kept (RFC 7313 gives it meaning).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -9,4 +16,58 @@ pub struct RouteRefresh {
     pub family: Family,
     /// 0 for a plain request; RFC 7313 §3.2 defines 1 and 2.
     pub subtype: u8,
+}
+
+impl RouteRefresh {
+    /// Reads the body of `message`. Longer ones are refused where the subtype says what they should contain (RFC 7313 §5);
+    /// an unknown subtype is for the reader to ignore, whatever follows it. Filters behind a plain request (RFC 5291) are
+    /// refused: nobody here offered to take them.
+    pub(super) fn decode(message: &[u8], mut reader: Reader<'_>) -> Result<Self, Error> {
+        let len = u16::try_from(message.len()).unwrap_or(u16::MAX);
+        let wrong = Error::Length { len, kind: 5 };
+        let (Ok(afi), Ok(subtype), Ok(safi)) = (reader.u16(), reader.u8(), reader.u8()) else { return Err(wrong) };
+        match (subtype, reader.is_empty()) {
+            (0, false) => Err(wrong),
+            (1 | 2, false) => Err(Error::RefreshLength { subtype, message: Bytes::copy_from_slice(message) }),
+            _ => Ok(Self { family: Family { afi, safi }, subtype }),
+        }
+    }
+
+    /// Appends the body.
+    pub(super) fn encode(&self, out: &mut BytesMut) {
+        out.put_u16(self.family.afi);
+        out.put_u8(self.subtype);
+        out.put_u8(self.family.safi);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn decode(body: &[u8]) -> Result<RouteRefresh, Error> {
+        let mut message = vec![0xff; 19];
+        message.extend(body);
+        let mut reader = Reader::new(&message);
+        reader.take(19).unwrap();
+        RouteRefresh::decode(&message, reader)
+    }
+
+    #[test]
+    fn golden_octets_both_ways() {
+        let refresh = RouteRefresh { family: Family::IPV6_UNICAST, subtype: 0 };
+        assert_eq!(decode(&[0, 2, 0, 1]), Ok(refresh));
+        let mut out = BytesMut::new();
+        refresh.encode(&mut out);
+        assert_eq!(out[..], [0, 2, 0, 1]);
+    }
+
+    #[test]
+    fn the_length_is_judged_by_the_subtype() {
+        assert_eq!(decode(&[0, 1, 0, 1, 1, 3, 0, 0]), Err(Error::Length { len: 27, kind: 5 }));
+        assert!(matches!(decode(&[0, 1, 1, 1, 0]), Err(Error::RefreshLength { subtype: 1, .. })));
+        assert!(matches!(decode(&[0, 1, 2, 1, 0]), Err(Error::RefreshLength { subtype: 2, .. })));
+        assert_eq!(decode(&[0, 1, 3, 1, 0]).unwrap().subtype, 3);
+        assert_eq!(decode(&[0, 1, 0]), Err(Error::Length { len: 22, kind: 5 }));
+    }
 }

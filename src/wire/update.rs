@@ -1,14 +1,28 @@
-//! UPDATE (RFC 4271 §4.3) and what becomes of a bad one (RFC 7606).
+//! UPDATE (RFC 4271 §4.3) as it is read, and what becomes of a bad one (RFC 7606). What we send is in `announce`.
+//!
+//! ```text
+//! 19           21
+//! | length (2) | prefixes withdrawn … | length (2) | path attributes … | prefixes announced …
+//! ```
 
-use super::{Attribute, Family, Prefix};
-use bytes::Bytes;
+use super::attribute_list;
+use super::emit::prefixed_u16;
+use super::error::EncodeError;
+use super::nlri::{self, Unicast};
+use super::parse::Reader;
+use super::{Attribute, Context, Error, Family, Prefix};
+use bytes::BytesMut;
+use std::net::IpAddr;
+
+pub use super::announce::{Announce, EndOfRib, Withdraw};
+pub use super::fault::{Fault, Verdict};
 
 /// An UPDATE as read from the wire.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Update {
     /// IPv4 prefixes withdrawn in the body.
     pub withdrawn: Vec<Prefix>,
-    /// Path attributes in wire order, without those that were discarded.
+    /// Path attributes in wire order, without those that are at fault.
     pub attributes: Vec<Attribute>,
     /// IPv4 prefixes announced in the body.
     pub nlri: Vec<Prefix>,
@@ -16,45 +30,211 @@ pub struct Update {
     pub faults: Vec<Fault>,
 }
 
-/// One malformed attribute that RFC 7606 lets the session survive.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Fault {
-    /// Attribute type code, 0 where the attribute list itself is broken.
-    pub code: u8,
-    /// What happens to the route.
-    pub verdict: Verdict,
-    /// What was wrong, for people.
-    pub reason: &'static str,
-    /// The attribute as it came, or what was left of the list.
-    pub octets: Bytes,
-}
-
-/// RFC 7606 §2, weakest first; what resets a session is an [`super::Error`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Verdict {
-    /// Drop the attribute, keep the route.
-    AttributeDiscard,
-    /// Take all prefixes of the message as withdrawn.
-    TreatAsWithdraw,
-}
-
 impl Update {
-    /// The family whose End-of-RIB this is (RFC 4724 §2), if it is one.
+    /// The family whose End-of-RIB this is (RFC 4724 §2), if it is one. A message that is empty only because something in
+    /// it was at fault is none.
     pub fn end_of_rib(&self) -> Option<Family> {
-        todo!()
+        if !self.faults.is_empty() || !self.withdrawn.is_empty() || !self.nlri.is_empty() {
+            return None;
+        }
+        match &self.attributes[..] {
+            [] => Some(Family::IPV4_UNICAST),
+            [Attribute::MpUnreach(unreach)] if unreach.withdrawn.is_empty() => Some(unreach.family),
+            _ => None,
+        }
+    }
+
+    /// The strongest verdict of all faults.
+    pub fn verdict(&self) -> Option<Verdict> {
+        self.faults.iter().map(|fault| fault.verdict).max()
+    }
+
+    /// What the message announces, each prefix with its next hop: nothing if it is to be treated as a withdrawal. To be
+    /// looked at after [`Update::gone`]: a prefix in both is announced (RFC 4271 §4.3).
+    pub fn announced(&self) -> impl Iterator<Item = (Prefix, IpAddr)> {
+        let wanted = self.verdict() < Some(Verdict::TreatAsWithdraw);
+        let body_hop = self.attributes.iter().find_map(|attribute| match attribute {
+            Attribute::NextHop(address) => Some(IpAddr::V4(*address)),
+            _ => None,
+        });
+        let body = self.nlri.iter().filter_map(move |prefix| Some((*prefix, body_hop?)));
+        let mp = self.attributes.iter().flat_map(|attribute| match attribute {
+            Attribute::MpReach(reach) => reach.nlri.iter().map(|prefix| (*prefix, reach.next_hop)).collect(),
+            _ => Vec::new(),
+        });
+        mp.chain(body).filter(move |_| wanted)
+    }
+
+    /// What the message takes back: what it withdraws, and what it announces if that is to be treated as a withdrawal.
+    pub fn gone(&self) -> impl Iterator<Item = Prefix> {
+        let announced_too = self.verdict() == Some(Verdict::TreatAsWithdraw);
+        let mp = self.attributes.iter().flat_map(move |attribute| match attribute {
+            Attribute::MpUnreach(unreach) => &unreach.withdrawn[..],
+            Attribute::MpReach(reach) if announced_too => &reach.nlri,
+            _ => &[],
+        });
+        let body = self.nlri.iter().filter(move |_| announced_too);
+        self.withdrawn.iter().chain(mp).chain(body).copied()
+    }
+
+    /// Reads the body.
+    pub(super) fn decode(mut reader: Reader<'_>, context: &Context) -> Result<Self, Error> {
+        let withdrawn = part(&mut reader, "Withdrawn Routes Length")?;
+        let attributes = part(&mut reader, "Total Path Attribute Length")?;
+        let withdrawn = body_prefixes(withdrawn, "Withdrawn Routes")?;
+        let nlri = body_prefixes(reader, "NLRI")?;
+        let (attributes, faults) = attribute_list::decode(attributes, context)?.conclude(&nlri, context)?;
+        Ok(Self { withdrawn, attributes, nlri, faults })
+    }
+
+    /// Appends the body, as it is: faults leave no octets.
+    pub(super) fn encode(&self, context: &Context, out: &mut BytesMut) -> Result<(), EncodeError> {
+        prefixed_u16(out, "withdrawn routes", |out| {
+            nlri::encode(&self.withdrawn, out);
+            Ok(())
+        })?;
+        prefixed_u16(out, "path attributes", |out| {
+            self.attributes.iter().try_for_each(|attribute| attribute.encode(context.as_width, out))
+        })?;
+        nlri::encode(&self.nlri, out);
+        Ok(())
     }
 }
 
-/// An announcement to be sent: one set of attributes, many prefixes of one family. IPv4 with an IPv4 next hop goes into
-/// the message body, all else into MP_REACH_NLRI, which comes first (RFC 7606 §5.1).
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Announce<'a> {
-    /// Everything but the next hop, already encoded in ascending type order by [`super::attribute`].
-    pub attributes: &'a [u8],
-    /// Next hop of every prefix.
-    pub next_hop: std::net::IpAddr,
-    /// Family of every prefix.
-    pub family: Family,
-    /// Prefixes; the writer takes as many as fit one message and says how many.
-    pub prefixes: &'a [Prefix],
+/// A part of the body with its length in front.
+fn part<'a>(reader: &mut Reader<'a>, field: &'static str) -> Result<Reader<'a>, Error> {
+    let offset = reader.offset();
+    let exceeds = |_| Error::UpdateLengths { offset, field };
+    let len = reader.u16().map_err(exceeds)?;
+    reader.sub(len.into()).map_err(exceeds)
+}
+
+fn body_prefixes(reader: Reader<'_>, field: &'static str) -> Result<Vec<Prefix>, Error> {
+    nlri::decode(reader, Unicast::V4).map_err(|bad| Error::Network { offset: bad.offset, what: bad.what, field })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::{AsPath, AsWidth, Asn, Message, MpReach, MpUnreach, Origin};
+
+    const ATTRIBUTES: [u8; 20] = [0x40, 1, 1, 0, 0x40, 2, 6, 2, 1, 0, 0, 0xfd, 0xe8, 0x40, 3, 4, 192, 0, 2, 1];
+
+    fn context() -> Context {
+        Context { as_width: AsWidth::Four, ..Context::before_open() }
+    }
+
+    fn prefix(text: &str) -> Prefix {
+        text.parse().unwrap()
+    }
+
+    /// A message with the given parts, and lengths to match.
+    fn message(withdrawn: &[u8], attributes: &[u8], nlri: &[u8]) -> Vec<u8> {
+        let len = |part: &[u8]| u16::try_from(part.len()).unwrap().to_be_bytes();
+        let body = [&len(withdrawn), withdrawn, &len(attributes), attributes, nlri].concat();
+        [&[0xff; 16][..], &u16::try_from(19 + body.len()).unwrap().to_be_bytes(), &[2], &body].concat()
+    }
+
+    fn decode(octets: &[u8]) -> Result<Update, Error> {
+        match Message::decode(octets, &context())? {
+            Message::Update(update) => Ok(update),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn golden_octets_both_ways() {
+        let octets = message(&[8, 11], &ATTRIBUTES, &[8, 10, 32, 192, 0, 2, 1]);
+        let update = Update {
+            withdrawn: vec![prefix("11.0.0.0/8")],
+            attributes: vec![
+                Attribute::Origin(Origin::Igp),
+                Attribute::AsPath(AsPath::sequence([Asn(65_000)])),
+                Attribute::NextHop([192, 0, 2, 1].into()),
+            ],
+            nlri: vec![prefix("10.0.0.0/8"), prefix("192.0.2.1/32")],
+            faults: vec![],
+        };
+        assert_eq!(decode(&octets).as_ref(), Ok(&update));
+        let mut out = BytesMut::new();
+        Message::Update(update).encode(&context(), &mut out).unwrap();
+        assert_eq!(out[..], octets);
+    }
+
+    #[test]
+    fn lengths_beyond_the_message_reset() {
+        let good = message(&[], &ATTRIBUTES, &[8, 10]);
+        for (at, field) in [(19, "Withdrawn Routes Length"), (21, "Total Path Attribute Length")] {
+            let mut octets = good.clone();
+            octets[at + 1] = 200;
+            let error = decode(&octets).unwrap_err();
+            assert_eq!(error, Error::UpdateLengths { offset: at, field });
+            assert_eq!((error.notification().code, error.notification().subcode), (3, 1));
+        }
+        // One octet more for the withdrawn routes than leaves room for the second length field.
+        let mut octets = message(&[], &[], &[]);
+        octets[20] = 1;
+        assert!(matches!(decode(&octets), Err(Error::UpdateLengths { .. })));
+    }
+
+    #[test]
+    fn bad_prefixes_in_the_body_reset() {
+        for (octets, field, offset) in [
+            (message(&[33, 1, 2, 3, 4, 5], &[], &[]), "Withdrawn Routes", 21),
+            (message(&[], &ATTRIBUTES, &[8, 10, 24, 1, 2]), "NLRI", 45),
+        ] {
+            let error = decode(&octets).unwrap_err();
+            assert!(
+                matches!(error, Error::Network { field: f, offset: o, .. } if (f, o) == (field, offset)),
+                "{error}"
+            );
+            assert_eq!((error.notification().code, error.notification().subcode), (3, 10));
+        }
+    }
+
+    #[test]
+    fn end_of_rib_is_empty_and_nothing_else_is() {
+        assert_eq!(decode(&message(&[], &[], &[])).unwrap().end_of_rib(), Some(Family::IPV4_UNICAST));
+        let ipv6 = message(&[], &[0x80, 15, 3, 0, 2, 1], &[]);
+        assert_eq!(decode(&ipv6).unwrap().end_of_rib(), Some(Family::IPV6_UNICAST));
+        for octets in [
+            message(&[8, 10], &[], &[]),
+            message(&[], &ATTRIBUTES, &[8, 10]),
+            message(&[], &ATTRIBUTES, &[]),
+            message(&[], &[0x80, 15, 5, 0, 2, 1, 8, 0x20], &[]),
+            message(&[], &[0x80, 15, 3, 0, 2, 1, 0xc0, 99, 0], &[]),
+            message(&[], &[0x40, 5, 4, 0, 0, 0, 1], &[]),
+        ] {
+            assert_eq!(decode(&octets).unwrap().end_of_rib(), None, "{octets:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_announced_and_what_is_gone() {
+        let (hop4, hop6) = ("192.0.2.1".parse().unwrap(), "2001:db8::1".parse().unwrap());
+        let mut update = decode(&message(&[8, 11], &ATTRIBUTES, &[8, 10])).unwrap();
+        let (v6, v6_gone) = (prefix("2001:db8:1::/48"), prefix("2001:db8:2::/48"));
+        let family = Family::IPV6_UNICAST;
+        update.attributes.push(Attribute::MpReach(MpReach {
+            family,
+            next_hop: hop6,
+            link_local: None,
+            nlri: vec![v6],
+        }));
+        update.attributes.push(Attribute::MpUnreach(MpUnreach { family, withdrawn: vec![v6_gone] }));
+        assert_eq!(update.announced().collect::<Vec<_>>(), [(v6, hop6), (prefix("10.0.0.0/8"), hop4)]);
+        assert_eq!(update.gone().collect::<Vec<_>>(), [prefix("11.0.0.0/8"), v6_gone]);
+        assert_eq!(update.verdict(), None);
+    }
+
+    #[test]
+    fn a_fault_turns_an_announcement_into_a_withdrawal() {
+        let mut octets = message(&[8, 11], &ATTRIBUTES, &[8, 10]);
+        octets[28] = 9;
+        let update = decode(&octets).unwrap();
+        assert_eq!(update.verdict(), Some(Verdict::TreatAsWithdraw));
+        assert_eq!(update.announced().count(), 0);
+        assert_eq!(update.gone().collect::<Vec<_>>(), [prefix("11.0.0.0/8"), prefix("10.0.0.0/8")]);
+        assert_eq!(update.nlri, [prefix("10.0.0.0/8")], "what was named stays readable");
+    }
 }

@@ -1,0 +1,119 @@
+//! What `deploy/` promises, read from its files: a configuration that announces nothing until somebody says so, rights as
+//! reviewed, a pod without privileges. The cluster suite shows that it also runs.
+
+use herald::config::Config;
+use serde_json::Value;
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
+
+fn read(file: &str) -> String {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy").join(file);
+    fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+/// The documents of a manifest.
+fn documents(file: &str) -> Vec<Value> {
+    let parse = |text: &str| serde_saphyr::from_str(text).unwrap_or_else(|error| panic!("{file}: {error}"));
+    read(file).split("\n---\n").map(parse).collect()
+}
+
+fn document(file: &str, kind: &str) -> Value {
+    let found = documents(file).into_iter().find(|document| document["kind"] == kind);
+    found.unwrap_or_else(|| panic!("no {kind} in {file}"))
+}
+
+fn configuration() -> String {
+    document("base/configmap.yaml", "ConfigMap")["data"]["herald.yaml"].as_str().expect("a text").to_owned()
+}
+
+fn parse(text: &str) -> Config {
+    Config::parse("configmap.yaml", text).unwrap_or_else(|found| panic!("{found}")).0
+}
+
+#[test]
+fn as_it_stands_nothing_is_announced() {
+    let config = parse(&configuration());
+    assert!(config.peers.is_empty() && config.policy.pools.is_empty() && config.policy.advertisements.is_empty());
+}
+
+#[test]
+fn the_commented_lines_are_a_configuration_that_works() {
+    let text: String = configuration()
+        .lines()
+        .map(|line| match line.strip_prefix("#  ") {
+            Some(example) => format!("  {example}\n"),
+            None => format!("{}\n", line.replace(": []", ":")),
+        })
+        .collect();
+    let (config, found) = Config::parse("configmap.yaml", &text).unwrap_or_else(|found| panic!("{found}"));
+    assert!(found.is_empty(), "{found}");
+    assert_eq!((config.peers.len(), config.policy.pools.len(), config.policy.advertisements.len()), (2, 1, 1));
+}
+
+#[test]
+fn rights_are_the_reviewed_list() {
+    let rules = document("base/rbac.yaml", "ClusterRole")["rules"].as_array().expect("a list").clone();
+    let texts = |rule: &Value, key: &str| -> Vec<String> {
+        rule[key].as_array().expect("a list").iter().map(|text| text.as_str().expect("a text").to_owned()).collect()
+    };
+    let mut granted = BTreeSet::new();
+    for rule in &rules {
+        for group in texts(rule, "apiGroups") {
+            let group = if group.is_empty() { "core".to_owned() } else { group };
+            for resource in texts(rule, "resources") {
+                granted.extend(texts(rule, "verbs").iter().map(|verb| format!("{group} {resource} {verb}")));
+            }
+        }
+    }
+    let reviewed: BTreeSet<String> =
+        read("rights.txt").lines().filter(|line| !line.starts_with('#')).map(str::to_owned).collect();
+    assert!(!reviewed.is_empty());
+    assert_eq!(granted, reviewed);
+    // No second door: one role, bound once.
+    let kinds: Vec<_> = documents("base/rbac.yaml").iter().map(|document| document["kind"].clone()).collect();
+    assert_eq!(kinds, ["ServiceAccount", "ClusterRole", "ClusterRoleBinding"]);
+}
+
+#[test]
+fn the_pod_has_no_privileges_and_no_cpu_limit() {
+    let daemon_set = document("base/daemonset.yaml", "DaemonSet");
+    let pod = &daemon_set["spec"]["template"]["spec"];
+    let containers = pod["containers"].as_array().expect("a list");
+    assert_eq!(containers.len(), 1);
+    let container = &containers[0];
+    let pointers = [
+        (pod, "/hostNetwork", Value::from(true)),
+        (pod, "/securityContext/runAsNonRoot", true.into()),
+        (pod, "/securityContext/runAsUser", 65532.into()),
+        (pod, "/securityContext/seccompProfile/type", "RuntimeDefault".into()),
+        (pod, "/priorityClassName", "system-node-critical".into()),
+        (container, "/securityContext/allowPrivilegeEscalation", false.into()),
+        (container, "/securityContext/readOnlyRootFilesystem", true.into()),
+        (container, "/securityContext/capabilities/drop/0", "ALL".into()),
+        (container, "/livenessProbe/httpGet/host", "127.0.0.1".into()),
+        (container, "/readinessProbe/httpGet/host", "127.0.0.1".into()),
+    ];
+    for (of, pointer, wanted) in pointers {
+        assert_eq!(of.pointer(pointer), Some(&wanted), "{pointer}");
+    }
+    assert_eq!(container.pointer("/securityContext/capabilities/add"), None);
+    assert_eq!(container.pointer("/resources/limits/cpu"), None);
+    assert!(container.pointer("/resources/limits/memory").is_some());
+    assert_eq!((pod.get("hostPID"), pod.get("hostIPC")), (None, None));
+    let host_paths =
+        pod["volumes"].as_array().expect("a list").iter().filter(|volume| volume.get("hostPath").is_some());
+    assert_eq!(host_paths.count(), 0);
+}
+
+#[test]
+fn the_probed_port_is_the_one_that_the_speaker_serves() {
+    let daemon_set = document("base/daemonset.yaml", "DaemonSet");
+    let container = &daemon_set["spec"]["template"]["spec"]["containers"][0];
+    let arguments: Vec<_> = container["args"].as_array().expect("a list").iter().filter_map(Value::as_str).collect();
+    for probe in ["startupProbe", "livenessProbe", "readinessProbe"] {
+        let get = &container[probe]["httpGet"];
+        let served = format!("--metrics={}:{}", get["host"].as_str().expect("a text"), get["port"]);
+        assert!(arguments.contains(&served.as_str()), "{probe} asks {served}; the arguments are {arguments:?}");
+    }
+}

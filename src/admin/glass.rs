@@ -1,0 +1,336 @@
+//! The looking glass: peers and routes as the JSON of `/v1` and the tables of the command line show them. Moments are
+//! RFC 3339 timestamps, never durations: two readers at two times see the same.
+
+use super::handles::{Handles, PeerHandles, Standing};
+use crate::peer::status::EndOfRib;
+use crate::peer::{PeerName, Phase, Plan, Status};
+use crate::rib::{Attributes, NextHop};
+use crate::wire::{Family, Prefix};
+use jiff::{SignedDuration, Timestamp};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::time::Instant;
+
+/// `/v1/peers`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Peers {
+    /// This node.
+    pub node: String,
+    /// Our AS, once known.
+    pub asn: Option<u32>,
+    /// Our BGP Identifier, once known.
+    pub router_id: Option<String>,
+    /// Why no session is begun, where that is so.
+    pub waiting: Option<String>,
+    /// Router IDs that several nodes share.
+    pub conflicts: Vec<String>,
+    /// By name.
+    pub peers: Vec<Peer>,
+}
+
+/// One peer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Peer {
+    /// Its name in the configuration.
+    pub name: String,
+    /// Where we dial.
+    pub address: IpAddr,
+    /// TCP port.
+    pub port: u16,
+    /// Its AS.
+    pub asn: u32,
+    /// The state of RFC 4271 §8.2.2.
+    pub state: String,
+    /// When we began with it.
+    pub started: Timestamp,
+    /// When the next attempt is due, while one is waited for.
+    pub retry_at: Option<Timestamp>,
+    /// What exists only in Established.
+    pub session: Option<Session>,
+    /// Why and when the last session or attempt ended.
+    pub last_down: Option<Down>,
+    /// Times Established was reached.
+    pub established_count: u64,
+    /// Routes that should be announced, a family; absent before the first plan.
+    pub planned: Option<BTreeMap<String, usize>>,
+    /// Routes it holds from us, a family.
+    pub advertised: BTreeMap<String, usize>,
+    /// Families of which nothing can be announced on this session, and why.
+    pub unannounced: BTreeMap<String, String>,
+    /// Routes it offered; parsed and discarded.
+    pub discarded: u64,
+    /// Messages sent, by name.
+    pub sent: BTreeMap<String, u64>,
+    /// Messages received, by name.
+    pub received: BTreeMap<String, u64>,
+    /// The newest NOTIFICATIONs of both directions, newest last.
+    pub notifications: Vec<String>,
+}
+
+/// An Established session.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Session {
+    /// Since when.
+    pub since: Timestamp,
+    /// Our end.
+    pub local: String,
+    /// The peer's BGP Identifier.
+    pub router_id: String,
+    /// Negotiated hold time in seconds.
+    pub hold_time_seconds: u64,
+    /// Families both offered.
+    pub families: Vec<String>,
+    /// Next hop sent, a family.
+    pub next_hops: BTreeMap<String, IpAddr>,
+    /// When the first table and its End-of-RIB were out.
+    pub end_of_rib: Option<Timestamp>,
+}
+
+/// The end of a session or attempt.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Down {
+    /// When.
+    pub at: Timestamp,
+    /// Why, spelled out.
+    pub reason: String,
+}
+
+/// `/v1/routes`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Routes {
+    /// This node.
+    pub node: String,
+    /// By peer, then by prefix.
+    pub routes: Vec<Route>,
+}
+
+/// One route towards one peer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Route {
+    /// The peer.
+    pub peer: String,
+    /// The address block.
+    pub prefix: String,
+    /// Whether the session is there to carry it.
+    pub state: RouteState,
+    /// Where the router should send the traffic; absent while no session decides it.
+    pub next_hop: Option<IpAddr>,
+    /// LOCAL_PREF, where configured.
+    pub local_pref: Option<u32>,
+    /// MULTI_EXIT_DISC, where configured.
+    pub med: Option<u32>,
+    /// Communities, then large communities.
+    pub communities: Vec<String>,
+}
+
+/// Where a planned route stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum RouteState {
+    /// The session is Established and carries this family.
+    Announced,
+    /// The first table of this session is still being sent.
+    Sending,
+    /// No session.
+    NoSession,
+    /// The session does not carry this family, or has no next hop for it.
+    FamilyNotCarried,
+}
+
+impl RouteState {
+    /// For a table.
+    pub fn text(self) -> &'static str {
+        match self {
+            RouteState::Announced => "announced",
+            RouteState::Sending => "sending",
+            RouteState::NoSession => "no session",
+            RouteState::FamilyNotCarried => "family not carried",
+        }
+    }
+}
+
+/// One moment on both clocks, to turn instants into timestamps.
+#[derive(Debug, Clone, Copy)]
+pub struct Clock {
+    instant: Instant,
+    wall: Timestamp,
+}
+
+impl Clock {
+    /// The present.
+    pub fn now() -> Self {
+        Self { instant: tokio::time::Instant::now().into_std(), wall: Timestamp::now() }
+    }
+
+    /// When `then` was (or will be), to the second.
+    pub fn timestamp(&self, then: Instant) -> Timestamp {
+        let apart = |d: std::time::Duration| SignedDuration::try_from(d).unwrap_or(SignedDuration::MAX);
+        let moment = match then.checked_duration_since(self.instant) {
+            Some(ahead) => self.wall.saturating_add(apart(ahead)),
+            None => self.wall.saturating_sub(apart(self.instant.duration_since(then))),
+        };
+        moment.ok().and_then(|moment| moment.round(jiff::Unit::Second).ok()).unwrap_or(self.wall)
+    }
+}
+
+/// All peers as they are now.
+pub fn peers(handles: &Handles, clock: Clock) -> Peers {
+    let speakers = handles.speakers.borrow().clone();
+    let (identity, waiting) = match &speakers.standing {
+        Standing::Waiting(why) => (None, Some(why.clone())),
+        Standing::Known(identity) => (Some(*identity), None),
+    };
+    Peers {
+        node: handles.node.to_string(),
+        asn: identity.map(|us| us.asn.0),
+        router_id: identity.map(|us| us.router_id.to_string()),
+        waiting,
+        conflicts: speakers.conflicts.clone(),
+        peers: speakers
+            .peers
+            .values()
+            .map(|peer| Peer::of(&peer.status.borrow(), peer.plan.borrow().as_ref(), clock))
+            .collect(),
+    }
+}
+
+impl Peer {
+    fn of(status: &Status, plan: Option<&Plan>, clock: Clock) -> Self {
+        let names = |counts: &BTreeMap<&'static str, u64>| {
+            counts.iter().map(|(name, count)| ((*name).to_owned(), *count)).collect()
+        };
+        Self {
+            name: status.name.to_string(),
+            address: status.address.ip(),
+            port: status.address.port(),
+            asn: status.asn.0,
+            state: status.phase.name().to_owned(),
+            started: clock.timestamp(status.started),
+            retry_at: match &status.phase {
+                Phase::Idle { retry_at } => retry_at.map(|at| clock.timestamp(at)),
+                Phase::Connect | Phase::Active | Phase::OpenSent | Phase::OpenConfirm | Phase::Established { .. } => {
+                    None
+                }
+            },
+            session: Session::of(&status.phase, clock),
+            last_down: status
+                .last_down
+                .as_ref()
+                .map(|(at, reason)| Down { at: clock.timestamp(*at), reason: reason.clone() }),
+            established_count: status.established_count,
+            planned: plan.map(|plan| count(plan.routes.iter().map(|(prefix, _)| prefix.family()))),
+            advertised: by_text(&status.advertised),
+            unannounced: by_text(&status.unannounced),
+            discarded: status.discarded,
+            sent: names(&status.sent),
+            received: names(&status.received),
+            notifications: status.notifications.clone(),
+        }
+    }
+}
+
+impl Session {
+    fn of(phase: &Phase, clock: Clock) -> Option<Self> {
+        let Phase::Established { since, local, router_id, hold_time, families, next_hops, end_of_rib } = phase else {
+            return None;
+        };
+        Some(Self {
+            since: clock.timestamp(*since),
+            local: local.to_string(),
+            router_id: router_id.to_string(),
+            hold_time_seconds: hold_time.as_secs(),
+            families: families.iter().map(ToString::to_string).collect(),
+            next_hops: by_text(next_hops),
+            end_of_rib: match end_of_rib {
+                EndOfRib::Pending => None,
+                EndOfRib::Sent(at) => Some(clock.timestamp(*at)),
+            },
+        })
+    }
+}
+
+fn by_text<V: Clone>(families: &BTreeMap<Family, V>) -> BTreeMap<String, V> {
+    families.iter().map(|(family, value)| (family.to_string(), value.clone())).collect()
+}
+
+fn count(families: impl Iterator<Item = Family>) -> BTreeMap<String, usize> {
+    let mut counts = BTreeMap::new();
+    families.for_each(|family| *counts.entry(family).or_insert(0) += 1);
+    by_text(&counts)
+}
+
+/// All routes, or those of one peer.
+pub fn routes(handles: &Handles, only: Option<&str>) -> Routes {
+    let speakers = handles.speakers.borrow().clone();
+    let wanted = |name: &PeerName| only.is_none_or(|only| only == &*name.0);
+    let routes = speakers.peers.iter().filter(|(name, _)| wanted(name)).flat_map(|(_, peer)| routes_of(peer)).collect();
+    Routes { node: handles.node.to_string(), routes }
+}
+
+fn routes_of(peer: &PeerHandles) -> Vec<Route> {
+    let status = peer.status.borrow();
+    let plan = peer.plan.borrow();
+    let Some(plan) = &*plan else { return Vec::new() };
+    plan.routes.iter().map(|(prefix, attributes)| Route::of(&status, prefix, attributes)).collect()
+}
+
+impl Route {
+    fn of(status: &Status, prefix: &Prefix, attributes: &Attributes) -> Self {
+        let own = match &status.phase {
+            Phase::Established { next_hops, .. } => next_hops.get(&prefix.family()).copied(),
+            Phase::Idle { .. } | Phase::Connect | Phase::Active | Phase::OpenSent | Phase::OpenConfirm => None,
+        };
+        let large = attributes.large_communities.iter().map(ToString::to_string);
+        Self {
+            peer: status.name.to_string(),
+            prefix: prefix.to_string(),
+            state: RouteState::of(&status.phase, prefix.family(), status),
+            next_hop: match attributes.next_hop {
+                NextHop::Own => own,
+                NextHop::Address(address) => Some(address),
+            },
+            local_pref: attributes.local_pref,
+            med: attributes.med,
+            communities: attributes.communities.iter().map(ToString::to_string).chain(large).collect(),
+        }
+    }
+}
+
+impl RouteState {
+    fn of(phase: &Phase, family: Family, status: &Status) -> Self {
+        match phase {
+            Phase::Idle { .. } | Phase::Connect | Phase::Active | Phase::OpenSent | Phase::OpenConfirm => {
+                Self::NoSession
+            }
+            Phase::Established { families, .. }
+                if !families.contains(&family) || status.unannounced.contains_key(&family) =>
+            {
+                Self::FamilyNotCarried
+            }
+            Phase::Established { end_of_rib: EndOfRib::Pending, .. } => Self::Sending,
+            Phase::Established { end_of_rib: EndOfRib::Sent(_), .. } => Self::Announced,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    #[test]
+    fn instants_become_timestamps_of_past_and_future() {
+        let clock =
+            Clock { instant: tokio::time::Instant::now().into_std(), wall: "2026-11-24T10:00:00Z".parse().unwrap() };
+        let text = |then| clock.timestamp(then).to_string();
+        assert_eq!(text(clock.instant - Duration::from_millis(90_400)), "2026-11-24T09:58:30Z");
+        assert_eq!(text(clock.instant + Duration::from_secs(5)), "2026-11-24T10:00:05Z");
+    }
+}

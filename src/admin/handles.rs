@@ -1,0 +1,77 @@
+//! Handles on the state that other rooms publish; all that the admin room knows.
+
+use crate::advertise::NodeName;
+use crate::peer::{Identity, PeerName, Plan, Status};
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Instant;
+use tokio::sync::watch;
+
+/// What the admin room reads.
+#[derive(Clone)]
+pub struct Handles {
+    /// This node.
+    pub node: NodeName,
+    /// The running peers, by the speaker.
+    pub speakers: watch::Receiver<Arc<Speakers>>,
+    /// The state of the watches, asked when somebody wants to know.
+    pub watches: Arc<dyn Fn() -> Vec<WatchState> + Send + Sync>,
+}
+
+impl fmt::Debug for Handles {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Handles").field("node", &self.node).field("speakers", &self.speakers).finish_non_exhaustive()
+    }
+}
+
+/// The speaker's side: who we are, who runs, whether a plan was made.
+#[derive(Debug, Clone)]
+pub struct Speakers {
+    /// Who this node is in BGP.
+    pub standing: Standing,
+    /// Running peers.
+    pub peers: BTreeMap<PeerName, PeerHandles>,
+    /// Router IDs that more than one node has, in words.
+    pub conflicts: Vec<String>,
+}
+
+/// Whether this node knows its identity.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Standing {
+    /// Not yet; why, for people.
+    Waiting(String),
+    /// Known.
+    Known(Identity),
+}
+
+/// One running peer: its status, and what should be announced to it.
+#[derive(Debug, Clone)]
+pub struct PeerHandles {
+    /// Published by its driver.
+    pub status: watch::Receiver<Status>,
+    /// Published by the speaker; `None` before the first plan.
+    pub plan: watch::Receiver<Option<Plan>>,
+}
+
+/// One source of the cluster's state.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WatchState {
+    /// What is watched: `services`, `manifests`.
+    pub name: String,
+    /// Whether it was read completely.
+    pub listing: Listing,
+    /// When it was last known to be current.
+    pub last_event: Option<Instant>,
+    /// What is wrong with it now, in words.
+    pub trouble: Option<String>,
+}
+
+/// Whether a source was read completely once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Listing {
+    /// Not yet.
+    Pending,
+    /// Once at least.
+    Complete,
+}

@@ -1,0 +1,261 @@
+//! Every metric. What belongs to a peer is read from its status at each scrape, so that its series end with it.
+
+use super::handles::{Handles, Listing, PeerHandles, Standing};
+use crate::peer::{Phase, Status};
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric};
+use prometheus_client::metrics::counter::{ConstCounter, Counter};
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::ConstGauge;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::metrics::info::Info;
+use prometheus_client::registry::Registry;
+use std::fmt;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// The content type of what [`Metrics::text`] returns.
+pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// The states of RFC 4271 §8.2.2 as label values.
+const STATES: [&str; 6] = ["Idle", "Connect", "Active", "OpenSent", "OpenConfirm", "Established"];
+
+/// What is counted where it happens; a clone counts into the same numbers.
+#[derive(Debug, Clone)]
+pub struct Metrics {
+    registry: Arc<Registry>,
+    plan: Histogram,
+    reloads: Family<Reload, Counter>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Reload {
+    result: &'static str,
+}
+
+impl Metrics {
+    /// All metrics, those of peers and watches read through `handles`.
+    pub fn new(handles: Handles) -> Self {
+        let plan = Histogram::new([50e-6, 100e-6, 250e-6, 500e-6, 1e-3, 2.5e-3, 5e-3, 10e-3, 50e-3, 250e-3, 1.0]);
+        let reloads = Family::<Reload, Counter>::default();
+        for result in ["success", "failure"] {
+            let _zero = reloads.get_or_create(&Reload { result });
+        }
+        let mut registry = Registry::with_prefix("herald");
+        registry.register("build", "The running version", Info::new([("version", env!("CARGO_PKG_VERSION"))]));
+        registry.register(
+            "bgp_plan_duration_seconds",
+            "Time from a change of the cluster or the configuration to the routes of every peer",
+            plan.clone(),
+        );
+        registry.register(
+            "config_reloads",
+            "Changed configuration files that were read, by result; after a failure the last good one stays in use",
+            reloads.clone(),
+        );
+        registry.register_collector(Box::new(Scrape(handles)));
+        Self { registry: Arc::new(registry), plan, reloads }
+    }
+
+    /// A plan was made.
+    pub fn planned(&self, took: Duration) {
+        self.plan.observe(took.as_secs_f64());
+    }
+
+    /// A changed configuration was taken.
+    pub fn reloaded(&self) {
+        self.reloads.get_or_create(&Reload { result: "success" }).inc();
+    }
+
+    /// A changed configuration was refused.
+    pub fn reload_failed(&self) {
+        self.reloads.get_or_create(&Reload { result: "failure" }).inc();
+    }
+
+    /// All metrics as OpenMetrics text.
+    pub fn text(&self) -> String {
+        let mut text = String::new();
+        // Writing into a string cannot fail; a collector's own failure shows as a text without its end mark.
+        let _incomplete = prometheus_client::encoding::text::encode(&mut text, &self.registry);
+        text
+    }
+}
+
+// === What is read at each scrape ===
+
+#[derive(Debug)]
+struct Scrape(Handles);
+
+impl Collector for Scrape {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let speakers = self.0.speakers.borrow().clone();
+        let peers: Vec<_> = speakers.peers.values().map(Seen::of).collect();
+        sessions(&mut encoder, &peers)?;
+        messages(&mut encoder, &peers)?;
+        routes(&mut encoder, &peers)?;
+        let known = u8::from(matches!(speakers.standing, Standing::Known(_)));
+        gauge(
+            &mut encoder,
+            "bgp_identity_known",
+            "Whether AS and router ID of this node are known",
+            [(NONE, known.into())],
+        )?;
+        let shared = u32::try_from(speakers.conflicts.len()).unwrap_or(u32::MAX);
+        gauge(
+            &mut encoder,
+            "bgp_router_id_conflicts",
+            "Router IDs that more than one node has",
+            [(NONE, shared.into())],
+        )?;
+        self.watches(&mut encoder)
+    }
+}
+
+impl Scrape {
+    fn watches(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let watches = (self.0.watches)();
+        let now = tokio::time::Instant::now().into_std();
+        let synced = |listing| match listing {
+            Listing::Pending => 0.0,
+            Listing::Complete => 1.0,
+        };
+        let label = |name: &str| [("resource", name.to_owned())];
+        gauge(
+            encoder,
+            "watch_synced",
+            "Whether a watch was read completely once",
+            watches.iter().map(|watch| (label(&watch.name), synced(watch.listing))),
+        )?;
+        let age = |at: Instant| now.saturating_duration_since(at).as_secs_f64();
+        gauge(
+            encoder,
+            "watch_age_seconds",
+            "Time since a watch was last known to be current",
+            watches.iter().filter_map(|watch| Some((label(&watch.name), age(watch.last_event?)))),
+        )
+    }
+}
+
+/// A peer at the moment of the scrape.
+struct Seen {
+    status: Status,
+    planned: Option<usize>,
+}
+
+impl Seen {
+    fn of(peer: &PeerHandles) -> Self {
+        let planned = peer.plan.borrow().as_ref().map(|plan| plan.routes.len());
+        Self { status: peer.status.borrow().clone(), planned }
+    }
+
+    fn name(&self) -> String {
+        self.status.name.to_string()
+    }
+
+    fn label(&self) -> [(&'static str, String); 1] {
+        [("peer", self.name())]
+    }
+}
+
+fn sessions(encoder: &mut DescriptorEncoder<'_>, peers: &[Seen]) -> fmt::Result {
+    let states = peers.iter().flat_map(|peer| {
+        STATES.map(|state| {
+            let here = if peer.status.phase.name() == state { 1.0 } else { 0.0 };
+            ([("peer", peer.name()), ("state", state.to_owned())], here)
+        })
+    });
+    gauge(encoder, "bgp_session_state", "1 for the state that a session is in, 0 for the others", states)?;
+    let up = |peer: &Seen| if matches!(peer.status.phase, Phase::Established { .. }) { 1.0 } else { 0.0 };
+    gauge(
+        encoder,
+        "bgp_session_up",
+        "Whether a session is Established",
+        peers.iter().map(|peer| (peer.label(), up(peer))),
+    )?;
+    counter(
+        encoder,
+        "bgp_session_established",
+        "Times a session reached Established",
+        peers.iter().map(|peer| (peer.label(), peer.status.established_count)),
+    )
+}
+
+fn messages(encoder: &mut DescriptorEncoder<'_>, peers: &[Seen]) -> fmt::Result {
+    let both = |peer: &Seen| {
+        let one = |direction: &'static str, counts: &std::collections::BTreeMap<&'static str, u64>| {
+            counts.iter().map(move |(name, count)| (direction, *name, *count)).collect::<Vec<_>>()
+        };
+        [one("sent", &peer.status.sent), one("received", &peer.status.received)].concat()
+    };
+    let all = |peer: &Seen| {
+        let label = peer.name();
+        both(peer).into_iter().map(move |(direction, name, count)| {
+            ([("peer", label.clone()), ("direction", direction.to_owned()), ("type", name.to_owned())], count)
+        })
+    };
+    counter(encoder, "bgp_messages", "BGP messages, by direction and type", peers.iter().flat_map(all))?;
+    let notifications = |peer: &Seen| {
+        let label = peer.name();
+        [("sent", &peer.status.sent), ("received", &peer.status.received)].map(move |(direction, counts)| {
+            let count = counts.iter().find(|(name, _)| name.eq_ignore_ascii_case("notification"));
+            ([("peer", label.clone()), ("direction", direction.to_owned())], count.map_or(0, |(_, count)| *count))
+        })
+    };
+    counter(encoder, "bgp_notifications", "NOTIFICATION messages, by direction", peers.iter().flat_map(notifications))
+}
+
+fn routes(encoder: &mut DescriptorEncoder<'_>, peers: &[Seen]) -> fmt::Result {
+    let advertised = peers.iter().flat_map(|peer| {
+        let label = peer.name();
+        peer.status
+            .advertised
+            .iter()
+            .map(move |(family, count)| ([("peer", label.clone()), ("family", family.to_string())], f64_of(*count)))
+    });
+    gauge(encoder, "bgp_routes_advertised", "Routes that a peer holds from us, by family", advertised)?;
+    let planned = peers.iter().filter_map(|peer| Some((peer.label(), f64_of(peer.planned?))));
+    gauge(encoder, "bgp_routes_planned", "Routes that a peer should hold; absent before the first plan", planned)?;
+    counter(
+        encoder,
+        "bgp_routes_discarded",
+        "Routes that a peer offered, which were parsed and discarded",
+        peers.iter().map(|peer| (peer.label(), peer.status.discarded)),
+    )
+}
+
+fn f64_of(count: usize) -> f64 {
+    f64::from(u32::try_from(count).unwrap_or(u32::MAX))
+}
+
+/// The label set of a metric without labels.
+const NONE: [(&str, String); 0] = [];
+
+type Labels<const N: usize> = [(&'static str, String); N];
+
+fn gauge<const N: usize>(
+    encoder: &mut DescriptorEncoder<'_>,
+    name: &str,
+    help: &str,
+    samples: impl IntoIterator<Item = (Labels<N>, f64)>,
+) -> fmt::Result {
+    let kind = ConstGauge::new(0.0).metric_type();
+    let mut metric = encoder.encode_descriptor(name, help, None, kind)?;
+    for (labels, value) in samples {
+        ConstGauge::new(value).encode(metric.encode_family(&labels)?)?;
+    }
+    Ok(())
+}
+
+fn counter<const N: usize>(
+    encoder: &mut DescriptorEncoder<'_>,
+    name: &str,
+    help: &str,
+    samples: impl IntoIterator<Item = (Labels<N>, u64)>,
+) -> fmt::Result {
+    let kind = ConstCounter::new(0u64).metric_type();
+    let mut metric = encoder.encode_descriptor(name, help, None, kind)?;
+    for (labels, value) in samples {
+        ConstCounter::new(value).encode(metric.encode_family(&labels)?)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,181 @@
+//! The doors: a Unix socket for the command line, a loopback port for probes and Prometheus. Both serve the same.
+
+use super::glass::{self, Clock};
+use super::handles::Handles;
+use super::metrics::{CONTENT_TYPE, Metrics};
+use super::readiness;
+use anyhow::{Context, bail};
+use axum::extract::{Query, State};
+use axum::http::{StatusCode, header};
+use axum::response::IntoResponse;
+use axum::routing::get;
+use axum::{Json, Router};
+use std::fs;
+use std::future::Future;
+use std::io;
+use std::net::SocketAddr;
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use tokio::net::{TcpListener, UnixListener};
+
+/// The routes of both doors.
+pub fn router(handles: Handles, metrics: Metrics) -> Router {
+    Router::new()
+        .route("/healthz", get(|| async { "ok\n" }))
+        .route("/readyz", get(readyz))
+        .route("/v1/peers", get(peers))
+        .route("/v1/routes", get(routes))
+        .with_state(handles)
+        .route("/metrics", get(move || async move { ([(header::CONTENT_TYPE, CONTENT_TYPE)], metrics.text()) }))
+}
+
+async fn readyz(State(handles): State<Handles>) -> impl IntoResponse {
+    let missing = readiness::missing(&handles, tokio::time::Instant::now().into_std());
+    if missing.is_empty() {
+        return (StatusCode::OK, "ready\n".to_owned());
+    }
+    (StatusCode::SERVICE_UNAVAILABLE, missing.iter().map(|line| format!("{line}\n")).collect())
+}
+
+async fn peers(State(handles): State<Handles>) -> impl IntoResponse {
+    Json(glass::peers(&handles, Clock::now()))
+}
+
+/// Which routes are wanted.
+#[derive(Debug, serde::Deserialize)]
+struct Which {
+    /// Those of this peer alone.
+    peer: Option<String>,
+}
+
+async fn routes(State(handles): State<Handles>, Query(which): Query<Which>) -> impl IntoResponse {
+    Json(glass::routes(&handles, which.peer.as_deref()))
+}
+
+/// Binds the loopback port; the address that it really has.
+///
+/// # Errors
+/// The port is taken, or the address is not one of this machine.
+pub async fn bind_port(address: SocketAddr) -> anyhow::Result<(TcpListener, SocketAddr)> {
+    let listener = TcpListener::bind(address)
+        .await
+        .with_context(|| format!("cannot listen on {address} for probes and metrics: choose another with --metrics"))?;
+    let bound = listener.local_addr()?;
+    Ok((listener, bound))
+}
+
+/// Serves the loopback port until `stop`.
+///
+/// # Errors
+/// The listener broke.
+pub async fn serve_port(
+    listener: TcpListener,
+    router: Router,
+    stop: impl Future<Output = ()> + Send + 'static,
+) -> anyhow::Result<()> {
+    Ok(axum::serve(listener, router).with_graceful_shutdown(stop).await?)
+}
+
+/// A Unix socket that is ours: mode 0600, and gone when this value is.
+#[derive(Debug)]
+pub struct Door {
+    listener: UnixListener,
+    place: Place,
+}
+
+/// Where the socket is, and which file it is there.
+#[derive(Debug)]
+struct Place {
+    path: PathBuf,
+    inode: u64,
+}
+
+impl Door {
+    /// Binds `path`. A socket that a dead process left is replaced; one that somebody still answers on is not, and
+    /// neither is anything that is not a socket.
+    ///
+    /// # Errors
+    /// As said, or the folder cannot be made or written.
+    pub fn bind(path: &Path) -> anyhow::Result<Self> {
+        let hint = || format!("cannot open the socket {}: choose another with --socket", path.display());
+        if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
+            fs::create_dir_all(folder).with_context(hint)?;
+        }
+        refuse_if_alive(path).with_context(hint)?;
+        // Bound under another name first: whoever finds the final name finds a socket with its final mode, and the rename
+        // replaces a dead one without a moment in which there is none.
+        let mut temporary = path.as_os_str().to_owned();
+        temporary.push(format!(".{}", std::process::id()));
+        let temporary = PathBuf::from(temporary);
+        let listener = UnixListener::bind(&temporary).with_context(hint)?;
+        let inode = fs::set_permissions(&temporary, fs::Permissions::from_mode(0o600))
+            .and_then(|()| fs::metadata(&temporary))
+            .and_then(|meta| fs::rename(&temporary, path).map(|()| meta.ino()))
+            .inspect_err(|_| drop(fs::remove_file(&temporary)))
+            .with_context(hint)?;
+        Ok(Self { listener, place: Place { path: path.to_owned(), inode } })
+    }
+
+    /// Serves the socket until `stop`.
+    ///
+    /// # Errors
+    /// The listener broke.
+    pub async fn serve(self, router: Router, stop: impl Future<Output = ()> + Send + 'static) -> anyhow::Result<()> {
+        let _place = self.place;
+        Ok(axum::serve(self.listener, router).with_graceful_shutdown(stop).await?)
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        // Only if it is still ours: another process may have taken the name since.
+        if fs::metadata(&self.path).is_ok_and(|meta| meta.ino() == self.inode) {
+            drop(fs::remove_file(&self.path));
+        }
+    }
+}
+
+fn refuse_if_alive(path: &Path) -> anyhow::Result<()> {
+    let meta = match fs::symlink_metadata(path) {
+        Ok(meta) => meta,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(error.into()),
+    };
+    if !meta.file_type().is_socket() {
+        bail!("there is something at this path that is not a socket");
+    }
+    match std::os::unix::net::UnixStream::connect(path) {
+        Ok(_) => bail!("another herald answers on it; two speakers on one node would fight over its sessions"),
+        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => Ok(()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_dead_socket_is_replaced_a_live_one_and_a_file_are_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("run/herald.sock");
+        let door = Door::bind(&path).unwrap();
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        let refused = format!("{:#}", Door::bind(&path).unwrap_err());
+        assert!(refused.contains("another herald answers"), "{refused}");
+
+        // What a killed process leaves: the file without a listener.
+        let Door { listener, place } = door;
+        drop(listener);
+        let second = Door::bind(&path).unwrap();
+        drop(place);
+        assert!(path.exists(), "the first process must not remove the socket of the second");
+        drop(second);
+        assert!(!path.exists());
+
+        fs::write(&path, "data").unwrap();
+        let refused = format!("{:#}", Door::bind(&path).unwrap_err());
+        assert!(refused.contains("not a socket"), "{refused}");
+        assert_eq!(fs::read_to_string(&path).unwrap(), "data");
+    }
+}

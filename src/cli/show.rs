@@ -1,0 +1,155 @@
+//! `herald peers` and `herald routes`: the looking glass as tables.
+
+use super::client;
+use crate::admin::glass::{Peer, Peers, Routes};
+use anyhow::Context;
+use comfy_table::{ContentArrangement, Table, presets};
+use std::io::{ErrorKind, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+/// What both are told.
+#[derive(Debug, clap::Args)]
+pub struct Arguments {
+    /// The Unix socket of the speaker
+    #[arg(long, default_value = super::DEFAULT_SOCKET, value_name = "PATH")]
+    socket: PathBuf,
+    /// How to print
+    #[arg(short, long, value_enum, default_value_t = Output::Table)]
+    output: Output,
+}
+
+/// What `herald routes` is told.
+#[derive(Debug, clap::Args)]
+pub struct RoutesArguments {
+    #[command(flatten)]
+    both: Arguments,
+    /// Only the routes towards this peer
+    #[arg(long, value_name = "NAME")]
+    peer: Option<String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Output {
+    /// A table for people
+    Table,
+    /// What the speaker answered
+    Json,
+}
+
+/// Prints the peers.
+///
+/// # Errors
+/// The speaker does not answer.
+pub fn peers(arguments: &Arguments) -> anyhow::Result<ExitCode> {
+    let body = client::ask(&arguments.socket, "/v1/peers")?;
+    print(arguments.output, &body, |peers: &Peers| peers_text(peers))
+}
+
+/// Prints the routes.
+///
+/// # Errors
+/// The speaker does not answer, or has no such peer.
+pub fn routes(arguments: &RoutesArguments) -> anyhow::Result<ExitCode> {
+    let path = match &arguments.peer {
+        Some(peer) => format!("/v1/routes?peer={}", encode(peer)),
+        None => "/v1/routes".to_owned(),
+    };
+    let body = client::ask(&arguments.both.socket, &path)?;
+    print(arguments.both.output, &body, |routes: &Routes| routes_text(routes))
+}
+
+fn print<T>(output: Output, body: &[u8], text: impl Fn(&T) -> String) -> anyhow::Result<ExitCode>
+where
+    T: serde::de::DeserializeOwned + serde::Serialize,
+{
+    let answer: T =
+        serde_json::from_slice(body).context("the speaker is of another version: its answer is not understood")?;
+    let shown = match output {
+        Output::Table => text(&answer),
+        Output::Json => serde_json::to_string_pretty(&answer)? + "\n",
+    };
+    match std::io::stdout().write_all(shown.as_bytes()) {
+        // The reader (`head`, say) has seen enough.
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => {}
+        written => written?,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Octets that may not stand in a query are written as %XX (RFC 3986 §2.1).
+fn encode(text: &str) -> String {
+    let plain = |octet: u8| octet.is_ascii_alphanumeric() || b"-._~".contains(&octet);
+    text.bytes()
+        .map(|octet| if plain(octet) { char::from(octet).to_string() } else { format!("%{octet:02X}") })
+        .collect()
+}
+
+fn table<const N: usize>(header: [&str; N]) -> Table {
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled).set_header(header);
+    table
+}
+
+fn lines(table: &Table) -> String {
+    table.lines().map(|line| line.trim_end().to_owned() + "\n").collect()
+}
+
+fn peers_text(answer: &Peers) -> String {
+    let asn = answer.asn.map_or("unknown".to_owned(), |asn| asn.to_string());
+    let mut text =
+        format!("Node {}, AS {asn}, router ID {}\n", answer.node, answer.router_id.as_deref().unwrap_or("unknown"));
+    for line in answer.waiting.iter().chain(&answer.conflicts) {
+        text += &format!("! {line}\n");
+    }
+    let mut table = table(["NAME", "ADDRESS", "AS", "STATE", "SINCE", "HOLD", "IPV4", "IPV6", "LAST ERROR"]);
+    for peer in &answer.peers {
+        table.add_row(peer_row(peer));
+    }
+    text += "\n";
+    text += &if answer.peers.is_empty() { "No peers.\n".to_owned() } else { lines(&table) };
+    text
+}
+
+fn peer_row(peer: &Peer) -> [String; 9] {
+    let since = peer.session.as_ref().map(|session| session.since).or(peer.last_down.as_ref().map(|down| down.at));
+    let sent = |family: &str| match (&peer.session, peer.unannounced.contains_key(family)) {
+        (None, _) => "-".to_owned(),
+        (Some(session), false) if session.families.iter().any(|carried| carried == family) => {
+            peer.advertised.get(family).copied().unwrap_or(0).to_string()
+        }
+        (Some(_), _) => "no".to_owned(),
+    };
+    let port = if peer.port == 179 { String::new() } else { format!(" port {}", peer.port) };
+    [
+        peer.name.clone(),
+        format!("{}{port}", peer.address),
+        peer.asn.to_string(),
+        peer.state.clone(),
+        since.unwrap_or(peer.started).to_string(),
+        peer.session.as_ref().map_or("-".to_owned(), |session| format!("{}s", session.hold_time_seconds)),
+        sent("ipv4-unicast"),
+        sent("ipv6-unicast"),
+        peer.last_down.as_ref().map_or("-".to_owned(), |down| down.reason.clone()),
+    ]
+}
+
+fn routes_text(answer: &Routes) -> String {
+    if answer.routes.is_empty() {
+        return "No routes.\n".to_owned();
+    }
+    let mut table = table(["PREFIX", "PEER", "STATE", "NEXT HOP", "LOCPREF", "MED", "COMMUNITIES"]);
+    let number = |value: Option<u32>| value.map_or("-".to_owned(), |value| value.to_string());
+    for route in &answer.routes {
+        table.add_row([
+            route.prefix.clone(),
+            route.peer.clone(),
+            route.state.text().to_owned(),
+            route.next_hop.map_or("-".to_owned(), |address| address.to_string()),
+            number(route.local_pref),
+            number(route.med),
+            if route.communities.is_empty() { "-".to_owned() } else { route.communities.join(" ") },
+        ]);
+    }
+    lines(&table)
+}

@@ -1,0 +1,75 @@
+//! `herald speak`.
+
+use crate::daemon::{self, Options, Source};
+use std::io::IsTerminal;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use tracing::error;
+use tracing_subscriber::EnvFilter;
+
+/// What `herald speak` is told.
+#[derive(Debug, clap::Args)]
+pub struct Arguments {
+    /// The configuration file; read again when it changes, and at SIGHUP
+    #[arg(long, value_name = "FILE")]
+    config: PathBuf,
+    /// Read Services, EndpointSlices and Nodes from YAML files in this folder instead of from a cluster
+    #[arg(long, value_name = "DIR")]
+    manifests: Option<PathBuf>,
+    /// This node's name in the cluster
+    #[arg(long, env = "NODE_NAME", value_name = "NAME")]
+    node: String,
+    /// The Unix socket for `herald peers` and `herald routes`
+    #[arg(long, default_value = super::DEFAULT_SOCKET, value_name = "PATH")]
+    socket: PathBuf,
+    /// Where to serve /healthz, /readyz, /metrics and /v1
+    #[arg(long, default_value = "127.0.0.1:7472", value_name = "ADDRESS:PORT")]
+    metrics: SocketAddr,
+    /// How log lines look; HERALD_LOG says which are written (default: info)
+    #[arg(long, value_enum, default_value_t = LogFormat::Text)]
+    log_format: LogFormat,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum LogFormat {
+    /// A line for people
+    Text,
+    /// A JSON object a line
+    Json,
+}
+
+/// Runs the speaker until it is told to stop.
+pub fn run(arguments: Arguments) -> ExitCode {
+    if let Err(error) = begin_logging(arguments.log_format) {
+        eprintln!("herald: HERALD_LOG is not a filter such as 'info' or 'herald=debug': {error}");
+        return ExitCode::FAILURE;
+    }
+    let options = Options {
+        config: arguments.config,
+        source: arguments.manifests.map_or(Source::Cluster, Source::Manifests),
+        node: arguments.node.into(),
+        socket: arguments.socket,
+        metrics: arguments.metrics,
+    };
+    match daemon::run(options) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            error!("{error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn begin_logging(format: LogFormat) -> Result<(), tracing_subscriber::filter::ParseError> {
+    let filter = match std::env::var("HERALD_LOG") {
+        Ok(directives) => EnvFilter::builder().parse(directives)?,
+        Err(_) => EnvFilter::new("info"),
+    };
+    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    match format {
+        LogFormat::Text => lines.with_ansi(std::io::stderr().is_terminal()).with_target(false).init(),
+        LogFormat::Json => lines.json().flatten_event(true).init(),
+    }
+    Ok(())
+}

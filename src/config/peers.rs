@@ -1,0 +1,165 @@
+//! The routers to peer with.
+
+use super::error::{Finding, Place};
+use super::names::{Names, nearest};
+use super::raw;
+use super::selector;
+use super::values::{asn, hold_time, number, session_address};
+use crate::advertise::NodeSelector;
+use crate::peer::settings::Ttl;
+use crate::peer::{Neighbor, PeerName};
+use crate::wire::Family;
+use serde_saphyr::Spanned;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// A peer and the nodes that have a session with it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PeerConfig {
+    /// Which nodes.
+    pub nodes: NodeSelector,
+    /// The neighbour.
+    pub neighbor: Neighbor,
+}
+
+const FAMILIES: [(&str, Family); 2] = [("ipv4", Family::IPV4_UNICAST), ("ipv6", Family::IPV6_UNICAST)];
+
+/// Names and peers; a peer with an error has its name only.
+pub fn resolve(raw: &raw::List<raw::Peer>, out: &mut Vec<Finding>) -> (Names, BTreeMap<Arc<str>, PeerConfig>) {
+    let mut names = Names::new("peer", "peers");
+    let mut peers = BTreeMap::new();
+    let mut dialled: BTreeMap<(IpAddr, u16), Vec<(Place, Arc<str>)>> = BTreeMap::new();
+    for object in raw.iter().flatten() {
+        let name = names.give(Place::of(object), object.value.name.as_ref(), out);
+        let Some((peer, name)) = peer(object, name.clone(), out).zip(name) else { continue };
+        let place = object.value.address.as_ref().map(Place::of).unwrap_or_default();
+        let same = dialled.entry((peer.neighbor.address, peer.neighbor.port)).or_default();
+        for (first, other) in same.iter() {
+            report_shared_address((*first, other, &peers[other]), (place, &name, &peer), out);
+        }
+        same.push((place, Arc::clone(&name)));
+        peers.insert(name, peer);
+    }
+    (names, peers)
+}
+
+type Dialled<'a> = (Place, &'a str, &'a PeerConfig);
+
+fn report_shared_address(first: Dialled<'_>, second: Dialled<'_>, out: &mut Vec<Finding>) {
+    if first.2.nodes.is_disjoint(&second.2.nodes) {
+        return;
+    }
+    let title = format!("peers {:?} and {:?} have one address, and a node may have both", first.1, second.1);
+    let help = "give them selectors that exclude one another, such as 'matchLabels: {rack: r1}' and '{rack: r2}'";
+    out.push(Finding::error(second.0, title).related(first.0, "the same address and port").help(help));
+}
+
+fn peer(object: &Spanned<raw::Peer>, name: Option<Arc<str>>, out: &mut Vec<Finding>) -> Option<PeerConfig> {
+    let raw = &object.value;
+    let called = |what: &str| match &raw.name {
+        Some(name) => format!("peer {:?} has no '{what}'", name.value),
+        None => format!("this peer has no '{what}'"),
+    };
+    let place = raw.name.as_ref().map_or(Place::of(object), Place::of);
+    let missing = |what: &str, help: &str, out: &mut Vec<Finding>| {
+        out.push(Finding::error(place, called(what)).help(help));
+    };
+    let address = match &raw.address {
+        Some(address) => session_address("address", address, out),
+        None => {
+            missing("address", "add 'address: 172.30.1.1', the router's address", out);
+            None
+        }
+    };
+    let number_of_as = match &raw.asn {
+        Some(value) => asn(value, out),
+        None => {
+            missing("asn", "add 'asn: 64500', the router's AS number", out);
+            None
+        }
+    };
+    let port = raw.port.as_ref().map_or(Some(179), |port| number("port", port, 1..=65535, out));
+    let hold_time = raw.hold_time.as_ref().map_or(Some(Duration::from_secs(90)), |value| hold_time(value, out));
+    let source_address = source_address(raw, address, out);
+    let families = families(raw, out);
+    let ttl = ttl(raw, out);
+    let nodes = selector::resolve(raw.node_selector.as_ref(), out);
+    let neighbor = Neighbor {
+        name: PeerName(name?),
+        address: address?,
+        port: port?,
+        asn: number_of_as?,
+        hold_time: hold_time?,
+        source_address: source_address?,
+        families: families?,
+        ttl: ttl?,
+    };
+    Some(PeerConfig { nodes, neighbor })
+}
+
+/// `Some(None)`: none was asked for.
+fn source_address(raw: &raw::Peer, peer: Option<IpAddr>, out: &mut Vec<Finding>) -> Option<Option<IpAddr>> {
+    let Some(value) = &raw.source_address else { return Some(None) };
+    let source = session_address("sourceAddress", value, out)?;
+    let Some((peer, at)) = peer.zip(raw.address.as_ref().map(Place::of)) else { return Some(Some(source)) };
+    let family = |address: IpAddr| if address.is_ipv4() { "IPv4" } else { "IPv6" };
+    if source.is_ipv4() != peer.is_ipv4() {
+        let title = format!("sourceAddress {source} is {}, but the peer's address is {}", family(source), family(peer));
+        let help = format!("write an {} address of the node, or leave sourceAddress out", family(peer));
+        out.push(Finding::error(Place::of(value), title).related(at, "the peer's address").help(help));
+        return None;
+    }
+    if source == peer {
+        let title = format!("sourceAddress {source} is the peer's own address");
+        let help = "sourceAddress is an address of the node; leave it out to let the kernel choose";
+        out.push(Finding::error(Place::of(value), title).related(at, "the peer's address").help(help));
+        return None;
+    }
+    Some(Some(source))
+}
+
+fn families(raw: &raw::Peer, out: &mut Vec<Finding>) -> Option<BTreeSet<Family>> {
+    let Some(list) = &raw.families else { return Some(FAMILIES.map(|(_, family)| family).into()) };
+    let mut families = Some(BTreeSet::new());
+    for word in list {
+        match FAMILIES.iter().find(|(name, _)| *name == word.value) {
+            Some((_, family)) => {
+                if let Some(families) = &mut families {
+                    families.insert(*family);
+                }
+            }
+            None => {
+                let title = format!("{:?} is no address family", word.value);
+                let help = match nearest(&word.value, FAMILIES.map(|(name, _)| name)) {
+                    Some(near) => format!("write {near}"),
+                    None => "families are ipv4 and ipv6".to_owned(),
+                };
+                out.push(Finding::error(Place::of(word), title).help(help));
+                families = None;
+            }
+        }
+    }
+    if list.is_empty() {
+        let place = raw.name.as_ref().map(Place::of).unwrap_or_default();
+        let help = "leave 'families' out for both, or write [ipv4] or [ipv6]";
+        out.push(Finding::error(place, "this peer would carry no address family").help(help));
+        return None;
+    }
+    families
+}
+
+fn ttl(raw: &raw::Peer, out: &mut Vec<Finding>) -> Option<Ttl> {
+    match (&raw.ttl_security, &raw.ebgp_multihop) {
+        (None, None) => Some(Ttl::Default),
+        (Some(hops), None) => number("ttlSecurity", hops, 1..=254, out).map(Ttl::Security),
+        (None, Some(ttl)) => number("ebgpMultihop", ttl, 1..=255, out).map(Ttl::Multihop),
+        (Some(hops), Some(ttl)) => {
+            let title = "ttlSecurity and ebgpMultihop exclude one another";
+            let help = "ttlSecurity alone is enough: it takes the peer's distance in hops and is the safer of the two";
+            out.push(Finding::error(Place::of(ttl), title).related(Place::of(hops), "already guarded here").help(help));
+            None
+        }
+    }
+}

@@ -1,0 +1,144 @@
+//! Doubts that only the whole shows. Runs on a configuration without errors.
+
+use super::error::{Finding, Place};
+use super::names::listed;
+use super::peers::PeerConfig;
+use super::raw;
+use crate::advertise::{Advertisement, NodeSelector, Policy};
+use crate::wire::{Asn, Family};
+use serde_saphyr::Spanned;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+/// Octets of COMMUNITIES and LARGE_COMMUNITY that one route may carry. A message has 4096 (RFC 4271 §4), and a route
+/// must still fit beside them.
+const LARGEST_COMMUNITIES: usize = 2048;
+
+/// Everything that a review looks at.
+#[derive(Debug, Clone, Copy)]
+pub struct Review<'a> {
+    /// The file.
+    pub raw: &'a raw::File,
+    /// Our AS.
+    pub asn: Asn,
+    /// The peers.
+    pub peers: &'a BTreeMap<Arc<str>, PeerConfig>,
+    /// What is announced.
+    pub policy: &'a Policy,
+}
+
+impl Review<'_> {
+    /// Adds what it finds.
+    pub fn run(self, out: &mut Vec<Finding>) {
+        if self.peers.is_empty() {
+            let place = self.raw.asn.as_ref().map(Place::of).unwrap_or_default();
+            let help = "list the routers under 'peers', each with name, address and asn";
+            out.push(Finding::warning(place, "there are no peers, so nothing is announced").help(help));
+        }
+        for object in self.raw.peers.iter().flatten() {
+            self.peer(&object.value, out);
+        }
+        for object in self.raw.pools.iter().flatten() {
+            self.pool(&object.value, out);
+        }
+        for (object, resolved) in self.raw.advertisements.iter().flatten().zip(&self.policy.advertisements) {
+            self.advertisement(&object.value, resolved, out);
+        }
+    }
+
+    fn peer(&self, raw: &raw::Peer, out: &mut Vec<Finding>) {
+        let Some((name, address)) = raw.name.as_ref().zip(raw.address.as_ref()) else { return };
+        let Some(peer) = self.peers.get(name.value.as_str()) else { return };
+        let reaching: Vec<_> = self.policy.advertisements.iter().filter(|a| reaches(a, &name.value, peer)).collect();
+        if reaching.is_empty() {
+            let title = format!("no advertisement reaches peer {:?}, so it is told nothing", name.value);
+            let named = self.policy.advertisements.iter().any(|a| a.peers.contains(name.value.as_str()));
+            let help = match named {
+                true => "it is named, but its nodes are not among those that announce; compare the nodeSelectors",
+                false => "name it under 'peers' of an advertisement",
+            };
+            out.push(Finding::warning(Place::of(name), title).help(help));
+        }
+        let pool = self.policy.pools.iter().find(|(_, pool)| pool.contains(peer.neighbor.address));
+        if let Some((pool, _)) = pool {
+            let title = format!("the address of peer {:?} lies in pool {pool:?}", name.value);
+            let help = "a service with the router's own address would cut the session; take it out of the pool";
+            out.push(Finding::warning(Place::of(address), title).help(help));
+        }
+        let internal = peer.neighbor.asn == self.asn;
+        if let Some(multihop) = raw.ebgp_multihop.as_ref().filter(|_| internal) {
+            let title = format!("ebgpMultihop on {:?}, which is in our own AS", name.value);
+            let help = "iBGP peers may be routers away already; remove it, or correct the AS number";
+            out.push(Finding::warning(Place::of(multihop), title).help(help));
+        }
+        self.communities(name, &reaching, out);
+    }
+
+    /// What routes to one peer carry at most must fit beside a route in one message.
+    fn communities(&self, peer: &Spanned<String>, reaching: &[&Advertisement], out: &mut Vec<Finding>) {
+        let standard: BTreeSet<_> = reaching.iter().flat_map(|a| &a.attributes.communities).collect();
+        let large: BTreeSet<_> = reaching.iter().flat_map(|a| &a.attributes.large_communities).collect();
+        let octets = standard.len() * 4 + large.len() * 12;
+        if octets > LARGEST_COMMUNITIES {
+            let title = format!("routes to {:?} may carry communities of {octets} octets", peer.value);
+            let help = format!("a route has room for {LARGEST_COMMUNITIES}; a community takes 4, a large one 12");
+            out.push(Finding::error(Place::of(peer), title).help(help));
+        }
+    }
+
+    fn pool(&self, raw: &raw::Pool, out: &mut Vec<Finding>) {
+        let Some((name, pool)) =
+            raw.name.as_ref().and_then(|name| Some((name, self.policy.pools.get(name.value.as_str())?)))
+        else {
+            return;
+        };
+        let covering = || self.policy.advertisements.iter().filter(|a| a.pools.contains(name.value.as_str()));
+        for (family, is_ipv4) in [("IPv4", true), ("IPv6", false)] {
+            let holds = pool.ranges.iter().any(|(first, _)| first.is_ipv4() == is_ipv4);
+            let wanted = if is_ipv4 { Family::IPV4_UNICAST } else { Family::IPV6_UNICAST };
+            let carries = |peer: &Arc<str>| self.peers.get(peer).is_some_and(|p| p.neighbor.families.contains(&wanted));
+            let mut told = covering().flat_map(|a| &a.peers).peekable();
+            if holds && told.peek().is_some() && !told.any(carries) {
+                let title = format!(
+                    "pool {:?} has {family} addresses, but no peer that it goes to carries {family}",
+                    name.value
+                );
+                let help = format!("add {} to 'families' of such a peer", family.to_lowercase());
+                out.push(Finding::warning(Place::of(name), title).help(help));
+            }
+        }
+        if covering().next().is_none() {
+            let title = format!("no advertisement covers pool {:?}, so it is not announced", name.value);
+            let help = "name it under 'pools' of an advertisement";
+            out.push(Finding::warning(Place::of(name), title).help(help));
+        }
+    }
+
+    fn advertisement(&self, raw: &raw::Advertisement, resolved: &Advertisement, out: &mut Vec<Finding>) {
+        let of = |peer: &Arc<str>| self.peers.get(peer);
+        if let Some(value) = &raw.local_preference {
+            let external = resolved.peers.iter().filter(|peer| of(peer).is_some_and(|p| p.neighbor.asn != self.asn));
+            let external = listed(external.map(Arc::as_ref));
+            if !external.is_empty() {
+                let title = format!("LOCAL_PREF is not sent to eBGP peers: {external}");
+                let help =
+                    "it means something inside an AS only (RFC 4271 §5.1.5); use a community that the router maps";
+                out.push(Finding::warning(Place::of(value), title).help(help));
+            }
+        }
+        // A selector that contradicts itself was reported where it stands.
+        let possible = |selector: &NodeSelector| !selector.is_disjoint(&NodeSelector::default());
+        for named in raw.peers.iter().flatten().filter(|_| possible(&resolved.nodes)) {
+            let Some(peer) = self.peers.get(named.value.as_str()) else { continue };
+            if possible(&peer.nodes) && peer.nodes.is_disjoint(&resolved.nodes) {
+                let title = format!("no node announces {:?} to {:?}", resolved.name, named.value);
+                let help = "the nodeSelectors of the advertisement and of the peer exclude one another";
+                out.push(Finding::warning(Place::of(named), title).help(help));
+            }
+        }
+    }
+}
+
+fn reaches(advertisement: &Advertisement, name: &str, peer: &PeerConfig) -> bool {
+    advertisement.peers.contains(name) && !advertisement.nodes.is_disjoint(&peer.nodes)
+}

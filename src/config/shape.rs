@@ -1,0 +1,161 @@
+//! From text to the schema; the one file that knows the YAML reader's errors.
+
+use super::error::{Finding, Place};
+use super::names::nearest;
+use super::raw;
+use serde_saphyr::Error;
+
+/// Reads the file, or says where its shape is wrong.
+pub fn read(text: &str) -> Result<raw::File, Finding> {
+    let options = serde_saphyr::options! {
+        // `yes` and `on` are text in YAML 1.2.
+        strict_booleans: true,
+        // The report is ours.
+        with_snippet: false,
+        // A file of a thousand peers has some 30,000 nodes; what nests deeper or repeats more is no configuration.
+        budget: serde_saphyr::budget! { max_depth: 16, max_nodes: 200_000, max_aliases: 1_000 },
+    };
+    serde_saphyr::from_str_with_options(text, options).map_err(|error| finding(text, error.without_snippet()))
+}
+
+fn finding(text: &str, error: &Error) -> Finding {
+    let place = error.location().map(|location| Place::of_failure(&location, text)).unwrap_or_default();
+    match error {
+        Error::SerdeUnknownField { field, expected, .. } => {
+            let finding = Finding::error(place, format!("unknown key {field:?}"));
+            match nearest(field, expected.iter().copied()) {
+                Some(near) => finding.help(format!("write {near}")),
+                None => finding.help(format!("known keys here: {}", expected.join(", "))),
+            }
+        }
+        Error::DuplicateMappingKey { key, .. } => {
+            let key = key.as_deref().unwrap_or("key");
+            Finding::error(place, format!("{key:?} is given twice")).help("remove one of the two")
+        }
+        Error::InvalidScalar { ty, .. } if ty.starts_with(['i', 'u']) => wrong(text, place, "a whole number"),
+        Error::InvalidBooleanStrict { .. } => wrong(text, place, "true or false"),
+        Error::Unexpected { expected: "sequence start", .. } => wrong(text, place, "a list"),
+        Error::Unexpected { expected: "mapping start", .. } => wrong(text, place, "an object, keys with values"),
+        Error::Unexpected { .. } | Error::NullIntoString { .. } => wrong(text, place, "one value"),
+        Error::MultipleDocuments { .. } => Finding::error(place, "a second document begins here")
+            .help("one file holds one configuration; remove what follows the line '---'"),
+        Error::UnknownAnchor { .. } => Finding::error(place, "no anchor of this name was set before")
+            .help("an alias *name repeats a value marked &name; quote the text if '*' is part of it"),
+        Error::Budget { .. } | Error::AliasReplayLimitExceeded { .. } | Error::AliasExpansionLimitExceeded { .. } => {
+            Finding::error(place, "the file is too large, nests too deep or repeats too much to be a configuration")
+                .help("at most 200000 values, 16 levels and 1000 aliases are read")
+        }
+        Error::AliasError { error, .. } => finding(text, error),
+        other => syntax(place, &other.to_string()),
+    }
+}
+
+/// A value of another kind than its key takes.
+fn wrong(text: &str, place: Place, kind: &str) -> Finding {
+    let Some(Key { name, level }) = key_at(text, place) else {
+        return Finding::error(place, format!("expected {kind}")).help(
+            "a configuration is an object with the keys asn, peers, pools, advertisements and others; see config/*.yaml",
+        );
+    };
+    let whose = match kind {
+        "a list" => format!("'{name}'"),
+        _ if LISTS.contains(&name.as_str()) => format!("each entry of '{name}'"),
+        _ => format!("'{name}'"),
+    };
+    Finding::error(place, format!("{whose} must be {kind}")).help(format!("write {}", example(&name, level)))
+}
+
+/// What the reader says about text that is no YAML; its own note of the place is left out.
+fn syntax(place: Place, message: &str) -> Finding {
+    let message = message.rsplit_once(" at line ").map_or(message, |(message, _)| message);
+    let help = match message {
+        m if m.contains("tab") => "indent with spaces",
+        m if m.contains("unclosed bracket") => "close it, or quote the text if the bracket is part of it",
+        m if m.contains("unclosed quote") => "close the quote",
+        m if m.contains("mapping values are not allowed") => {
+            "look at the indentation of this line; quote the text if ': ' is part of it"
+        }
+        m if m.contains("multiline text") => "look at the indentation of the next line",
+        _ => "this is no valid YAML; look at indentation, quotes and brackets around here",
+    };
+    Finding::error(place, message).help(help)
+}
+
+/// The key that a value belongs to.
+#[derive(Debug, PartialEq, Eq)]
+struct Key {
+    name: String,
+    level: Level,
+}
+
+/// `peers` and `pools` mean one thing at the top and another in an advertisement.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Level {
+    Top,
+    Inside,
+}
+
+/// The key whose value stands at a place: before it on its line, or where the list that holds it begins.
+fn key_at(text: &str, place: Place) -> Option<Key> {
+    let before = &text[..place.start_in(text)];
+    let (above, line) = before.rsplit_once('\n').unwrap_or(("", before));
+    if let Some(key) = line.rsplit(['{', ',']).find_map(key_of) {
+        return Some(key);
+    }
+    let indent = |line: &str| line.len() - line.trim_start_matches(' ').len();
+    above.lines().rev().find(|l| indent(l) <= indent(line) && l.trim_end().ends_with(':')).and_then(key_of)
+}
+
+fn key_of(line: &str) -> Option<Key> {
+    let (key, _) = line.split_once(':')?;
+    let level = if key.starts_with([' ', '-']) { Level::Inside } else { Level::Top };
+    let name = key.trim_matches([' ', '-', '"', '\'', '[']);
+    let known = EXAMPLES.iter().any(|(known, _, _)| *known == name);
+    known.then(|| Key { name: name.to_owned(), level })
+}
+
+fn example(name: &str, level: Level) -> String {
+    let known = |wanted: Level| EXAMPLES.iter().find(|(key, at, _)| *key == name && *at == wanted);
+    let other = match level {
+        Level::Top => Level::Inside,
+        Level::Inside => Level::Top,
+    };
+    known(level).or_else(|| known(other)).map_or_else(|| name.to_owned(), |(key, _, value)| format!("{key}: {value}"))
+}
+
+/// Keys whose values are lists.
+const LISTS: [&str; 9] =
+    ["nodes", "peers", "pools", "advertisements", "families", "matchExpressions", "values", "addresses", "communities"];
+
+/// How each key is written.
+const EXAMPLES: &[(&str, Level, &str)] = &[
+    ("asn", Level::Top, "64512"),
+    ("routerId", Level::Top, "10.0.0.1"),
+    ("nodes", Level::Top, "[{name: n1, routerId: 10.0.0.1}]"),
+    ("peers", Level::Top, "[{name: tor-a, address: 172.30.1.1, asn: 64500}]"),
+    ("pools", Level::Top, "[{name: edge, addresses: [198.51.100.0/24]}]"),
+    ("advertisements", Level::Top, "[{name: edge-to-tors, pools: [edge], peers: [tor-a]}]"),
+    ("services", Level::Top, "{classless: true}"),
+    ("ignoreExcludeLabel", Level::Top, "true"),
+    ("classless", Level::Inside, "true"),
+    ("name", Level::Inside, "edge"),
+    ("address", Level::Inside, "172.30.1.1"),
+    ("port", Level::Inside, "179"),
+    ("holdTime", Level::Inside, "90s"),
+    ("sourceAddress", Level::Inside, "172.30.1.11"),
+    ("ttlSecurity", Level::Inside, "1"),
+    ("ebgpMultihop", Level::Inside, "2"),
+    ("families", Level::Inside, "[ipv4, ipv6]"),
+    ("nodeSelector", Level::Inside, "{matchLabels: {rack: r1}}"),
+    ("matchLabels", Level::Inside, "{rack: r1}"),
+    ("matchExpressions", Level::Inside, "[{key: rack, operator: In, values: [r1, r2]}]"),
+    ("key", Level::Inside, "rack"),
+    ("operator", Level::Inside, "In"),
+    ("values", Level::Inside, "[r1, r2]"),
+    ("addresses", Level::Inside, "[198.51.100.0/24, 203.0.113.10-203.0.113.20]"),
+    ("pools", Level::Inside, "[edge]"),
+    ("peers", Level::Inside, "[tor-a]"),
+    ("communities", Level::Inside, "[\"64512:100\", no-export]"),
+    ("localPreference", Level::Inside, "200"),
+    ("announceWithoutEndpoints", Level::Inside, "true"),
+];

@@ -1,0 +1,175 @@
+//! Single values: numbers in range, addresses, times.
+
+use super::error::{Finding, Place};
+use crate::wire::{Asn, RouterId};
+use serde_saphyr::Spanned;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+/// A number within a range.
+pub fn number<T: TryFrom<i64>>(
+    what: &str,
+    value: &Spanned<i64>,
+    range: RangeInclusive<i64>,
+    out: &mut Vec<Finding>,
+) -> Option<T> {
+    if range.contains(&value.value) {
+        return T::try_from(value.value).ok();
+    }
+    let title = format!("'{what}' cannot be {}", value.value);
+    let help = format!("write a number from {} to {}", range.start(), range.end());
+    out.push(Finding::error(Place::of(value), title).help(help));
+    None
+}
+
+/// An AS number that a speaker may have.
+pub fn asn(value: &Spanned<i64>, out: &mut Vec<Finding>) -> Option<Asn> {
+    let number: u32 = number("asn", value, 0..=i64::from(u32::MAX), out)?;
+    let why = match number {
+        0 => "0 is no AS number (RFC 7607)",
+        23456 => "AS 23456 stands for numbers that an old router cannot write (RFC 6793 §9); nobody has it",
+        65535 | u32::MAX => "the last AS numbers of 16 and of 32 bits are reserved (RFC 7300)",
+        _ => return Some(Asn(number)),
+    };
+    let help = "for an AS of your own choose from 64512 to 65534 or 4200000000 to 4294967294 (RFC 6996)";
+    out.push(Finding::error(Place::of(value), why).help(help));
+    None
+}
+
+/// A BGP Identifier.
+pub fn router_id(value: &Spanned<String>, out: &mut Vec<Finding>) -> Option<RouterId> {
+    let id = value.value.parse::<Ipv4Addr>().ok().and_then(RouterId::new);
+    if id.is_none() {
+        let title = format!("{:?} is no router ID", value.value);
+        let help = "write four numbers such as 10.0.0.1, not all of them 0; IPv6-only nodes have one of this form too";
+        out.push(Finding::error(Place::of(value), title).help(help));
+    }
+    id
+}
+
+/// An address that one end of a session may have.
+pub fn session_address(what: &str, value: &Spanned<String>, out: &mut Vec<Finding>) -> Option<IpAddr> {
+    let place = Place::of(value);
+    let Ok(address) = value.value.parse::<IpAddr>() else {
+        let title = format!("{:?} is no IP address", value.value);
+        let help = match instead(what, &value.value) {
+            Some(help) => help,
+            None => "write it in numbers, such as 172.30.1.1 or 2001:db8::1".to_owned(),
+        };
+        out.push(Finding::error(place, title).help(help));
+        return None;
+    };
+    let wrong = match address {
+        IpAddr::V4(v4) if v4.is_unspecified() || v4.is_broadcast() || v4.is_multicast() => "is no address of one host",
+        IpAddr::V6(v6) if v6.is_unspecified() || v6.is_multicast() => "is no address of one host",
+        IpAddr::V6(v6) if v6.to_ipv4_mapped().is_some() => "is an IPv4 address in disguise",
+        IpAddr::V6(v6) if v6.is_unicast_link_local() => "is link-local and means nothing without an interface",
+        IpAddr::V4(_) | IpAddr::V6(_) => return Some(address),
+    };
+    let help = match address.to_canonical() {
+        canonical if canonical != address => format!("write {canonical}"),
+        _ => "write an address such as 172.30.1.1 or 2001:db8::1".to_owned(),
+    };
+    out.push(Finding::error(place, format!("{address} {wrong}")).help(help));
+    None
+}
+
+/// What was probably meant by a text that is more than an address.
+fn instead(what: &str, text: &str) -> Option<String> {
+    if let Ok(with_port) = text.parse::<SocketAddr>() {
+        return Some(format!("write {}; the port has a key of its own: 'port: {}'", with_port.ip(), with_port.port()));
+    }
+    let (address, _) = text.split_once(['/', '%'])?;
+    let address: IpAddr = address.parse().ok()?;
+    if text.contains('%') {
+        return Some("an interface cannot be named; use an address that is not link-local".to_owned());
+    }
+    Some(format!("'{what}' is one address; write {address}"))
+}
+
+/// A hold time: none, or 3 s to 65535 s (RFC 4271 §4.2).
+pub fn hold_time(value: &Spanned<String>, out: &mut Vec<Finding>) -> Option<Duration> {
+    let place = Place::of(value);
+    let Some(seconds) = seconds(&value.value) else {
+        let title = format!("{:?} is no length of time", value.value);
+        let help = match value.value.parse::<u64>() {
+            Ok(number) => format!("say the unit: {number}s"),
+            Err(_) => "write 90s or 1m30s".to_owned(),
+        };
+        out.push(Finding::error(place, title).help(help));
+        return None;
+    };
+    let finding = match seconds {
+        0 => Finding::warning(place, "without a hold time a dead peer is never noticed")
+            .help("write 'holdTime: 90s' unless something else watches the session"),
+        1 | 2 => {
+            out.push(
+                Finding::error(place, format!("a hold time of {seconds} s is impossible"))
+                    .help("BGP allows 0 (none) and 3 s to 65535 s (RFC 4271 §4.2)"),
+            );
+            return None;
+        }
+        3..9 => Finding::warning(place, format!("a hold time of {seconds} s is short"))
+            .label("a keepalive every second or less")
+            .help("a busy router loses such sessions; 9s and more is usual"),
+        9..=65535 => return Some(Duration::from_secs(seconds)),
+        65536.. => {
+            out.push(
+                Finding::error(place, format!("a hold time of {seconds} s is impossible"))
+                    .help("the longest that BGP can say is 65535s; 0 means none (RFC 4271 §4.2)"),
+            );
+            return None;
+        }
+    };
+    out.push(finding);
+    Some(Duration::from_secs(seconds))
+}
+
+/// `1h2m3s` with each unit at most once and in this order, or a bare 0.
+fn seconds(text: &str) -> Option<u64> {
+    if text == "0" {
+        return Some(0);
+    }
+    let mut rest = text;
+    let mut total = 0u64;
+    for (unit, seconds) in [('h', 3600), ('m', 60), ('s', 1)] {
+        let digits = rest.bytes().take_while(u8::is_ascii_digit).count();
+        if digits > 0 && rest[digits..].starts_with(unit) {
+            let count: u64 = rest[..digits].parse().ok()?;
+            total = total.checked_add(count.checked_mul(seconds)?)?;
+            rest = &rest[digits + 1..];
+        }
+    }
+    (rest.is_empty() && !text.is_empty()).then_some(total)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_read_as_written() {
+        for (text, expected) in [
+            ("90s", Some(90)),
+            ("1m30s", Some(90)),
+            ("1h", Some(3600)),
+            ("1h0m1s", Some(3601)),
+            ("0", Some(0)),
+            ("0s", Some(0)),
+            ("90", None),
+            ("", None),
+            ("s", None),
+            ("1s1m", None),
+            ("1s1s", None),
+            ("-1s", None),
+            ("1.5s", None),
+            ("90 s", None),
+            ("90ms", None),
+            ("99999999999999999999s", None),
+            ("18446744073709551615h", None),
+        ] {
+            assert_eq!(seconds(text), expected, "{text:?}");
+        }
+    }
+}

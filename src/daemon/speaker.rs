@@ -1,0 +1,242 @@
+//! Running peers equal to the configuration, and to each of them its routes.
+
+use super::identity::{Conflicts, Identities};
+use crate::admin::{Metrics, PeerHandles, Speakers, Standing};
+use crate::advertise::{self, ClusterView, NodeName, NodeSelector, Planner};
+use crate::config::Config;
+use crate::config::diff::{Cause, restart_causes};
+use crate::net::Driver;
+use crate::peer::{Identity, PeerName, Plan, Settings, Status, Stop};
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{oneshot, watch};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+/// How long peers have for their last words when the process ends. With what comes after, two seconds in all.
+const SHUTDOWN_LIMIT: Duration = Duration::from_millis(1700);
+
+/// What every peer is told when the process ends (RFC 9003 text of the Cease).
+const SHUTDOWN_TEXT: &str = "herald is stopping";
+
+/// Where the speaker's state comes from and goes to.
+pub struct Channels {
+    /// The configuration in use.
+    pub config: watch::Receiver<Arc<Config>>,
+    /// The cluster; `None` until it was read completely once.
+    pub view: watch::Receiver<Option<Arc<ClusterView>>>,
+    /// For the admin room.
+    pub speakers: watch::Sender<Arc<Speakers>>,
+}
+
+/// All peers of this node.
+pub struct Speaker {
+    node: NodeName,
+    channels: Channels,
+    metrics: Metrics,
+    identities: Identities,
+    conflicts: Conflicts,
+    planner: Planner,
+    planned: Option<Planned>,
+    running: BTreeMap<PeerName, Running>,
+    stopping: BTreeMap<PeerName, SocketAddr>,
+    tasks: JoinSet<PeerName>,
+}
+
+/// The newest plan, with the Node's addresses that go along with it.
+struct Planned {
+    routes: advertise::Plan,
+    node_addresses: Vec<IpAddr>,
+}
+
+/// A peer whose driver runs.
+struct Running {
+    settings: Settings,
+    plan: watch::Sender<Option<Plan>>,
+    status: watch::Receiver<Status>,
+    stop: oneshot::Sender<Stop>,
+}
+
+impl Speaker {
+    /// A speaker of `node` at rest.
+    pub fn new(node: NodeName, channels: Channels, metrics: Metrics) -> Self {
+        Self {
+            node,
+            channels,
+            metrics,
+            identities: Identities::default(),
+            conflicts: Conflicts::default(),
+            planner: Planner::default(),
+            planned: None,
+            running: BTreeMap::new(),
+            stopping: BTreeMap::new(),
+            tasks: JoinSet::new(),
+        }
+    }
+
+    /// Runs until `stop`, then tells every peer so. The first change is taken at once; what comes meanwhile, together.
+    ///
+    /// # Errors
+    /// A peer's task panicked.
+    pub async fn run(mut self, stop: CancellationToken) -> anyhow::Result<()> {
+        self.channels.config.mark_changed();
+        self.channels.view.mark_changed();
+        loop {
+            // A source that ended publishes nothing more; whoever supervises it knows.
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => break,
+                Ok(()) = self.channels.config.changed() => {}
+                Ok(()) = self.channels.view.changed() => {}
+                Some(ended) = self.tasks.join_next() => self.forget(&ended?),
+            }
+            self.reconcile();
+        }
+        self.shut_down().await;
+        Ok(())
+    }
+
+    /// Brings everything up to the newest configuration and view.
+    fn reconcile(&mut self) {
+        let config = self.channels.config.borrow_and_update().clone();
+        let view = self.channels.view.borrow_and_update().clone();
+        let standing = match self.identities.ours(&config, view.as_deref(), &self.node) {
+            Ok(identity) => Standing::Known(identity),
+            Err(why) => Standing::Waiting(why),
+        };
+        if let Standing::Known(identity) = &standing {
+            self.run_exactly(&self.wanted(&config, view.as_deref(), *identity));
+        }
+        if let Some(view) = view.as_deref() {
+            self.plan(&config, view);
+        }
+        self.hand_out();
+        self.publish(standing, &config, view.as_deref());
+    }
+
+    /// The peers that this node should have. One whose selector cannot be judged yet waits; one without starts at once.
+    fn wanted(&self, config: &Config, view: Option<&ClusterView>, identity: Identity) -> BTreeMap<PeerName, Settings> {
+        let node = view.and_then(|view| view.nodes.get(&self.node));
+        let here = |nodes: &NodeSelector| nodes.requirements.is_empty() || node.is_some_and(|node| nodes.matches(node));
+        let peers = config.peers.values().filter(|peer| here(&peer.nodes));
+        peers.map(|peer| (peer.neighbor.name.clone(), Settings { identity, neighbor: peer.neighbor.clone() })).collect()
+    }
+
+    fn run_exactly(&mut self, wanted: &BTreeMap<PeerName, Settings>) {
+        let leaving = self.running.iter().filter_map(|(name, running)| {
+            let (reason, why) = match wanted.get(name).map(|settings| restart_causes(&running.settings, settings)) {
+                None => (Stop::Deconfigured, "this node no longer has it".to_owned()),
+                Some(causes) if causes.is_empty() => return None,
+                Some(causes) => (Stop::ConfigurationChange, format!("new {}", join(&causes))),
+            };
+            Some((name.clone(), reason, why))
+        });
+        for (name, reason, why) in leaving.collect::<Vec<_>>() {
+            self.stop(&name, reason, &why);
+        }
+        for (name, settings) in wanted {
+            // A second connection to a router that still holds the first would be refused.
+            let address = end_of(settings);
+            let in_the_way = self.stopping.contains_key(name) || self.stopping.values().any(|other| *other == address);
+            if !in_the_way && !self.running.contains_key(name) {
+                self.start(name, settings);
+            }
+        }
+    }
+
+    fn start(&mut self, name: &PeerName, settings: &Settings) {
+        info!(peer = %name, address = %end_of(settings), asn = %settings.neighbor.asn, "peer starts");
+        let (driver, status) = Driver::new(settings.clone(), fastrand::u64(..));
+        let (plan, plan_read) = watch::channel(None);
+        let (stop, stop_read) = oneshot::channel();
+        let ended = name.clone();
+        self.tasks.spawn(async move {
+            driver.run(plan_read, stop_read).await;
+            ended
+        });
+        self.running.insert(name.clone(), Running { settings: settings.clone(), plan, status, stop });
+    }
+
+    fn stop(&mut self, name: &PeerName, reason: Stop, why: &str) {
+        let Some(running) = self.running.remove(name) else { return };
+        info!(peer = %name, why, "peer stops");
+        self.stopping.insert(name.clone(), end_of(&running.settings));
+        // A driver that ended by itself no longer listens; its task is about to be joined.
+        let _ended = running.stop.send(reason);
+    }
+
+    fn forget(&mut self, name: &PeerName) {
+        self.stopping.remove(name);
+        self.running.remove(name);
+    }
+
+    fn plan(&mut self, config: &Config, view: &ClusterView) {
+        let began = tokio::time::Instant::now();
+        let routes = self.planner.plan(view, &config.policy, &self.node);
+        self.metrics.planned(began.elapsed());
+        let node = view.nodes.get(&self.node);
+        if self.planned.is_none() {
+            let count = routes.routes.values().map(crate::rib::RouteSet::len).sum::<usize>();
+            info!(routes = count, peers = routes.routes.len(), services = view.services.len(), "first plan");
+            if node.is_none() {
+                warn!(node = %self.node, "the cluster has no node of this name: nothing is announced (check --node)");
+            }
+        }
+        let node_addresses = node.map(|node| node.internal_ips.clone()).unwrap_or_default();
+        self.planned = Some(Planned { routes, node_addresses });
+    }
+
+    /// Gives every peer its routes. Without a plan they have none, which is not the same as no routes.
+    fn hand_out(&self) {
+        let Some(planned) = &self.planned else { return };
+        for (name, running) in &self.running {
+            let routes = planned.routes.routes.get(&name.0).cloned().unwrap_or_default();
+            let plan = Plan { routes, node_addresses: planned.node_addresses.clone() };
+            running.plan.send_if_modified(|held| {
+                let changed = held.as_ref() != Some(&plan);
+                if changed {
+                    *held = Some(plan);
+                }
+                changed
+            });
+        }
+    }
+
+    fn publish(&mut self, standing: Standing, config: &Arc<Config>, view: Option<&ClusterView>) {
+        let peers = self.running.iter().map(|(name, running)| {
+            (name.clone(), PeerHandles { status: running.status.clone(), plan: running.plan.subscribe() })
+        });
+        let before = self.channels.speakers.borrow().clone();
+        let conflicts = view.map(|view| self.conflicts.among(config, &view.nodes).to_vec()).unwrap_or_default();
+        for conflict in conflicts.iter().filter(|conflict| !before.conflicts.contains(conflict)) {
+            warn!("{conflict}");
+        }
+        if let Standing::Waiting(why) = &standing
+            && before.standing != standing
+        {
+            info!("no session is begun yet: {why}");
+        }
+        self.channels.speakers.send_replace(Arc::new(Speakers { standing, peers: peers.collect(), conflicts }));
+    }
+
+    async fn shut_down(mut self) {
+        for (_, running) in std::mem::take(&mut self.running) {
+            let _ended = running.stop.send(Stop::Shutdown(SHUTDOWN_TEXT.to_owned()));
+        }
+        let all = async { while self.tasks.join_next().await.is_some() {} };
+        if tokio::time::timeout(SHUTDOWN_LIMIT, all).await.is_err() {
+            warn!(peers = self.tasks.len(), "peers did not take our last words in time; closing");
+        }
+    }
+}
+
+fn join(causes: &[Cause]) -> String {
+    causes.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+}
+
+fn end_of(settings: &Settings) -> SocketAddr {
+    SocketAddr::new(settings.neighbor.address, settings.neighbor.port)
+}

@@ -1,0 +1,175 @@
+//! From two OPENs to the terms of a session (RFC 4271 §4.2, §6.2; RFC 4760 §8; RFC 6286 §2; RFC 6793 §4).
+
+use crate::wire::{AsWidth, Asn, Capability, Context, Family, Notification, Open, PeerKind, RouterId};
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+/// What we bring to the table.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Terms {
+    /// Our AS.
+    pub asn: Asn,
+    /// Our BGP Identifier.
+    pub router_id: RouterId,
+    /// The AS that the peer must be in.
+    pub peer_asn: Asn,
+    /// The hold time that we propose: zero, or 3 s to 65535 s.
+    pub hold_time: Duration,
+    /// The families that we offer.
+    pub families: BTreeSet<Family>,
+}
+
+/// What both sides agreed on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Negotiated {
+    /// The peer's BGP Identifier.
+    pub router_id: RouterId,
+    /// The smaller of both hold times; zero: no hold timer and no KEEPALIVEs after the first.
+    pub hold_time: Duration,
+    /// What the codec must know: families both offered, width of AS numbers, iBGP or eBGP.
+    pub context: Context,
+}
+
+/// Why an OPEN that could be read is not acceptable.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// Not the AS that was configured (RFC 4271 §6.2), or AS 0 (RFC 7607 §2).
+    #[error("the peer says it is in AS {offered}, and the configuration expects AS {expected}")]
+    BadPeerAs {
+        /// As configured.
+        expected: Asn,
+        /// As the peer has it.
+        offered: Asn,
+    },
+    /// An iBGP peer with our own identifier (RFC 6286 §2.2).
+    #[error("the peer has our own BGP Identifier {0}: two speakers of one AS must differ in it")]
+    BadIdentifier(RouterId),
+    /// One or two seconds (RFC 4271 §4.2).
+    #[error("the peer proposes a hold time of {0} s, and only 0 or 3 s and more are allowed")]
+    UnacceptableHoldTime(u16),
+}
+
+impl Refusal {
+    /// What the peer is told (RFC 4271 §6.2).
+    pub fn notification(&self) -> Notification {
+        match self {
+            Refusal::BadPeerAs { .. } => Notification::bare(2, 2),
+            Refusal::BadIdentifier(_) => Notification::bare(2, 3),
+            Refusal::UnacceptableHoldTime(_) => Notification::bare(2, 6),
+        }
+    }
+}
+
+impl Terms {
+    /// iBGP or eBGP.
+    pub fn peer_kind(&self) -> PeerKind {
+        if self.asn == self.peer_asn { PeerKind::Internal } else { PeerKind::External }
+    }
+
+    /// Our OPEN. Capability 65 always goes with it (RFC 6793 §4.1).
+    pub fn open(&self) -> Open {
+        let families = self.families.iter().map(|family| Capability::Multiprotocol(*family));
+        Open {
+            my_as: self.asn.two_octets(),
+            hold_time: u16::try_from(self.hold_time.as_secs()).unwrap_or(u16::MAX),
+            router_id: self.router_id,
+            capabilities: families.chain([Capability::RouteRefresh, Capability::FourOctetAs(self.asn)]).collect(),
+        }
+    }
+
+    /// What comes of our OPEN and theirs.
+    ///
+    /// # Errors
+    /// The first rule of RFC 4271 §6.2 that theirs breaks.
+    pub fn negotiate(&self, theirs: &Open) -> Result<Negotiated, Refusal> {
+        let offered = theirs.asn();
+        if offered != self.peer_asn || offered.0 == 0 {
+            return Err(Refusal::BadPeerAs { expected: self.peer_asn, offered });
+        }
+        if self.peer_kind() == PeerKind::Internal && theirs.router_id == self.router_id {
+            return Err(Refusal::BadIdentifier(theirs.router_id));
+        }
+        if matches!(theirs.hold_time, 1 | 2) {
+            return Err(Refusal::UnacceptableHoldTime(theirs.hold_time));
+        }
+        let four_octets = theirs.capabilities.iter().any(|c| matches!(c, Capability::FourOctetAs(_)));
+        let context = Context {
+            as_width: if four_octets { AsWidth::Four } else { AsWidth::Two },
+            peer_kind: self.peer_kind(),
+            families: theirs.families().into_iter().filter(|family| self.families.contains(family)).collect(),
+            ..Context::before_open()
+        };
+        let hold_time = self.hold_time.min(Duration::from_secs(theirs.hold_time.into()));
+        Ok(Negotiated { router_id: theirs.router_id, hold_time, context })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::Ipv4Addr;
+
+    fn terms() -> Terms {
+        Terms {
+            asn: Asn(4_200_000_001),
+            router_id: RouterId::new(Ipv4Addr::new(10, 0, 0, 1)).unwrap(),
+            peer_asn: Asn(64512),
+            hold_time: Duration::from_secs(90),
+            families: [Family::IPV4_UNICAST, Family::IPV6_UNICAST].into(),
+        }
+    }
+
+    fn open(capabilities: Vec<Capability>) -> Open {
+        let router_id = RouterId::new(Ipv4Addr::new(10, 0, 0, 2)).unwrap();
+        Open { my_as: 64512, hold_time: 9, router_id, capabilities }
+    }
+
+    #[test]
+    fn the_smaller_hold_time_wins_and_zero_is_the_smallest() {
+        assert_eq!(terms().negotiate(&open(vec![])).unwrap().hold_time, Duration::from_secs(9));
+        let theirs = Open { hold_time: 0, ..open(vec![]) };
+        assert_eq!(terms().negotiate(&theirs).unwrap().hold_time, Duration::ZERO);
+        let ours = Terms { hold_time: Duration::from_secs(3), ..terms() };
+        assert_eq!(ours.negotiate(&open(vec![])).unwrap().hold_time, Duration::from_secs(3));
+    }
+
+    #[test]
+    fn only_families_of_both_are_spoken_and_no_capability_means_ipv4() {
+        let families = |capabilities| terms().negotiate(&open(capabilities)).unwrap().context.families;
+        assert_eq!(families(vec![]), [Family::IPV4_UNICAST].into());
+        assert_eq!(families(vec![Capability::Multiprotocol(Family::IPV6_UNICAST)]), [Family::IPV6_UNICAST].into());
+        assert_eq!(families(vec![Capability::Multiprotocol(Family { afi: 1, safi: 128 })]), BTreeSet::new());
+    }
+
+    #[test]
+    fn as_numbers_are_wide_only_where_the_peer_said_so() {
+        assert_eq!(terms().negotiate(&open(vec![])).unwrap().context.as_width, AsWidth::Two);
+        let wide = open(vec![Capability::FourOctetAs(Asn(64512))]);
+        assert_eq!(terms().negotiate(&wide).unwrap().context.as_width, AsWidth::Four);
+        assert_eq!(terms().open().my_as, 23456);
+        assert!(terms().open().capabilities.contains(&Capability::FourOctetAs(Asn(4_200_000_001))));
+    }
+
+    #[test]
+    fn a_wrong_as_a_shared_identifier_and_a_short_hold_time_are_refused() {
+        let code = |terms: Terms, open: Open| {
+            let told = terms.negotiate(&open).unwrap_err().notification();
+            (told.code, told.subcode)
+        };
+        assert_eq!(code(terms(), Open { my_as: 64513, ..open(vec![]) }), (2, 2));
+        assert_eq!(code(terms(), open(vec![Capability::FourOctetAs(Asn(7))])), (2, 2));
+        let zero = Terms { peer_asn: Asn(0), ..terms() };
+        assert_eq!(code(zero, Open { my_as: 0, ..open(vec![]) }), (2, 2));
+        let ibgp = Terms { asn: Asn(64512), router_id: open(vec![]).router_id, ..terms() };
+        assert_eq!(code(ibgp, open(vec![])), (2, 3));
+        for short in [1, 2] {
+            assert_eq!(code(terms(), Open { hold_time: short, ..open(vec![]) }), (2, 6));
+        }
+    }
+
+    #[test]
+    fn an_ebgp_peer_may_share_our_identifier() {
+        let theirs = Open { router_id: terms().router_id, ..open(vec![]) };
+        assert!(terms().negotiate(&theirs).is_ok());
+    }
+}

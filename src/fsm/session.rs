@@ -1,0 +1,107 @@
+//! One session: the state with its timers, counter and outputs around it.
+
+use super::damping::Damping;
+use super::event::Event;
+use super::negotiate::{Negotiated, Terms};
+use super::output::Output;
+use super::state::State;
+use super::timers::{Timer, Timers};
+use super::transition::{Effects, step};
+use crate::wire::Context;
+use std::collections::VecDeque;
+use std::time::Instant;
+
+/// A session. Feed it with [`Session::handle`] and [`Session::handle_timeout`], then call [`Session::poll_output`] until `None`.
+#[derive(Debug)]
+pub struct Session {
+    terms: Terms,
+    state: State,
+    timers: Timers,
+    damping: Damping,
+    outputs: VecDeque<Output>,
+    before_open: Context,
+}
+
+impl Session {
+    /// A session in Idle. `seed` decides the jitter of its timers.
+    pub fn new(terms: Terms, seed: u64) -> Self {
+        Self {
+            terms,
+            state: State::default(),
+            timers: Timers::default(),
+            damping: Damping::new(seed),
+            outputs: VecDeque::new(),
+            before_open: Context::before_open(),
+        }
+    }
+
+    /// Takes one event.
+    pub fn handle(&mut self, event: Event, now: Instant) {
+        let (state, mut effects) = self.split(now);
+        *state = step(std::mem::take(state), event, &mut effects);
+    }
+
+    /// Takes the events of all timers that have expired.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        while let Some(timer) = self.timers.take_expired(now) {
+            let event = match timer {
+                Timer::ConnectRetry => Event::ConnectRetryTimerExpires,
+                Timer::Hold => Event::HoldTimerExpires,
+                Timer::Keepalive => Event::KeepaliveTimerExpires,
+                Timer::IdleHold => Event::IdleHoldTimerExpires,
+            };
+            self.handle(event, now);
+        }
+    }
+
+    /// An UPDATE was sent: the next KEEPALIVE is due later (RFC 4271 §8.2.2, Established).
+    pub fn sent_update(&mut self, now: Instant) {
+        let (state, mut effects) = self.split(now);
+        if let State::Established(negotiated, _) = state {
+            effects.start_keepalive(negotiated);
+        }
+    }
+
+    /// The next thing to do.
+    pub fn poll_output(&mut self) -> Option<Output> {
+        self.outputs.pop_front()
+    }
+
+    /// The next timer to expire, and when.
+    pub fn poll_timeout(&self) -> Option<(Instant, Timer)> {
+        self.timers.next()
+    }
+
+    /// The state.
+    pub fn state(&self) -> &State {
+        &self.state
+    }
+
+    /// The timers, for people and tests.
+    pub fn timers(&self) -> &Timers {
+        &self.timers
+    }
+
+    /// ConnectRetryCounter (RFC 4271 §8).
+    pub fn connect_retry_counter(&self) -> u32 {
+        self.damping.counter()
+    }
+
+    /// What both sides agreed on, once both OPENs are in.
+    pub fn negotiated(&self) -> Option<&Negotiated> {
+        match &self.state {
+            State::OpenConfirm(negotiated) | State::Established(negotiated, _) => Some(negotiated),
+            State::Idle | State::Connect | State::Active | State::OpenSent => None,
+        }
+    }
+
+    /// What the codec must know now.
+    pub fn context(&self) -> &Context {
+        self.negotiated().map_or(&self.before_open, |negotiated| &negotiated.context)
+    }
+
+    fn split(&mut self, now: Instant) -> (&mut State, Effects<'_>) {
+        let Self { terms, state, timers, damping, outputs, before_open: _ } = self;
+        (state, Effects { terms, timers, damping, outputs, now })
+    }
+}

@@ -1,0 +1,339 @@
+//! The border: Kubernetes types end here.
+//!
+//! The structs are slim on purpose: serde skips every field that decides nothing, so that a list of thousands of objects
+//! never exists in memory. They decode both what an API server sends and what a manifest says.
+
+use super::object::{Key, Object, Reading, Slice, SliceKey};
+use crate::advertise::cluster::{Lifecycle, Network};
+use crate::advertise::{Endpoint, Ingress, IpMode, Node, Service, ServiceKey, TrafficPolicy};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
+use serde::{Deserialize, Deserializer};
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::sync::Arc;
+
+/// The label by which an EndpointSlice names its service.
+const SERVICE_NAME_LABEL: &str = "kubernetes.io/service-name";
+
+/// A Service, as far as it matters.
+#[derive(Debug, Clone, Deserialize, kube::Resource)]
+#[resource(inherit = k8s_openapi::api::core::v1::Service)]
+pub struct ServiceObject {
+    /// Name, namespace, deletion.
+    #[serde(deserialize_with = "slim_metadata")]
+    pub metadata: ObjectMeta,
+    spec: Option<ServiceSpec>,
+    status: Option<ServiceStatus>,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct ServiceSpec {
+    r#type: Option<String>,
+    load_balancer_class: Option<String>,
+    external_traffic_policy: Option<String>,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct ServiceStatus {
+    load_balancer: Option<LoadBalancerStatus>,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+struct LoadBalancerStatus {
+    ingress: Option<Vec<IngressEntry>>,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct IngressEntry {
+    ip: Option<String>,
+    ip_mode: Option<String>,
+}
+
+/// An EndpointSlice, as far as it matters.
+#[derive(Debug, Clone, Deserialize, kube::Resource)]
+#[resource(inherit = k8s_openapi::api::discovery::v1::EndpointSlice)]
+#[serde(rename_all = "camelCase")]
+pub struct SliceObject {
+    /// Name, namespace, the label that names the service.
+    #[serde(deserialize_with = "slim_metadata")]
+    pub metadata: ObjectMeta,
+    address_type: Option<String>,
+    endpoints: Option<Vec<SliceEndpoint>>,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct SliceEndpoint {
+    node_name: Option<String>,
+    conditions: Option<EndpointConditions>,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+struct EndpointConditions {
+    ready: Option<bool>,
+    serving: Option<bool>,
+    terminating: Option<bool>,
+}
+
+impl EndpointConditions {
+    /// Ready, or still serving while it terminates. Unset conditions mean what the API says they mean: ready is true,
+    /// serving is what ready is, terminating is false.
+    fn servable(&self) -> bool {
+        let ready = self.ready.unwrap_or(true);
+        ready || (self.terminating.unwrap_or(false) && self.serving.unwrap_or(ready))
+    }
+}
+
+/// A Node, as far as it matters.
+#[derive(Debug, Clone, Deserialize, kube::Resource)]
+#[resource(inherit = k8s_openapi::api::core::v1::Node)]
+pub struct NodeObject {
+    /// Name and labels.
+    #[serde(deserialize_with = "slim_metadata")]
+    pub metadata: ObjectMeta,
+    status: Option<NodeStatus>,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+struct NodeStatus {
+    addresses: Option<Vec<NodeAddress>>,
+    conditions: Option<Vec<NodeCondition>>,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+struct NodeAddress {
+    r#type: String,
+    address: String,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+struct NodeCondition {
+    r#type: String,
+    status: String,
+}
+
+/// The metadata that somebody reads; managed fields and annotations are most of the bytes of many objects.
+fn slim_metadata<'de, D: Deserializer<'de>>(deserializer: D) -> Result<ObjectMeta, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Slim {
+        name: Option<String>,
+        namespace: Option<String>,
+        labels: Option<BTreeMap<String, String>>,
+        deletion_timestamp: Option<Time>,
+        resource_version: Option<String>,
+    }
+    let Slim { name, namespace, labels, deletion_timestamp, resource_version } = Slim::deserialize(deserializer)?;
+    Ok(ObjectMeta { name, namespace, labels, deletion_timestamp, resource_version, ..ObjectMeta::default() })
+}
+
+/// Turns Kubernetes objects into ours. Remembers names, so that equal ones share memory, and what it complained about,
+/// so that it does so once.
+#[derive(Debug, Default)]
+pub struct Converter {
+    names: Names,
+    complaints: BTreeMap<Key, String>,
+}
+
+impl Converter {
+    /// What is wrong with which object now. An object leaves when it is mended or deleted.
+    pub fn complaints(&self) -> &BTreeMap<Key, String> {
+        &self.complaints
+    }
+
+    /// A complete list was read: complaints about objects that are not on it are dropped.
+    pub fn retain(&mut self, listed: impl Fn(&Key) -> bool) {
+        self.complaints.retain(|key, _| listed(key));
+    }
+
+    /// Reads a Service.
+    pub fn service(&mut self, object: ServiceObject) -> Reading {
+        let Some(key) = self.namespaced(&object.metadata).map(|(namespace, name)| ServiceKey { namespace, name })
+        else {
+            return Reading::Nameless;
+        };
+        let spec = object.spec.unwrap_or_default();
+        if spec.r#type.as_deref() != Some("LoadBalancer") {
+            return self.gone(Some(Key::Service(key)));
+        }
+        let traffic_policy = match spec.external_traffic_policy.as_deref() {
+            None | Some("" | "Cluster") => TrafficPolicy::Cluster,
+            Some("Local") => TrafficPolicy::Local,
+            Some(other) => {
+                let what = format!("spec.externalTrafficPolicy is {other:?}: neither Cluster nor Local");
+                return self.bad(Key::Service(key), what);
+            }
+        };
+        let mut doubts = Vec::new();
+        let entries = object.status.and_then(|status| status.load_balancer).and_then(|status| status.ingress);
+        let ingress = entries.into_iter().flatten().filter_map(|entry| read_ingress(entry, &mut doubts)).collect();
+        self.note(&Key::Service(key.clone()), &doubts);
+        let service = Service {
+            load_balancer_class: spec.load_balancer_class.filter(|class| !class.is_empty()),
+            ingress,
+            traffic_policy,
+            lifecycle: lifecycle(&object.metadata),
+        };
+        Reading::Held(Object::Service(key, Arc::new(service)))
+    }
+
+    /// Reads an EndpointSlice.
+    pub fn slice(&mut self, object: SliceObject) -> Reading {
+        let Some(key) = self.namespaced(&object.metadata).map(|(namespace, name)| SliceKey { namespace, name }) else {
+            return Reading::Nameless;
+        };
+        let service = object.metadata.labels.as_ref().and_then(|labels| labels.get(SERVICE_NAME_LABEL));
+        let (Some(service), Some("IPv4" | "IPv6")) = (service, object.address_type.as_deref()) else {
+            return Reading::Irrelevant(Key::Slice(key));
+        };
+        let service = ServiceKey { namespace: key.namespace.clone(), name: self.names.shared(service) };
+        let servable = object.endpoints.into_iter().flatten().filter(|endpoint| match &endpoint.conditions {
+            Some(conditions) => conditions.servable(),
+            None => true,
+        });
+        let endpoints: BTreeSet<Endpoint> = servable
+            .map(|endpoint| Endpoint {
+                node: endpoint.node_name.filter(|name| !name.is_empty()).map(|name| self.names.shared(&name)),
+            })
+            .collect();
+        if endpoints.is_empty() {
+            return Reading::Irrelevant(Key::Slice(key));
+        }
+        Reading::Held(Object::Slice(key, Slice { service, endpoints: Arc::new(endpoints) }))
+    }
+
+    /// Reads a Node.
+    pub fn node(&mut self, object: NodeObject) -> Reading {
+        let Some(name) = object.metadata.name.as_deref().filter(|name| !name.is_empty()) else {
+            return Reading::Nameless;
+        };
+        let name = self.names.shared(name);
+        let status = object.status.unwrap_or_default();
+        let mut doubts = Vec::new();
+        let mut internal_ips = Vec::new();
+        for address in status.addresses.into_iter().flatten().filter(|address| address.r#type == "InternalIP") {
+            match read_ip(&address.address) {
+                Ok(ip) => internal_ips.push(ip),
+                Err(why) => doubts.push(format!("its InternalIP {why}, which is left out")),
+            }
+        }
+        let unavailable = |condition: NodeCondition| {
+            condition.r#type == "NetworkUnavailable" && condition.status.eq_ignore_ascii_case("True")
+        };
+        let network = match status.conditions.into_iter().flatten().any(unavailable) {
+            true => Network::Unavailable,
+            false => Network::Available,
+        };
+        self.note(&Key::Node(name.clone()), &doubts);
+        let node = Node { labels: object.metadata.labels.unwrap_or_default(), internal_ips, network };
+        Reading::Held(Object::Node(name, Arc::new(node)))
+    }
+
+    /// A Service is gone.
+    pub fn service_gone(&mut self, object: ServiceObject) -> Reading {
+        let key = self.namespaced(&object.metadata);
+        self.gone(key.map(|(namespace, name)| Key::Service(ServiceKey { namespace, name })))
+    }
+
+    /// An EndpointSlice is gone.
+    pub fn slice_gone(&mut self, object: SliceObject) -> Reading {
+        let key = self.namespaced(&object.metadata);
+        self.gone(key.map(|(namespace, name)| Key::Slice(SliceKey { namespace, name })))
+    }
+
+    /// A Node is gone.
+    pub fn node_gone(&mut self, object: NodeObject) -> Reading {
+        let name = object.metadata.name.map(|name| self.names.shared(&name));
+        self.gone(name.map(Key::Node))
+    }
+
+    fn gone(&mut self, key: Option<Key>) -> Reading {
+        let Some(key) = key else { return Reading::Nameless };
+        self.complaints.remove(&key);
+        Reading::Irrelevant(key)
+    }
+
+    /// Namespace (`default` where a manifest names none) and name.
+    fn namespaced(&mut self, metadata: &ObjectMeta) -> Option<(Arc<str>, Arc<str>)> {
+        let name = metadata.name.as_deref().filter(|name| !name.is_empty())?;
+        let namespace = metadata.namespace.as_deref().filter(|namespace| !namespace.is_empty()).unwrap_or("default");
+        Some((self.names.shared(namespace), self.names.shared(name)))
+    }
+
+    fn bad(&mut self, key: Key, what: String) -> Reading {
+        self.note(&key, &[format!("{what}; its last good state stays")]);
+        Reading::Bad(key)
+    }
+
+    /// Complains where what is wrong is news; an empty list says that nothing is wrong any more.
+    fn note(&mut self, key: &Key, doubts: &[String]) {
+        if doubts.is_empty() {
+            self.complaints.remove(key);
+            return;
+        }
+        let what = doubts.join("; ");
+        if self.complaints.get(key) != Some(&what) {
+            tracing::warn!(object = %key, "{key}: {what}");
+            self.complaints.insert(key.clone(), what);
+        }
+    }
+}
+
+fn lifecycle(metadata: &ObjectMeta) -> Lifecycle {
+    match metadata.deletion_timestamp {
+        Some(_) => Lifecycle::Deleting,
+        None => Lifecycle::Live,
+    }
+}
+
+/// One ingress entry; `None` for one that names no address (a hostname) or none that can be read.
+fn read_ingress(entry: IngressEntry, doubts: &mut Vec<String>) -> Option<Ingress> {
+    let text = entry.ip.filter(|text| !text.is_empty())?;
+    let mode = match entry.ip_mode.as_deref() {
+        None | Some("" | "VIP") => IpMode::Vip,
+        Some("Proxy") => IpMode::Proxy,
+        Some(other) => {
+            doubts.push(format!("the ingress address {text} has the unknown ipMode {other:?} and is not announced"));
+            return None;
+        }
+    };
+    match read_ip(&text) {
+        Ok(ip) => Some(Ingress { ip, mode }),
+        Err(why) => {
+            doubts.push(format!("its ingress address {why}, which is not announced"));
+            None
+        }
+    }
+}
+
+/// An address; IPv4 written as IPv6 (`::ffff:192.0.2.1`) is IPv4, as it is to kube-proxy.
+fn read_ip(text: &str) -> Result<IpAddr, String> {
+    text.parse::<IpAddr>().map(|ip| ip.to_canonical()).map_err(|_| format!("{text:?} is not an IP address"))
+}
+
+/// Names that occur many times, each held once.
+#[derive(Debug, Default)]
+struct Names {
+    held: BTreeSet<Arc<str>>,
+    after_sweep: usize,
+}
+
+impl Names {
+    /// The shared copy of a name.
+    fn shared(&mut self, name: &str) -> Arc<str> {
+        if let Some(held) = self.held.get(name) {
+            return held.clone();
+        }
+        // Names of deleted objects go when the set has doubled: each costs one look in its life, on average.
+        if self.held.len() >= 2 * self.after_sweep + 1024 {
+            self.held.retain(|name| Arc::strong_count(name) > 1);
+            self.after_sweep = self.held.len();
+        }
+        let name: Arc<str> = name.into();
+        self.held.insert(name.clone());
+        name
+    }
+}

@@ -1,0 +1,214 @@
+//! The door to a cluster: Services of type LoadBalancer, EndpointSlices and Nodes, watched.
+//!
+//! One task owns the index. The three followers are polled in that same task and reach it through one small queue, so that
+//! a change costs no hop between threads: the first is published at once, what arrived meanwhile is taken together.
+
+use super::convert::{Converter, NodeObject, ServiceObject, SliceObject};
+use super::follow::{Ask, Told, follow};
+use super::health::{Contact, Listing, Source, SourceHealth, WatchHealth};
+use super::index::Index;
+use super::object::{Key, Kind, Reading};
+use crate::advertise::ClusterView;
+use anyhow::Context;
+use kube::{Api, Client};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+/// Events between followers and owner. A full queue makes a follower wait, and through it the server.
+const QUEUE: usize = 64;
+
+/// A client from KUBECONFIG (or `~/.kube/config`), else from the pod's ServiceAccount, with time limits.
+///
+/// # Errors
+/// When neither is there, or what is there cannot be used.
+pub async fn client() -> anyhow::Result<Client> {
+    let mut config = kube::Config::infer().await.context(
+        "no way to the Kubernetes API: set KUBECONFIG, or run in a pod with a ServiceAccount; without a cluster, use --manifests DIR",
+    )?;
+    config.connect_timeout = Some(Duration::from_secs(5));
+    config.write_timeout = Some(Duration::from_secs(15));
+    // Longer than the longest watch may be silent: a bookmark comes every minute, the server ends a watch after 180 s.
+    config.read_timeout = Some(Duration::from_secs(210));
+    config.reset_reader_on_write = true;
+    Client::try_from(config).context("the Kubernetes API's address or credentials cannot be used")
+}
+
+/// Publishes what the cluster says until `stop`. While the API is away the last state stays, and `health` says so.
+///
+/// # Errors
+/// None today: whatever goes wrong is tried again.
+pub async fn run(
+    client: Client,
+    out: watch::Sender<Option<Arc<ClusterView>>>,
+    health: watch::Sender<WatchHealth>,
+    stop: CancellationToken,
+) -> anyhow::Result<()> {
+    let (queue, happenings) = mpsc::channel(QUEUE);
+    let services = Ask { fields: "spec.type=LoadBalancer", labels: "" };
+    let slices = Ask { fields: "", labels: "!service.kubernetes.io/headless" };
+    let nodes = Ask { fields: "", labels: "" };
+    let followers = async {
+        tokio::join!(
+            follow(Api::<ServiceObject>::all(client.clone()), services, queue.clone(), Happening::Service),
+            follow(Api::<SliceObject>::all(client.clone()), slices, queue.clone(), Happening::Slice),
+            follow(Api::<NodeObject>::all(client.clone()), nodes, queue.clone(), Happening::Node),
+        )
+    };
+    tokio::select! {
+        () = stop.cancelled() => {}
+        _ = followers => {}
+        () = own(happenings, out, health) => {}
+    }
+    Ok(())
+}
+
+/// What one of the followers told.
+#[derive(Debug)]
+enum Happening {
+    Service(Told<ServiceObject>),
+    Slice(Told<SliceObject>),
+    Node(Told<NodeObject>),
+}
+
+async fn own(
+    mut happenings: mpsc::Receiver<Happening>,
+    out: watch::Sender<Option<Arc<ClusterView>>>,
+    health: watch::Sender<WatchHealth>,
+) {
+    let mut owner = Owner::default();
+    health.send_replace(owner.health());
+    while let Some(first) = happenings.recv().await {
+        owner.take(first);
+        while let Ok(next) = happenings.try_recv() {
+            owner.take(next);
+        }
+        if let Some(view) = owner.index.poll_view() {
+            out.send_replace(Some(view));
+        }
+        // After the view: who reads "synced" finds a view.
+        health.send_replace(owner.health());
+    }
+}
+
+/// The one owner of everything known about the cluster.
+struct Owner {
+    converter: Converter,
+    index: Index,
+    /// The lists that are being read.
+    lists: BTreeMap<Kind, Vec<Reading>>,
+    health: WatchHealth,
+}
+
+impl Default for Owner {
+    fn default() -> Self {
+        Self {
+            converter: Converter::default(),
+            index: Index::default(),
+            lists: BTreeMap::new(),
+            health: WatchHealth::of(&[Source::Services, Source::EndpointSlices, Source::Nodes]),
+        }
+    }
+}
+
+impl Owner {
+    fn take(&mut self, happening: Happening) {
+        let converter = &mut self.converter;
+        match happening {
+            Happening::Service(told) => {
+                let news = read(told, converter, Converter::service, Converter::service_gone);
+                self.follow(Kind::Service, news);
+            }
+            Happening::Slice(told) => {
+                let news = read(told, converter, Converter::slice, Converter::slice_gone);
+                self.follow(Kind::EndpointSlice, news);
+            }
+            Happening::Node(told) => {
+                let news = read(told, converter, Converter::node, Converter::node_gone);
+                self.follow(Kind::Node, news);
+            }
+        }
+    }
+
+    fn follow(&mut self, kind: Kind, news: Told<Reading>) {
+        let now = Instant::now();
+        let source = self.health.sources.entry(source_of(kind)).or_default();
+        match news {
+            Told::Failed(error) => return fail(source, kind, now, error),
+            Told::Heard => {}
+            Told::Listing => {
+                self.lists.insert(kind, Vec::new());
+            }
+            Told::Listed(reading) => self.lists.entry(kind).or_default().push(reading),
+            Told::Complete => {
+                let readings = self.lists.remove(&kind).unwrap_or_default();
+                let listed: BTreeSet<Key> = readings.iter().filter_map(Reading::present).collect();
+                self.converter.retain(|key| key.kind() != kind || listed.contains(key));
+                self.index.reset(kind, readings);
+                source.listing = Listing::Complete;
+                tracing::debug!("{kind}: listed, {} held", self.index.count(kind));
+            }
+            Told::Applied(reading) | Told::Deleted(reading) => self.index.take(reading),
+        }
+        hear(source, kind, now);
+    }
+
+    fn health(&mut self) -> WatchHealth {
+        let complaints = self.converter.complaints();
+        for kind in Kind::ALL {
+            let source = self.health.sources.entry(source_of(kind)).or_default();
+            source.objects = self.index.count(kind);
+            let of_kind = complaints.iter().filter(|(key, _)| key.kind() == kind);
+            source.problems = of_kind.map(|(key, what)| format!("{key}: {what}")).collect();
+        }
+        self.health.clone()
+    }
+}
+
+/// Turns what a follower told about objects of the API into what it means here.
+fn read<K>(
+    told: Told<K>,
+    converter: &mut Converter,
+    present: fn(&mut Converter, K) -> Reading,
+    gone: fn(&mut Converter, K) -> Reading,
+) -> Told<Reading> {
+    match told {
+        Told::Listing => Told::Listing,
+        Told::Listed(object) => Told::Listed(present(converter, object)),
+        Told::Complete => Told::Complete,
+        Told::Applied(object) => Told::Applied(present(converter, object)),
+        Told::Deleted(object) => Told::Deleted(gone(converter, object)),
+        Told::Heard => Told::Heard,
+        Told::Failed(error) => Told::Failed(error),
+    }
+}
+
+fn source_of(kind: Kind) -> Source {
+    match kind {
+        Kind::Service => Source::Services,
+        Kind::EndpointSlice => Source::EndpointSlices,
+        Kind::Node => Source::Nodes,
+    }
+}
+
+/// Says once that a watch fails, and once what each new reason is.
+fn fail(source: &mut SourceHealth, kind: Kind, now: Instant, error: String) {
+    let known = matches!(&source.contact, Contact::Failing { error: before, .. } if *before == error);
+    if !known {
+        match source.listing {
+            Listing::Pending => tracing::warn!("watch of {kind}: {error}; trying again, nothing is announced before"),
+            Listing::Complete => tracing::warn!("watch of {kind}: {error}; trying again, the last state stays in use"),
+        }
+    }
+    source.failed(now, error);
+}
+
+fn hear(source: &mut SourceHealth, kind: Kind, now: Instant) {
+    if let Contact::Failing { since, .. } = source.contact {
+        tracing::info!("watch of {kind}: answers again after {:.1} s", (now - since).as_secs_f64());
+    }
+    source.heard(now);
+}

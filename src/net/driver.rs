@@ -1,0 +1,195 @@
+//! One task a peer: wait, feed, drain, publish.
+
+use super::journal;
+use super::links::{Links, Read, Ready};
+use crate::peer::{CloseHow, ConnId, Input, Output, Peer, Plan, Settings, Status, Stop};
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::sync::{oneshot, watch};
+use tokio::time::timeout;
+
+/// Octets kept for one connection beyond what the kernel holds. What is over stays a diff that is not taken yet.
+const OUTPUT_LIMIT: usize = 256 * 1024;
+
+/// Last words and the wait for the peer's end take at most this long.
+const FAREWELL: Duration = Duration::from_secs(1);
+
+/// A peer that was told to stop is left behind after this long, whatever it still wanted to say.
+const STOP_LIMIT: Duration = Duration::from_secs(5);
+
+type Farewell = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+/// Runs one [`Peer`] on real sockets.
+pub struct Driver {
+    peer: Peer,
+    settings: Arc<Settings>,
+    links: Links,
+    farewells: FuturesUnordered<Farewell>,
+    status: watch::Sender<Status>,
+}
+
+impl Driver {
+    /// A peer at rest, and where its status can be read. `seed` decides the jitter of its timers.
+    pub fn new(settings: Settings, seed: u64) -> (Self, watch::Receiver<Status>) {
+        let peer = Peer::new(settings.clone(), seed, now());
+        let (status, published) = watch::channel(peer.status().clone());
+        let driver = Self {
+            peer,
+            settings: Arc::new(settings),
+            links: Links::default(),
+            farewells: FuturesUnordered::new(),
+            status,
+        };
+        (driver, published)
+    }
+
+    /// Runs until `stop` says why to end and the last words are said. A dropped sender of `stop` ends it as a shutdown.
+    pub async fn run(mut self, mut plan: watch::Receiver<Option<Plan>>, stop: oneshot::Receiver<Stop>) {
+        plan.mark_changed();
+        self.peer.handle(Input::Start, now());
+        let reason = tokio::select! {
+            () = self.serve(&mut plan) => return,
+            reason = stop => reason.unwrap_or_else(|_| Stop::Shutdown("herald is stopping".to_owned())),
+        };
+        self.peer.handle(Input::Stop(reason), now());
+        if timeout(STOP_LIMIT, self.serve(&mut plan)).await.is_err() {
+            tracing::warn!(peer = %self.settings.neighbor.name, "the peer did not take our last words in time; closed");
+        }
+    }
+
+    /// Serves the peer until it is finished. May be dropped at any await: all state is in `self`.
+    async fn serve(&mut self, plan: &mut watch::Receiver<Option<Plan>>) {
+        self.settle();
+        while !(self.peer.is_finished() && self.farewells.is_empty()) {
+            let deadline = self.peer.poll_timeout();
+            tokio::select! {
+                ready = self.links.ready() => self.on_ready(ready),
+                Some(()) = self.farewells.next() => {}
+                () = at(deadline) => self.peer.handle(Input::Timeout, now()),
+                Ok(()) = plan.changed() => self.on_plan(plan),
+            }
+            // One step, then the others have their turn: a peer with much to say delays nobody.
+            self.settle();
+            tokio::task::yield_now().await;
+        }
+    }
+
+    fn on_ready(&mut self, ready: Ready) {
+        match ready {
+            Ready::Dialled(id, Ok(end)) => self.peer.handle(Input::Connected(id, end), now()),
+            Ready::Dialled(id, Err(error)) => self.peer.handle(Input::ConnectFailed(id, error), now()),
+            Ready::Stream(id) => {
+                if let Some(end) = self.read(id) {
+                    self.closed(id, end);
+                }
+            }
+        }
+    }
+
+    fn on_plan(&mut self, plan: &mut watch::Receiver<Option<Plan>>) {
+        let newest = plan.borrow_and_update().clone();
+        if let Some(plan) = newest {
+            self.peer.handle(Input::Plan(plan), now());
+        }
+    }
+
+    /// Reads one step; `Some` says that the connection came to its end, and how.
+    fn read(&mut self, id: ConnId) -> Option<Option<String>> {
+        let stream = self.links.stream(id)?;
+        match stream.read() {
+            Read::Some => self.peer.handle(Input::Received(id, &mut stream.input), now()),
+            Read::Nothing => {}
+            Read::End(error) => return Some(error),
+        }
+        None
+    }
+
+    fn closed(&mut self, id: ConnId, error: Option<String>) {
+        self.links.remove(id);
+        self.peer.handle(Input::Closed(id, error), now());
+    }
+
+    /// Does what the peer asks, until it asks no more, and publishes where it stands.
+    fn settle(&mut self) {
+        loop {
+            self.obey();
+            let broken: Vec<_> =
+                self.links.open().into_iter().filter_map(|id| self.write(id).err().map(|error| (id, error))).collect();
+            if broken.is_empty() {
+                break;
+            }
+            for (id, error) in broken {
+                self.broken(id, error);
+            }
+        }
+        self.publish();
+    }
+
+    fn obey(&mut self) {
+        while let Some(output) = self.peer.poll_output() {
+            match output {
+                Output::Connect(id) => self.links.dial(id, self.settings.clone()),
+                Output::Close(id, how) => self.close(id, how),
+            }
+        }
+    }
+
+    fn write(&mut self, id: ConnId) -> Result<(), String> {
+        let Some(stream) = self.links.stream(id) else { return Ok(()) };
+        stream.write(|out| self.peer.transmit(id, out, OUTPUT_LIMIT, now()))
+    }
+
+    /// Writing failed. What the peer said before it closed may still wait to be read, and says more than the error.
+    fn broken(&mut self, id: ConnId, error: String) {
+        while let Some(stream) = self.links.stream(id) {
+            match stream.read() {
+                Read::Some => self.peer.handle(Input::Received(id, &mut stream.input), now()),
+                Read::Nothing | Read::End(_) => return self.closed(id, Some(error)),
+            }
+            self.obey();
+        }
+    }
+
+    fn close(&mut self, id: ConnId, how: CloseHow) {
+        let Some(mut stream) = self.links.remove(id) else { return };
+        match how {
+            CloseHow::Now => {}
+            CloseHow::AfterFlush => {
+                // What follows a failed write would be lost anyhow.
+                if stream.write(|out| self.peer.transmit(id, out, usize::MAX, now())).is_ok() {
+                    self.farewells.push(Box::pin(async move {
+                        let _late = timeout(FAREWELL, stream.farewell()).await;
+                    }));
+                }
+            }
+        }
+    }
+
+    fn publish(&self) {
+        let status = self.peer.status();
+        self.status.send_if_modified(|published| {
+            if published == status {
+                return false;
+            }
+            journal::report(published, status);
+            published.clone_from(status);
+            true
+        });
+    }
+}
+
+/// The clock of the runtime, so that a test may hold it.
+fn now() -> Instant {
+    tokio::time::Instant::now().into_std()
+}
+
+async fn at(deadline: Option<Instant>) {
+    match deadline {
+        Some(deadline) => tokio::time::sleep_until(deadline.into()).await,
+        None => std::future::pending().await,
+    }
+}

@@ -1,0 +1,73 @@
+//! What changed between two statuses of a peer, as log lines: sessions up and down with their reason, NOTIFICATIONs spelled out.
+
+use crate::peer::status::EndOfRib;
+use crate::peer::{Phase, Status};
+use tracing::{debug, info, warn};
+
+/// Logs what is new. A failure that repeats itself is logged once; its repetitions are for `debug`.
+pub fn report(before: &Status, after: &Status) {
+    for notification in news(&before.notifications, &after.notifications) {
+        warn!(peer = %after.name, address = %after.address, "NOTIFICATION {notification}");
+    }
+    let was_up = matches!(before.phase, Phase::Established { .. });
+    if before.last_down != after.last_down
+        && let Some((_, reason)) = &after.last_down
+    {
+        let repeated = before.last_down.as_ref().is_some_and(|(_, before)| before == reason);
+        if was_up {
+            warn!(peer = %after.name, address = %after.address, reason, "session down");
+        } else if repeated {
+            debug!(peer = %after.name, address = %after.address, reason, "no session, again");
+        } else {
+            warn!(peer = %after.name, address = %after.address, reason, "no session");
+        }
+    }
+    phase(before, after);
+}
+
+fn phase(before: &Status, after: &Status) {
+    let Phase::Established { local, router_id, hold_time, families, end_of_rib, .. } = &after.phase else {
+        if before.phase.name() != after.phase.name() {
+            debug!(peer = %after.name, from = before.phase.name(), to = after.phase.name(), "state");
+        }
+        return;
+    };
+    if after.established_count != before.established_count {
+        let families: Vec<_> = families.iter().map(ToString::to_string).collect();
+        info!(peer = %after.name, address = %after.address, asn = %after.asn, %local, %router_id,
+            hold_time = hold_time.as_secs(), families = families.join(","), "session up");
+        for (family, why) in &after.unannounced {
+            warn!(peer = %after.name, %family, "nothing of this family can be announced: {why}");
+        }
+    }
+    let sent_before = matches!(&before.phase, Phase::Established { end_of_rib: EndOfRib::Sent(_), .. });
+    if matches!(end_of_rib, EndOfRib::Sent(_)) && !sent_before {
+        info!(peer = %after.name, routes = after.advertised.values().sum::<usize>(), "first table sent, End-of-RIB");
+    }
+}
+
+/// The entries of `after` that `before` did not have; both keep only the newest few, newest last.
+fn news<'a>(before: &[String], after: &'a [String]) -> &'a [String] {
+    let overlap = (0..=before.len().min(after.len()))
+        .rev()
+        .find(|kept| before[before.len() - kept..] == after[..*kept])
+        .expect("an overlap of nothing always matches");
+    &after[overlap..]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn texts(of: &[&str]) -> Vec<String> {
+        of.iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn only_new_notifications_are_told_also_when_old_ones_were_dropped() {
+        assert_eq!(news(&texts(&[]), &texts(&["a"])), texts(&["a"]));
+        assert_eq!(news(&texts(&["a"]), &texts(&["a"])), texts(&[]));
+        assert_eq!(news(&texts(&["a", "b"]), &texts(&["b", "c"])), texts(&["c"]));
+        assert_eq!(news(&texts(&["a", "b"]), &texts(&["x", "y"])), texts(&["x", "y"]));
+    }
+}

@@ -1,0 +1,173 @@
+//! The connections of one peer: which are being opened, which are open, and what is buffered for them.
+
+use super::socket;
+use crate::peer::{ConnId, LocalEnd, Settings};
+use bytes::{Buf, BytesMut};
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use tokio::io::AsyncReadExt;
+use tokio::net::TcpStream;
+
+/// Octets taken from a socket in one step; after each the other tasks have their turn.
+const READ_STEP: usize = 64 * 1024;
+
+type Dial = Pin<Box<dyn Future<Output = Result<(TcpStream, LocalEnd), socket::DialError>> + Send>>;
+
+/// Something a connection is ready for.
+#[derive(Debug)]
+pub enum Ready {
+    /// A dial came to its end.
+    Dialled(ConnId, Result<LocalEnd, String>),
+    /// Octets wait, or there is room to write again.
+    Stream(ConnId),
+}
+
+/// Dials and open connections of one peer.
+#[derive(Default)]
+pub struct Links {
+    dials: BTreeMap<ConnId, Dial>,
+    streams: BTreeMap<ConnId, Stream>,
+}
+
+impl Links {
+    /// Begins to dial.
+    pub fn dial(&mut self, id: ConnId, settings: Arc<Settings>) {
+        self.dials.insert(id, Box::pin(async move { socket::dial(&settings).await }));
+    }
+
+    /// Gives up a dial, or takes an open connection away.
+    pub fn remove(&mut self, id: ConnId) -> Option<Stream> {
+        self.dials.remove(&id);
+        self.streams.remove(&id)
+    }
+
+    /// The open connections.
+    pub fn open(&self) -> Vec<ConnId> {
+        self.streams.keys().copied().collect()
+    }
+
+    /// One open connection.
+    pub fn stream(&mut self, id: ConnId) -> Option<&mut Stream> {
+        self.streams.get_mut(&id)
+    }
+
+    /// Waits until a connection is ready for something. May be dropped and called again: nothing is lost.
+    pub async fn ready(&mut self) -> Ready {
+        std::future::poll_fn(|cx| self.poll_ready(cx)).await
+    }
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Ready> {
+        for (id, dial) in &mut self.dials {
+            let id = *id;
+            if let Poll::Ready(outcome) = dial.as_mut().poll(cx) {
+                self.dials.remove(&id);
+                return Poll::Ready(Ready::Dialled(id, self.keep(id, outcome)));
+            }
+        }
+        let ready = self.streams.iter().find(|(_, stream)| stream.poll_ready(cx).is_ready());
+        ready.map_or(Poll::Pending, |(id, _)| Poll::Ready(Ready::Stream(*id)))
+    }
+
+    fn keep(
+        &mut self,
+        id: ConnId,
+        outcome: Result<(TcpStream, LocalEnd), socket::DialError>,
+    ) -> Result<LocalEnd, String> {
+        let (tcp, end) = outcome.map_err(|error| error.to_string())?;
+        self.streams
+            .insert(id, Stream { tcp, input: BytesMut::new(), output: BytesMut::new(), writing: Writing::Drained });
+        Ok(end)
+    }
+}
+
+/// Whether a stream waits for room to write.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Writing {
+    /// Everything there was to say is with the kernel.
+    Drained,
+    /// More may follow as soon as the socket is writable.
+    Pending,
+}
+
+/// How reading went.
+#[derive(Debug)]
+pub enum Read {
+    /// Octets were added to [`Stream::input`].
+    Some,
+    /// Nothing there now.
+    Nothing,
+    /// The peer is done writing (`None`), or the connection broke.
+    End(Option<String>),
+}
+
+/// An open connection with its buffers.
+pub struct Stream {
+    tcp: TcpStream,
+    /// Octets received that are not a whole message yet.
+    pub input: BytesMut,
+    output: BytesMut,
+    writing: Writing,
+}
+
+impl Stream {
+    fn poll_ready(&self, cx: &mut Context<'_>) -> Poll<()> {
+        // An error of polling shows again, with its words, when the socket is read or written.
+        if self.tcp.poll_read_ready(cx).is_ready() {
+            return Poll::Ready(());
+        }
+        match self.writing {
+            Writing::Drained => Poll::Pending,
+            Writing::Pending => self.tcp.poll_write_ready(cx).map(|_| ()),
+        }
+    }
+
+    /// Takes what waits, at most one step of it.
+    pub fn read(&mut self) -> Read {
+        self.input.reserve(READ_STEP);
+        match self.tcp.try_read_buf(&mut self.input) {
+            Ok(0) => Read::End(None),
+            Ok(_) => Read::Some,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Read::Nothing,
+            Err(error) => Read::End(Some(socket::explain(&error))),
+        }
+    }
+
+    /// One step of writing: `fill` adds to the buffer, the socket takes what it can.
+    ///
+    /// # Errors
+    /// The connection is broken for writing; something may still be there to be read.
+    pub fn write(&mut self, fill: impl FnOnce(&mut BytesMut)) -> Result<(), String> {
+        fill(&mut self.output);
+        self.writing = if self.output.is_empty() { Writing::Drained } else { Writing::Pending };
+        if self.output.is_empty() {
+            return Ok(());
+        }
+        match self.tcp.try_write(&self.output) {
+            Ok(written) => self.output.advance(written),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(error) => return Err(socket::explain(&error)),
+        }
+        Ok(())
+    }
+
+    /// Says the last words: writes what is buffered, shuts down writing, reads to the end; then the socket closes. Unread
+    /// input would turn the close into a reset, and the peer might lose the NOTIFICATION.
+    pub async fn farewell(mut self) {
+        use tokio::io::AsyncWriteExt;
+        if self.tcp.write_all_buf(&mut self.output).await.is_err() || self.tcp.shutdown().await.is_err() {
+            return;
+        }
+        loop {
+            self.input.clear();
+            self.input.reserve(READ_STEP);
+            match self.tcp.read_buf(&mut self.input).await {
+                Ok(0) | Err(_) => return,
+                Ok(_) => {}
+            }
+        }
+    }
+}

@@ -1,0 +1,79 @@
+//! What a peer and its driver say to each other.
+
+use crate::rib::RouteSet;
+use bytes::BytesMut;
+use std::net::{IpAddr, SocketAddr};
+
+/// One connection attempt of a peer; never used twice.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ConnId(pub u64);
+
+/// Our end of a connection, as the kernel tells it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LocalEnd {
+    /// Address and port.
+    pub local: SocketAddr,
+    /// The other end.
+    pub remote: SocketAddr,
+    /// All addresses of the interface that `local` is on; next hops of the other family come from here.
+    pub interface: Vec<IpAddr>,
+}
+
+/// What should be announced to this peer. No plan at all is no input: see decisions on "no plan is not an empty plan".
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Plan {
+    /// The routes wanted.
+    pub routes: RouteSet,
+    /// The node's InternalIPs: next hops of the family that the session's interface lacks.
+    pub node_addresses: Vec<IpAddr>,
+}
+
+/// Why a peer is stopped (the stopping table).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Stop {
+    /// The process ends: Cease 6/2 with a text.
+    Shutdown(String),
+    /// The peer left the configuration: withdraw everything, then Cease 6/3.
+    Deconfigured,
+    /// Its settings changed so that the session must begin anew: Cease 6/6.
+    ConfigurationChange,
+}
+
+/// Something happened.
+#[derive(Debug)]
+pub enum Input<'a> {
+    /// Begin (RFC 4271 event 3, AutomaticStart).
+    Start,
+    /// End for good; the peer is finished when [`super::Peer::is_finished`].
+    Stop(Stop),
+    /// A deadline of [`super::Peer::poll_timeout`] has come.
+    Timeout,
+    /// Our dial succeeded.
+    Connected(ConnId, LocalEnd),
+    /// Our dial failed, with the error for people.
+    ConnectFailed(ConnId, String),
+    /// Octets came. What is not a whole message yet is left in the buffer.
+    Received(ConnId, &'a mut BytesMut),
+    /// The connection is gone; the error for people, or `None` for an orderly end.
+    Closed(ConnId, Option<String>),
+    /// The newest plan.
+    Plan(Plan),
+}
+
+/// Something to do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Output {
+    /// Dial; give up after 5 s. Answer with `Connected` or `ConnectFailed`.
+    Connect(ConnId),
+    /// Give up a dial or close a connection; nothing more will be asked of it.
+    Close(ConnId, CloseHow),
+}
+
+/// How to close.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CloseHow {
+    /// Write what [`super::Peer::transmit`] still holds, shut down writing, read to the end for at most 1 s: a NOTIFICATION must not be lost to a RST.
+    AfterFlush,
+    /// At once, without a word.
+    Now,
+}

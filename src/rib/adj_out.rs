@@ -1,0 +1,141 @@
+//! Adj-RIB-Out (RFC 4271 §3.2): what one peer holds from us, kept by what was really sent.
+
+use super::egress::{Barred, Egress};
+use super::pack::Delta;
+use super::route::RouteSet;
+use crate::wire::{EndOfRib, Family, Prefix};
+use bytes::BytesMut;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+/// What one peer holds, on one session. Empty when the session begins.
+///
+/// At rest it *is* the tree that was wanted last, routes that the session does not let out included, so that the next
+/// diff skips whatever did not change.
+#[derive(Debug)]
+pub struct AdjRibOut {
+    /// What the delta in progress started from; what is held, when there is none.
+    held: RouteSet,
+    /// What the peer holds in a form that must be sent again or withdrawn. None of it is in `held`.
+    ghosts: BTreeSet<Prefix>,
+    progress: Progress,
+    counts: BTreeMap<Family, usize>,
+    /// Families whose End-of-RIB is still to be sent (RFC 4724 §2), in order.
+    end_of_rib: VecDeque<Family>,
+    /// Wanted, and barred from leaving whatever the session.
+    barred: BTreeMap<Prefix, Barred>,
+}
+
+#[derive(Debug)]
+enum Progress {
+    Settled,
+    Sending { target: RouteSet, delta: Delta },
+}
+
+impl AdjRibOut {
+    /// Nothing held, and End-of-RIB due for each family once the first table is out.
+    pub fn new(families: impl IntoIterator<Item = Family>) -> Self {
+        let end_of_rib: VecDeque<_> = families.into_iter().collect();
+        Self {
+            held: RouteSet::new(),
+            ghosts: BTreeSet::new(),
+            progress: Progress::Settled,
+            counts: end_of_rib.iter().map(|family| (*family, 0)).collect(),
+            end_of_rib,
+            barred: BTreeMap::new(),
+        }
+    }
+
+    /// Appends UPDATEs that lead to `wanted` until `out` holds `limit` octets or the peer holds what is wanted; then
+    /// End-of-RIB where it is due. Whole messages only: the last one may end above `limit`. Returns how many they are.
+    pub fn write(&mut self, wanted: &RouteSet, egress: &Egress, out: &mut BytesMut, limit: usize) -> u64 {
+        let mut messages = 0;
+        while out.len() < limit {
+            match &mut self.progress {
+                Progress::Settled if self.held.is_same(wanted) && self.ghosts.is_empty() => {
+                    let Some(family) = self.end_of_rib.pop_front() else { break };
+                    EndOfRib(family)
+                        .encode(&egress.context, out)
+                        .expect("End-of-RIB is due for negotiated families only");
+                    messages += 1;
+                }
+                Progress::Settled => {
+                    let delta = Delta::between(&self.held, &self.ghosts, wanted, egress);
+                    self.barred.retain(|prefix, _| {
+                        wanted.attributes(prefix).is_some_and(|a| egress.barred(prefix, a).is_some())
+                    });
+                    self.barred.extend(delta.barred().iter().map(|(prefix, why)| (*prefix, *why)));
+                    self.progress = Progress::Sending { target: wanted.clone(), delta };
+                }
+                Progress::Sending { target, .. } if !target.is_same(wanted) => self.settle(),
+                Progress::Sending { delta, .. } => match delta.write_next(egress, out) {
+                    Some(sent) => {
+                        let count = self.counts.entry(sent.family).or_default();
+                        *count = *count + sent.gained - sent.lost;
+                        messages += 1;
+                    }
+                    None => self.settle(),
+                },
+            }
+        }
+        messages
+    }
+
+    /// Withdraws everything at once, however much it is; no End-of-RIB is sent any more.
+    pub fn write_withdrawals(&mut self, egress: &Egress, out: &mut BytesMut) -> u64 {
+        self.end_of_rib.clear();
+        self.write(&RouteSet::new(), egress, out, usize::MAX)
+    }
+
+    /// Forgets in which form the peer holds a family: all of it is sent again or withdrawn (RFC 2918 §4, or another next
+    /// hop). `egress` is the way out by which it was sent.
+    pub fn forget(&mut self, family: Family, egress: &Egress) {
+        self.settle();
+        let sent = self.held.iter().filter(|(prefix, a)| prefix.family() == family && egress.permits(prefix, a));
+        self.ghosts.extend(sent.map(|(prefix, _)| *prefix));
+        self.held = self.held.without(family);
+    }
+
+    /// Routes that the peer holds, a family.
+    pub fn counts(&self) -> &BTreeMap<Family, usize> {
+        &self.counts
+    }
+
+    /// Wanted prefixes that never leave, see [`super::Barred`].
+    pub fn barred(&self) -> &BTreeMap<Prefix, Barred> {
+        &self.barred
+    }
+
+    /// Whether the first table and End-of-RIB of every family are out.
+    pub fn is_initial_table_sent(&self) -> bool {
+        self.end_of_rib.is_empty()
+    }
+
+    /// Ends a delta, done or not, with `held` and `ghosts` as the peer has them. A done one leaves the wanted tree
+    /// itself; of another, the shorter of what is out and what is not is applied, to the tree on its side.
+    fn settle(&mut self) {
+        let Progress::Sending { target, delta } = std::mem::replace(&mut self.progress, Progress::Settled) else {
+            return;
+        };
+        if !self.ghosts.is_empty() {
+            let unsent: BTreeSet<_> = delta.unsent().map(|(prefix, _)| *prefix).collect();
+            self.ghosts.retain(|prefix| unsent.contains(prefix));
+        }
+        let (out, left) = delta.progress();
+        if out < left {
+            for (prefix, attributes) in delta.sent() {
+                match attributes {
+                    Some(attributes) => self.held.insert(*prefix, attributes.clone()),
+                    None => self.held.remove(prefix),
+                }
+            }
+            return;
+        }
+        let started_from = std::mem::replace(&mut self.held, target);
+        for (prefix, _) in delta.unsent() {
+            match started_from.attributes(prefix) {
+                Some(attributes) => self.held.insert(*prefix, attributes.clone()),
+                None => self.held.remove(prefix),
+            }
+        }
+    }
+}

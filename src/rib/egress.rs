@@ -1,0 +1,214 @@
+//! What a session adds to a route, and what it does not let out.
+
+use super::route::{Attributes, NextHop};
+use crate::wire::{AsPath, Asn, Context, Family, Origin, Outbound, PeerKind, Prefix};
+use bytes::Bytes;
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+/// LOCAL_PREF towards iBGP where policy names none (RFC 4271 §5.1.5 leaves the value to us; 100 is everybody's).
+const LOCAL_PREF: u32 = 100;
+/// Octets of communities that leave room for everything else and a few prefixes in a message of 4096.
+const COMMUNITIES_MAX: usize = 3600;
+
+/// The way out of one session.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Egress {
+    /// Our AS.
+    pub asn: Asn,
+    /// What the session agreed on.
+    pub context: Context,
+    /// Our own next hop, for each family that was negotiated and has one. What is not here is not announced.
+    pub next_hops: BTreeMap<Family, IpAddr>,
+}
+
+/// Why a route never leaves, whoever wants it announced: the last line behind policy.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Barred {
+    /// Length zero.
+    DefaultRoute,
+    /// 0.0.0.0/8 or the unspecified IPv6 address.
+    ThisNetwork,
+    /// 127.0.0.0/8, ::1.
+    Loopback,
+    /// 169.254.0.0/16, fe80::/10.
+    LinkLocal,
+    /// 224.0.0.0/4, ff00::/8.
+    Multicast,
+    /// ::ffff:0:0/96, IPv4 addresses in the clothes of IPv6.
+    Mapped,
+    /// More communities than fit a message.
+    TooManyCommunities,
+}
+
+const BARRED_V4: [(Ipv4Addr, u8, Barred); 4] = [
+    (Ipv4Addr::new(0, 0, 0, 0), 8, Barred::ThisNetwork),
+    (Ipv4Addr::new(127, 0, 0, 0), 8, Barred::Loopback),
+    (Ipv4Addr::new(169, 254, 0, 0), 16, Barred::LinkLocal),
+    (Ipv4Addr::new(224, 0, 0, 0), 4, Barred::Multicast),
+];
+
+const BARRED_V6: [(Ipv6Addr, u8, Barred); 5] = [
+    (Ipv6Addr::UNSPECIFIED, 128, Barred::ThisNetwork),
+    (Ipv6Addr::LOCALHOST, 128, Barred::Loopback),
+    (Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 0), 10, Barred::LinkLocal),
+    (Ipv6Addr::new(0xff00, 0, 0, 0, 0, 0, 0, 0), 8, Barred::Multicast),
+    (Ipv6Addr::new(0, 0, 0, 0, 0, 0xffff, 0, 0), 96, Barred::Mapped),
+];
+
+impl Barred {
+    /// Whether a prefix is barred: it lies in a barred block, or covers one.
+    pub fn of(prefix: &Prefix) -> Option<Self> {
+        if prefix.is_default() {
+            return Some(Barred::DefaultRoute);
+        }
+        match prefix.address() {
+            IpAddr::V4(address) => BARRED_V4.iter().find_map(|(block, len, why)| {
+                let shorter = u32::from(prefix.len().min(*len));
+                ((address.to_bits() ^ block.to_bits()) >> (32 - shorter) == 0).then_some(*why)
+            }),
+            IpAddr::V6(address) => BARRED_V6.iter().find_map(|(block, len, why)| {
+                let shorter = u32::from(prefix.len().min(*len));
+                ((address.to_bits() ^ block.to_bits()) >> (128 - shorter) == 0).then_some(*why)
+            }),
+        }
+    }
+
+    /// For people.
+    pub fn name(self) -> &'static str {
+        match self {
+            Barred::DefaultRoute => "a default route",
+            Barred::ThisNetwork => "the unspecified network",
+            Barred::Loopback => "loopback",
+            Barred::LinkLocal => "link-local",
+            Barred::Multicast => "multicast",
+            Barred::Mapped => "IPv4-mapped",
+            Barred::TooManyCommunities => "more communities than fit a message",
+        }
+    }
+}
+
+impl Egress {
+    /// Whether a route leaves on this session.
+    pub fn permits(&self, prefix: &Prefix, attributes: &Attributes) -> bool {
+        self.next_hop(prefix.family(), attributes).is_some() && self.barred(prefix, attributes).is_none()
+    }
+
+    /// Why a route leaves on no session at all.
+    pub fn barred(&self, prefix: &Prefix, attributes: &Attributes) -> Option<Barred> {
+        let communities = 4 * attributes.communities.len() + 12 * attributes.large_communities.len();
+        Barred::of(prefix).or((communities > COMMUNITIES_MAX).then_some(Barred::TooManyCommunities))
+    }
+
+    /// The next hop sent with a route of `family`; of the same family always, as long as RFC 8950 is not spoken.
+    pub fn next_hop(&self, family: Family, attributes: &Attributes) -> Option<IpAddr> {
+        match attributes.next_hop {
+            NextHop::Own => self.next_hops.get(&family).copied(),
+            NextHop::Address(address) => {
+                let address = address.to_canonical();
+                let fits = family == if address.is_ipv4() { Family::IPV4_UNICAST } else { Family::IPV6_UNICAST };
+                (fits && self.context.families.contains(&family)).then_some(address)
+            }
+        }
+    }
+
+    /// The attributes sent, next hop excepted, as octets in ascending order of type.
+    pub fn attributes(&self, policy: &Attributes) -> Bytes {
+        let own = [self.asn];
+        let path = match self.context.peer_kind {
+            PeerKind::Internal => AsPath::default(),
+            PeerKind::External => AsPath::sequence(own),
+        };
+        let outbound = Outbound {
+            origin: Origin::Igp,
+            as_path: &path,
+            med: policy.med,
+            // RFC 4271 §5.1.5: towards iBGP always; towards eBGP the codec leaves it out.
+            local_pref: Some(policy.local_pref.unwrap_or(LOCAL_PREF)),
+            communities: &policy.communities,
+            large_communities: &policy.large_communities,
+        };
+        outbound.encode(&self.context).expect("what would be too long is barred")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::{AsWidth, Community};
+
+    fn egress(peer_kind: PeerKind) -> Egress {
+        let context = Context {
+            as_width: AsWidth::Four,
+            peer_kind,
+            families: [Family::IPV4_UNICAST].into(),
+            ..Context::before_open()
+        };
+        Egress { asn: Asn(64512), context, next_hops: [(Family::IPV4_UNICAST, "192.0.2.1".parse().unwrap())].into() }
+    }
+
+    #[test]
+    fn what_must_never_leave_is_barred_and_its_neighbours_are_not() {
+        let barred = "0.0.0.0/0 ::/0 0.1.2.3 127.0.0.1 126.0.0.0/7 169.254.1.0/24 224.0.0.5 239.255.255.255 0.0.0.0/1 \
+                      :: ::1 fe80::1 febf::/16 ff02::1 ::ffff:192.0.2.1 fe00::/8 ::/8";
+        for text in barred.split_whitespace() {
+            assert!(Barred::of(&text.parse().unwrap()).is_some(), "{text}");
+        }
+        let free = "1.0.0.0/8 126.0.0.0/8 128.0.0.0/8 169.253.0.0/16 169.255.0.0/16 223.255.255.0/24 10.0.0.1 ::2 \
+                    fec0::1 fd00::1 2001:db8::/32";
+        for text in free.split_whitespace() {
+            assert_eq!(Barred::of(&text.parse().unwrap()), None, "{text}");
+        }
+    }
+
+    /// Whether the octets of one attribute are among those sent.
+    fn sends(egress: &Egress, policy: &Attributes, attribute: &[u8]) -> bool {
+        egress.attributes(policy).windows(attribute.len()).any(|window| window == attribute)
+    }
+
+    #[test]
+    fn ebgp_has_our_as_and_no_local_pref_and_ibgp_the_reverse() {
+        let policy = Attributes { local_pref: Some(7), med: Some(3), ..Attributes::default() };
+        let (our_as, no_as) = ([0x40, 2, 6, 2, 1, 0, 0, 0xfc, 0], [0x40, 2, 0]);
+        let (external, internal) = (egress(PeerKind::External), egress(PeerKind::Internal));
+        assert!(sends(&external, &policy, &our_as));
+        assert!(!sends(&external, &policy, &[0x40, 5, 4]));
+        assert!(sends(&external, &policy, &[0x80, 4, 4, 0, 0, 0, 3]));
+        assert!(sends(&internal, &policy, &no_as));
+        assert!(sends(&internal, &policy, &[0x40, 5, 4, 0, 0, 0, 7]));
+        assert!(sends(&internal, &Attributes::default(), &[0x40, 5, 4, 0, 0, 0, 100]));
+    }
+
+    #[test]
+    fn a_two_octet_peer_never_sees_four_octet_numbers_in_as_path() {
+        let mut egress = egress(PeerKind::External);
+        egress.context.as_width = AsWidth::Two;
+        assert!(sends(&egress, &Attributes::default(), &[0x40, 2, 4, 2, 1, 0xfc, 0]));
+        egress.asn = Asn(4_200_000_000);
+        assert!(sends(&egress, &Attributes::default(), &[0x40, 2, 4, 2, 1, 0x5b, 0xa0]), "AS_TRANS, 23456");
+    }
+
+    #[test]
+    fn communities_travel_where_there_are_any_and_too_many_keep_the_route_home() {
+        let (egress, prefix) = (egress(PeerKind::External), "198.51.100.1".parse().unwrap());
+        let policy = |count| Attributes { communities: (0..count).map(Community).collect(), ..Attributes::default() };
+        assert!(sends(&egress, &policy(1), &[0xc0, 8, 4, 0, 0, 0, 0]));
+        assert!(egress.permits(&prefix, &policy(900)));
+        assert!(!egress.permits(&prefix, &policy(901)));
+        assert_eq!(egress.barred(&prefix, &policy(901)), Some(Barred::TooManyCommunities));
+    }
+
+    #[test]
+    fn a_next_hop_of_the_wrong_family_or_of_none_keeps_the_route_home() {
+        let egress = egress(PeerKind::External);
+        let via =
+            |text: &str| Attributes { next_hop: NextHop::Address(text.parse().unwrap()), ..Attributes::default() };
+        let (v4, v6) = ("198.51.100.1".parse().unwrap(), "2001:db8::1".parse().unwrap());
+        assert!(egress.permits(&v4, &Attributes::default()));
+        assert!(!egress.permits(&v6, &Attributes::default()));
+        assert!(egress.permits(&v4, &via("192.0.2.77")));
+        assert!(!egress.permits(&v4, &via("2001:db8::77")));
+        assert_eq!(egress.next_hop(v4.family(), &via("::ffff:192.0.2.77")), Some("192.0.2.77".parse().unwrap()));
+        assert!(!egress.permits(&v6, &via("2001:db8::77")), "the family was not negotiated");
+    }
+}
