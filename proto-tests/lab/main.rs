@@ -65,6 +65,7 @@ fn cases() -> Vec<(String, Case)> {
         }
     }
     let mut single = |name: &str, case: fn(&Arc<Rig>) -> Outcome| cases.push((name.to_owned(), Box::new(case)));
+    single("a_crashed_run_is_cleared_away", standin::a_crashed_run_is_cleared_away);
     single("gobgp_sees_v4_and_v6_on_one_session", gobgp::sees_v4_and_v6_on_one_session);
     single("wire_end_of_rib_follows_the_first_plan", wire::end_of_rib_follows_the_first_plan);
     single(

@@ -95,7 +95,7 @@ fn node(number: usize) -> String {
 /// A Service of type LoadBalancer with these ingress addresses.
 pub fn service_object(name: &str, policy: Policy, addresses: &[IpAddr]) -> String {
     let ingress: String = addresses.iter().fold(String::new(), |mut text, address| {
-        let _infallible = write!(text, "    - {{ ip: \"{address}\" }}\n");
+        let _infallible = writeln!(text, "    - {{ ip: \"{address}\" }}");
         text
     });
     format!(

@@ -8,7 +8,7 @@ use crate::topology::{Family, NODES_ASN, link_address, router_asn};
 use rustix::process::Signal;
 use std::fmt::Write as _;
 use std::net::IpAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Command, ExitStatus};
 use std::time::Duration;
 
@@ -152,12 +152,13 @@ impl Speaker {
     }
 }
 
-/// The program, copied to where the pod's user can reach it: a build folder may lie below a private home.
+/// The program (`HERALD_BINARY` names another build of it), copied to where the pod's user can reach it: a build folder may lie below a private home.
 fn binary(rig: &Rig) -> Outcome<PathBuf> {
     let copy = rig.dir().join("herald");
-    let built = Path::new(env!("CARGO_BIN_EXE_herald"));
+    let built =
+        std::env::var_os("HERALD_BINARY").map_or_else(|| PathBuf::from(env!("CARGO_BIN_EXE_herald")), PathBuf::from);
     if !copy.exists() {
-        std::fs::copy(built, &copy).map_err(|e| format!("{} could not be copied: {e}", built.display()))?;
+        std::fs::copy(&built, &copy).map_err(|e| format!("{} could not be copied: {e}", built.display()))?;
     }
     Ok(copy)
 }
