@@ -1,4 +1,5 @@
 //! The allocator: scenarios by name, a model that scans, two leaders over one API server, and figures.
 
+mod model;
 mod rig;
 mod scenarios;

@@ -135,7 +135,9 @@ pub enum PoolFault {
 /// How full a pool is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Fullness {
-    /// What the figures count.
+    /// The family that was looked for, and that the figures count.
+    pub family: Family,
+    /// Whether the pool has the other one too.
     pub extent: Extent,
     /// Addresses that it could give.
     pub total: u128,
@@ -147,20 +149,20 @@ pub struct Fullness {
     pub blocked: u64,
 }
 
-/// What figures of a pool count.
+/// What figures of one family of a pool say about the pool.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Extent {
-    /// The pool, which has one family.
+    /// All: it has one family.
     Pool,
-    /// One family of two.
-    Family(Family),
+    /// Half of it: it has two.
+    OneFamily,
 }
 
 impl fmt::Display for Fullness {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.extent {
             Extent::Pool => f.write_str("is full")?,
-            Extent::Family(family) => write!(f, "is full for {family}")?,
+            Extent::OneFamily => write!(f, "is full for {}", self.family)?,
         }
         write!(f, ": {} of {} used", self.used, self.total)?;
         if self.cooling > 0 {
@@ -238,7 +240,8 @@ mod tests {
     use super::*;
 
     fn full(extent: Extent, cooling: u64, blocked: u64) -> PoolRefusal {
-        PoolRefusal { pool: "edge".into(), why: PoolFault::Full(Fullness { extent, total: 32, used: 32, cooling, blocked }) }
+        let fullness = Fullness { family: Family::V6, extent, total: 32, used: 32, cooling, blocked };
+        PoolRefusal { pool: "edge".into(), why: PoolFault::Full(fullness) }
     }
 
     #[test]
@@ -250,7 +253,7 @@ mod tests {
         let cases = [
             (Refusal::Pool(full(Extent::Pool, 3, 0)), "pool edge is full: 32 of 32 used, 3 cooling down"),
             (
-                Refusal::Pool(full(Extent::Family(Family::V6), 0, 1)),
+                Refusal::Pool(full(Extent::OneFamily, 0, 1)),
                 "pool edge is full for IPv6: 32 of 32 used, 1 in use by nodes or by others",
             ),
             (

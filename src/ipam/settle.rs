@@ -4,7 +4,7 @@
 //! is written down is let go; and what is let go is given back when the Service's status shows it no longer.
 
 use super::book::Occupancy;
-use super::claim::{Claim, PoolChoice};
+use super::claim::{Claim, PoolChoice, Renumber};
 use super::family::{Families, Family};
 use super::grant::{Purpose, first_clash, grantable, scope};
 use super::keep::{anchor, keeper, returning};
@@ -40,7 +40,6 @@ pub fn settle(state: &mut State, uid: &Uid, now: Timestamp) {
     let Some(claim) = state.claim(uid) else { return };
     let before = status(state, &claim);
     let mut unmet = Unmet::default();
-    leave_other_families(state, &claim, now);
     adopt_shown(state, &claim);
     resume(state, &claim);
     for (address, refusal) in amend(state, &claim) {
@@ -53,6 +52,8 @@ pub fn settle(state: &mut State, uid: &Uid, now: Timestamp) {
             retire(state, &claim, now);
         }
     }
+    // Last, so that what this frees goes to the oldest who waits for it.
+    leave_other_families(state, &claim, now);
     give_back(state, &claim, now);
     note(state, &claim, unmet);
     let after = status(state, &claim);
@@ -97,7 +98,8 @@ fn let_go(state: &mut State, claim: &Claim, holding: Holding, now: Timestamp) {
 /// A family that the Service does not have (any more) can serve nobody.
 fn leave_other_families(state: &mut State, claim: &Claim, now: Timestamp) {
     for holding in holdings(state, claim) {
-        if !claim.families.wanted().contains(&Family::of(holding.address)) {
+        let wanted = claim.families.wanted().contains(&Family::of(holding.address));
+        if !wanted && holding.phase != Phase::Leaving {
             let_go(state, claim, holding, now);
         }
     }
@@ -136,7 +138,7 @@ pub fn amend(state: &mut State, claim: &Claim) -> Vec<(IpAddr, Refusal)> {
     let mut refusals = Vec::new();
     let mut disputes = Vec::new();
     for Holding { address, phase } in holdings(state, claim) {
-        if phase == Phase::Leaving {
+        if phase == Phase::Leaving || !claim.families.wanted().contains(&Family::of(address)) {
             continue;
         }
         let holders = state.book.holders(address);
@@ -270,6 +272,11 @@ fn give_back(state: &mut State, claim: &Claim, now: Timestamp) {
 fn note(state: &mut State, claim: &Claim, unmet: Unmet) {
     let rank = claim.rank();
     let mut waits = unmet.waits;
+    match claim.renumber {
+        Renumber::Stay => {}
+        // An address may become irregular at any time, by a neighbour too.
+        Renumber::Move => waits.extend(holdings(state, claim).iter().map(|holding| Wait::Address(holding.address))),
+    }
     waits.sort();
     waits.dedup();
     let subject = state.subjects.get_mut(&claim.uid).expect("who is settled is served");

@@ -4,7 +4,7 @@ use super::claim::Claim;
 use super::family::{Families, Family};
 use super::grant::stranger;
 use super::keep::{Standing, anchor, standing};
-use super::refusal::Refusal;
+use super::refusal::{PoolFault, PoolRefusal, Refusal};
 use super::state::State;
 use super::subject::Phase;
 use std::fmt;
@@ -51,7 +51,45 @@ pub fn status(state: &State, claim: &Claim) -> Status {
         phase: holding.phase,
         standing: standing(state, claim, holding.address),
     });
-    Status { ingress: ingress(state, claim), assigned: assigned.collect(), refusals: subject.refusals.clone() }
+    Status {
+        ingress: ingress(state, claim),
+        assigned: assigned.collect(),
+        refusals: subject.refusals.iter().map(|refusal| with_figures_of_now(state, refusal)).collect(),
+    }
+}
+
+/// A refusal as it would read if it were given now: who waits is not tried again for every address that begins to cool down.
+fn with_figures_of_now(state: &State, refusal: &Refusal) -> Refusal {
+    let mut refusal = refusal.clone();
+    match &mut refusal {
+        Refusal::Pool(pool) => count(state, pool),
+        Refusal::Pools { pools, .. } => pools.iter_mut().for_each(|pool| count(state, pool)),
+        Refusal::Quota { namespace, used, .. } => *used = state.used(namespace),
+        Refusal::BothFamilies { because, .. } | Refusal::OneFamily { because, .. } => {
+            **because = with_figures_of_now(state, because);
+        }
+        Refusal::NoPools
+        | Refusal::UnknownPool { .. }
+        | Refusal::OutsidePools(_)
+        | Refusal::NotInPool { .. }
+        | Refusal::KeptOut { .. }
+        | Refusal::NodeAddress(_)
+        | Refusal::Foreign { .. }
+        | Refusal::Taken { .. }
+        | Refusal::Sharing { .. }
+        | Refusal::CoolingDown { .. }
+        | Refusal::WrongFamily(_)
+        | Refusal::SeveralOfFamily(_)
+        | Refusal::NotOurs(_) => {}
+    }
+    refusal
+}
+
+fn count(state: &State, refusal: &mut PoolRefusal) {
+    match (&mut refusal.why, state.stocks.named(&refusal.pool)) {
+        (PoolFault::Full(fullness), Some(stock)) => *fullness = stock.fullness(fullness.family),
+        (PoolFault::Full(_), None) | (PoolFault::Unfit(_), _) => {}
+    }
 }
 
 /// The addresses that its status should show.

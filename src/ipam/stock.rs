@@ -107,10 +107,10 @@ impl Stock {
     /// How full it is.
     pub fn fullness(&self, family: Family) -> Fullness {
         let shelf = self.shelf(family);
-        let extent = if self.has(family.other()) { Extent::Family(family) } else { Extent::Pool };
+        let extent = if self.has(family.other()) { Extent::OneFamily } else { Extent::Pool };
         let total = shelf.given.len();
         let used = total - shelf.vacant.len();
-        Fullness { extent, total, used, cooling: shelf.cooling, blocked: shelf.blocked }
+        Fullness { family, extent, total, used, cooling: shelf.cooling, blocked: shelf.blocked }
     }
 
     fn usage(&self, family: Family) -> Usage {
@@ -268,7 +268,7 @@ mod tests {
         assert!(!stocks.named("a").unwrap().gives(ip("10.0.1.0")));
         stocks.reclassify(ip("10.0.1.3"), Class::Held, Class::Cooling);
         let full = stocks.named("a").unwrap().fullness(Family::V4);
-        assert_eq!(full, Fullness { extent: Extent::Pool, total: 2, used: 2, cooling: 1, blocked: 0 });
+        assert_eq!(full, Fullness { family: Family::V4, extent: Extent::Pool, total: 2, used: 2, cooling: 1, blocked: 0 });
     }
 
     #[test]
