@@ -376,7 +376,7 @@ impl Model {
             match anchor {
                 Some(address) => ingress.extend(Some(address).filter(|a| !partial || claim.shows(*a))),
                 None => ingress.extend(claim.shown.iter().copied().filter(|shown| {
-                    Family::of(*shown) == *family && self.pool_of(*shown).is_none() && !self.neighbour(*shown)
+                    Family::of(*shown) == *family && self.pool_of(*shown).is_none()
                 })),
             }
         }
@@ -660,7 +660,7 @@ impl StateMachineTest for Real {
 }
 
 proptest_state_machine::prop_state_machine! {
-    #![proptest_config(ProptestConfig { cases: 256, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn every_history_ends_where_the_model_says(sequential 1..40 => Real);

@@ -2,7 +2,6 @@
 
 use super::book::Occupancy;
 use super::claim::Claim;
-use super::keep::{Standing, standing};
 use super::neighbours::Block;
 use super::pool::{Intake, Unfit};
 use super::record::Holder;
@@ -122,5 +121,5 @@ pub fn counted_alone(state: &State, claim: &Claim, address: IpAddr) -> bool {
 
 /// Whether an address that a Service shows is one that nobody here gave.
 pub fn stranger(state: &State, claim: &Claim, address: IpAddr) -> bool {
-    state.book.holder(address, &claim.uid).is_none() && standing(state, claim, address) == Standing::OutsidePool
+    state.book.holder(address, &claim.uid).is_none() && state.stocks.around(address).is_none()
 }
