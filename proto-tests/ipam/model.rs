@@ -136,7 +136,7 @@ impl Model {
     fn keeper(&self, claim: &Claim, family: Family) -> Option<IpAddr> {
         let mut own = self.holds(&claim.uid, family);
         own.retain(|address| self.fits(claim, *address));
-        own.sort_by_key(|address| (!self.hold(&claim.uid, *address).written, !claim.shows(*address), *address));
+        own.sort_by_key(|address| (!claim.shows(*address), !self.hold(&claim.uid, *address).written, *address));
         own.first().copied()
     }
 
@@ -146,7 +146,7 @@ impl Model {
         self.keeper(claim, family).filter(firm).or_else(|| {
             let mut own = self.holds(&claim.uid, family);
             own.retain(firm);
-            own.sort_by_key(|address| (!self.hold(&claim.uid, *address).written, !claim.shows(*address), *address));
+            own.sort_by_key(|address| (!claim.shows(*address), !self.hold(&claim.uid, *address).written, *address));
             own.first().copied()
         })
     }

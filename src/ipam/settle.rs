@@ -7,14 +7,13 @@ use super::book::Occupancy;
 use super::claim::{Claim, PoolChoice, Renumber};
 use super::family::{Families, Family};
 use super::grant::{Purpose, first_clash, grantable, scope};
-use super::keep::{anchor, keeper, returning};
+use super::keep::{Completeness, anchor, completeness, keeper, returning};
 use super::name::Uid;
 use super::pick::{Missing, pick};
-use super::record::Tenure;
 use super::refusal::Refusal;
 use super::state::{Rest, State};
 use super::status::status;
-use super::subject::{Holding, Phase};
+use super::subject::{Exposure, Holding, Phase};
 use super::terms::Sharing;
 use super::timestamp::Timestamp;
 use super::waiting::Wait;
@@ -105,28 +104,29 @@ fn leave_other_families(state: &mut State, claim: &Claim, now: Timestamp) {
     }
 }
 
-/// What its status shows and nobody has is its own, where it has nothing else of that family.
+/// What its status shows and nobody has is its own, where it has nothing of that family that it ever showed: a former leader
+/// gave it, or another allocator before this one. An edit of a status that showed something of ours moves nobody.
 pub fn adopt_shown(state: &mut State, claim: &Claim) {
+    state.subjects.get_mut(&claim.uid).expect("who is settled is served").look();
     for family in claim.families.wanted() {
-        if holdings(state, claim).iter().any(|holding| Family::of(holding.address) == *family) {
+        let seen = |holding: &Holding| Family::of(holding.address) == *family && holding.exposure == Exposure::Seen;
+        if holdings(state, claim).iter().any(seen) {
             continue;
         }
         let shown = claim.shown.iter().copied().filter(|shown| Family::of(*shown) == *family);
         if let Some(address) = shown.into_iter().find(|shown| grantable(state, claim, *shown, Purpose::Adopt).is_ok()) {
-            state.occupy(claim, address, Phase::Pending);
+            state.occupy(claim, address);
         }
     }
+    state.subjects.get_mut(&claim.uid).expect("who is settled is served").look();
 }
 
 /// Takes back what was on its way out and is asked for again.
 fn resume(state: &mut State, claim: &Claim) {
     for family in claim.families.wanted() {
         if let Some(address) = returning(state, claim, *family) {
-            let written = match state.book.persisted(address).map(|record| record.tenure) {
-                Some(Tenure::Held(holders)) => holders.iter().any(|holder| holder.uid == claim.uid),
-                Some(Tenure::Released { .. }) | None => false,
-            };
-            set_phase(state, claim, address, if written { Phase::Held } else { Phase::Pending });
+            let phase = state.first_phase(&claim.uid, address);
+            set_phase(state, claim, address, phase);
         }
     }
 }
@@ -137,7 +137,7 @@ fn resume(state: &mut State, claim: &Claim) {
 pub fn amend(state: &mut State, claim: &Claim) -> Vec<(IpAddr, Refusal)> {
     let mut refusals = Vec::new();
     let mut disputes = Vec::new();
-    for Holding { address, phase } in holdings(state, claim) {
+    for Holding { address, phase, .. } in holdings(state, claim) {
         if phase == Phase::Leaving || !claim.families.wanted().contains(&Family::of(address)) {
             continue;
         }
@@ -233,7 +233,7 @@ fn supply(state: &mut State, claim: &Claim, unmet: &mut Unmet, now: Timestamp) {
         }
     }
     for address in take {
-        state.occupy(claim, address, Phase::Pending);
+        state.occupy(claim, address);
     }
 }
 
@@ -246,13 +246,17 @@ fn lost(state: &State, claim: &Claim, family: Family) -> bool {
 fn retire(state: &mut State, claim: &Claim, now: Timestamp) {
     for family in claim.families.wanted() {
         let keeper = keeper(state, claim, *family);
-        let stays = match keeper {
-            Some(keeper) if keeper.phase == Phase::Held => Some(keeper),
-            Some(_) | None => anchor(state, claim, *family),
+        let stays = keeper.or_else(|| anchor(state, claim, *family));
+        let complete = completeness(state, claim);
+        let replaced = |holding: &Holding| match (holding.phase, keeper.map(|keeper| keeper.phase)) {
+            (Phase::Leaving, _) => false,
+            (Phase::Pending, _) if !claim.shows(holding.address) => true,
+            (Phase::Pending | Phase::Held, _) if complete == Completeness::OneIsMissing => false,
+            (Phase::Pending | Phase::Held, Some(Phase::Pending)) => false,
+            (Phase::Pending | Phase::Held, Some(Phase::Held | Phase::Leaving) | None) => true,
         };
         for holding in holdings(state, claim) {
-            let of_family = Family::of(holding.address) == *family && holding.phase != Phase::Leaving;
-            if of_family && Some(holding) != stays && Some(holding) != keeper {
+            if Family::of(holding.address) == *family && Some(holding) != stays && replaced(&holding) {
                 let_go(state, claim, holding, now);
             }
         }
@@ -261,7 +265,7 @@ fn retire(state: &mut State, claim: &Claim, now: Timestamp) {
 
 /// Gives back what is on its way out and not shown any longer.
 fn give_back(state: &mut State, claim: &Claim, now: Timestamp) {
-    for Holding { address, phase } in holdings(state, claim) {
+    for Holding { address, phase, .. } in holdings(state, claim) {
         if phase == Phase::Leaving && !claim.shows(address) {
             state.vacate(&claim.uid, address, Rest::CoolDown, now);
         }

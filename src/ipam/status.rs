@@ -1,9 +1,9 @@
 //! What a Service is to be told.
 
 use super::claim::Claim;
-use super::family::{Families, Family};
+use super::family::Family;
 use super::grant::stranger;
-use super::keep::{Standing, anchor, standing};
+use super::keep::{Completeness, Standing, anchor, completeness, shown, standing};
 use super::refusal::{PoolFault, PoolRefusal, Refusal};
 use super::state::State;
 use super::subject::Phase;
@@ -94,19 +94,15 @@ fn count(state: &State, refusal: &mut PoolRefusal) {
 
 /// The addresses that its status should show.
 pub fn ingress(state: &State, claim: &Claim) -> Vec<IpAddr> {
-    let wanted = claim.families.wanted();
-    let anchors: Vec<Option<IpAddr>> =
-        wanted.iter().map(|family| anchor(state, claim, *family).map(|holding| holding.address)).collect();
-    // Both or nothing; but what is shown already is not taken away.
-    let incomplete = match claim.families {
-        Families::Require(_) => anchors.contains(&None),
-        Families::Single(_) | Families::Prefer(_) => false,
-    };
     let mut ingress = Vec::new();
-    for (family, anchor) in wanted.iter().zip(anchors) {
-        match anchor {
-            Some(address) if !incomplete || claim.shows(address) => ingress.push(address),
-            Some(_) => {}
+    for family in claim.families.wanted() {
+        let own = match completeness(state, claim) {
+            Completeness::Complete => anchor(state, claim, *family),
+            // Both or nothing; but what is shown is not taken away.
+            Completeness::OneIsMissing => shown(state, claim, *family),
+        };
+        match own {
+            Some(holding) => ingress.push(holding.address),
             None => {
                 let of_others = |shown: &&IpAddr| Family::of(**shown) == *family && stranger(state, claim, **shown);
                 ingress.extend(claim.shown.iter().filter(of_others).copied());
