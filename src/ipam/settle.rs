@@ -12,7 +12,7 @@ use super::name::Uid;
 use super::pick::{Missing, pick};
 use super::refusal::Refusal;
 use super::state::{Rest, State};
-use super::status::status;
+use super::status::{ingress, status};
 use super::subject::{Exposure, Holding, Phase};
 use super::terms::Sharing;
 use super::timestamp::Timestamp;
@@ -82,16 +82,18 @@ fn set_phase(state: &mut State, claim: &Claim, address: IpAddr, phase: Phase) {
     state.subjects.get_mut(&claim.uid).expect("who is settled is served").set_phase(address, phase);
 }
 
-/// Lets an address go: at once if nobody sees it, else when nobody sees it any longer.
+/// Lets an address go: what was written down goes when nobody sees it any longer, what was only chosen goes at once.
 fn let_go(state: &mut State, claim: &Claim, holding: Holding, now: Timestamp) {
-    if claim.shows(holding.address) {
-        set_phase(state, claim, holding.address, Phase::Leaving);
-        return;
-    }
     match holding.phase {
-        Phase::Held | Phase::Leaving => state.vacate(&claim.uid, holding.address, Rest::CoolDown, now),
-        Phase::Pending => state.vacate(&claim.uid, holding.address, Rest::AtOnce, now),
+        Phase::Pending if !visible(state, claim, holding.address) => {
+            state.vacate(&claim.uid, holding.address, Rest::AtOnce, now);
+        }
+        Phase::Pending | Phase::Held | Phase::Leaving => set_phase(state, claim, holding.address, Phase::Leaving),
     }
+}
+
+fn visible(state: &State, claim: &Claim, address: IpAddr) -> bool {
+    state.subjects.get(&claim.uid).is_some_and(|subject| subject.visible(address))
 }
 
 /// A family that the Service does not have (any more) can serve nobody.
@@ -263,10 +265,14 @@ fn retire(state: &mut State, claim: &Claim, now: Timestamp) {
     }
 }
 
-/// Gives back what is on its way out and not shown any longer.
+/// Gives back what is on its way out and not seen any longer. Where a status is still to be written, what it takes away is not
+/// given back before: a former leader may be about to write what we have just dropped, and our write shuts it out.
 fn give_back(state: &mut State, claim: &Claim, now: Timestamp) {
+    if ingress(state, claim) != claim.shown {
+        return;
+    }
     for Holding { address, phase, .. } in holdings(state, claim) {
-        if phase == Phase::Leaving && !claim.shows(address) {
+        if phase == Phase::Leaving && !visible(state, claim, address) {
             state.vacate(&claim.uid, address, Rest::CoolDown, now);
         }
     }
