@@ -124,7 +124,8 @@ pub fn returning(state: &State, claim: &Claim, family: Family) -> Option<IpAddr>
     let stays = |address: &IpAddr| match (claim.shows(*address), fits(state, claim, *address), keeper) {
         (true, true, Some(keeper)) => nothing_else || !claim.shows(keeper),
         (true, true, None) | (false, true, None) => true,
-        (true, false, _) => nothing_else,
+        (true, false, None) => nothing_else || shown(state, claim, family).is_none(),
+        (true, false, Some(_)) => nothing_else,
         (false, true, Some(_)) | (false, false, _) => false,
     };
     let holdings = state.subjects.get(&claim.uid).map(|subject| subject.holdings.as_slice()).unwrap_or_default();
