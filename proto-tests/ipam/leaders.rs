@@ -167,7 +167,7 @@ enum Promise {
     /// No record names two who may not share, no two statuses show one address, nobody loses what its status shows.
     #[default]
     All,
-    /// The first of these: where two lead for longer than an address rests, the rest cannot be promised.
+    /// The first of these: where writes of two leaders land further apart than an address rests, more cannot be promised.
     Records,
 }
 
@@ -534,9 +534,22 @@ fn run(leaders: u64, cool_down: u64, promise: Promise, steps: Vec<Step>) {
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
-    /// One after the other, the writes of the dead landing late; no cool-down at all.
+    /// One after the other, the writes of the dead landing late, but within a cool-down.
     #[test]
     fn a_leader_that_dies_again_and_again(steps in steps()) {
+        run(1, 100_000, Promise::All, steps);
+    }
+
+    /// The same without any cool-down.
+    #[test]
+    fn a_leader_that_dies_and_no_cool_down(steps in steps()) {
+        run(1, 0, Promise::Records, steps);
+    }
+
+    /// One that lives, slow and impatient, without any cool-down.
+    #[test]
+    fn a_leader_that_lives(mut steps in steps()) {
+        steps.retain(|step| !matches!(step, Step::Crash(_)));
         run(1, 0, Promise::All, steps);
     }
 

@@ -104,7 +104,7 @@ impl Allocator {
         }
         for rank in &ranks {
             let claim = state.claim(&rank.uid).expect("it has just been put there");
-            adopt_shown(&mut state, &claim);
+            adopt_shown(&mut state, &claim, now);
         }
         for rank in ranks {
             let claim = state.claim(&rank.uid).expect("it has just been put there");

@@ -39,7 +39,7 @@ pub fn settle(state: &mut State, uid: &Uid, now: Timestamp) {
     let Some(claim) = state.claim(uid) else { return };
     let before = status(state, &claim);
     let mut unmet = Unmet::default();
-    adopt_shown(state, &claim);
+    adopt_shown(state, &claim, now);
     resume(state, &claim);
     for (address, refusal) in amend(state, &claim) {
         unmet.refuse(refusal, vec![Wait::Address(address)]);
@@ -67,7 +67,7 @@ pub fn run(state: &mut State, now: Timestamp) {
         let stocks = &state.stocks;
         let worth = |wait: &Wait| match wait {
             Wait::Pool(name, family) => stocks.named(name).is_some_and(|stock| stock.lowest(*family).is_some()),
-            Wait::Everyone | Wait::Address(_) | Wait::Sharing(_) | Wait::Quota(_) => true,
+            Wait::Everyone | Wait::Evicted | Wait::Address(_) | Wait::Sharing(_) | Wait::Quota(_) => true,
         };
         let Some(next) = state.waiting.next(worth) else { return };
         settle(state, &next.uid, now);
@@ -108,7 +108,7 @@ fn leave_other_families(state: &mut State, claim: &Claim, now: Timestamp) {
 
 /// What its status shows and nobody has is its own, where it has nothing of that family that it ever showed: a former leader
 /// gave it, or another allocator before this one. An edit of a status that showed something of ours moves nobody.
-pub fn adopt_shown(state: &mut State, claim: &Claim) {
+pub fn adopt_shown(state: &mut State, claim: &Claim, now: Timestamp) {
     state.subjects.get_mut(&claim.uid).expect("who is settled is served").look();
     for family in claim.families.wanted() {
         let seen = |holding: &Holding| Family::of(holding.address) == *family && holding.exposure == Exposure::Seen;
@@ -116,11 +116,31 @@ pub fn adopt_shown(state: &mut State, claim: &Claim) {
             continue;
         }
         let shown = claim.shown.iter().copied().filter(|shown| Family::of(*shown) == *family);
-        if let Some(address) = shown.into_iter().find(|shown| grantable(state, claim, *shown, Purpose::Adopt).is_ok()) {
-            state.occupy(claim, address);
+        for address in shown {
+            evict(state, address, now);
+            if grantable(state, claim, address, Purpose::Adopt).is_ok() {
+                state.occupy(claim, address);
+                break;
+            }
         }
     }
     state.subjects.get_mut(&claim.uid).expect("who is settled is served").look();
+}
+
+/// Takes back choices of an address that nobody has seen: they were made without knowing that a status shows it.
+fn evict(state: &mut State, address: IpAddr, now: Timestamp) {
+    let holders: Vec<Uid> = state.book.holders(address).iter().map(|holder| holder.uid.clone()).collect();
+    for uid in holders {
+        let Some(subject) = state.subjects.get_mut(&uid) else { continue };
+        if subject.phase(address) != Some(Phase::Pending) || subject.visible(address) {
+            continue;
+        }
+        subject.waits.push(Wait::Evicted);
+        let rank = subject.claim.rank();
+        state.waiting.join(Wait::Evicted, rank);
+        state.vacate(&uid, address, Rest::AtOnce, now);
+        state.waiting.stir(Wait::Evicted);
+    }
 }
 
 /// Takes back what was on its way out and is asked for again.
