@@ -324,8 +324,9 @@ impl Allocator {
         }
         let Some(subject) = self.state.subjects.get(uid).cloned() else { return };
         for holding in &subject.holdings {
+            let unseen = !subject.visible(holding.address) && !self.state.under_way.contains(&holding.address);
             let rest = match holding.phase {
-                Phase::Pending if !subject.claim.shows(holding.address) => Rest::AtOnce,
+                Phase::Pending if unseen => Rest::AtOnce,
                 Phase::Pending | Phase::Held | Phase::Leaving => Rest::CoolDown,
             };
             self.state.vacate(uid, holding.address, rest, now);

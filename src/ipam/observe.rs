@@ -51,7 +51,9 @@ fn agree(state: &mut State, address: IpAddr) -> Vec<Uid> {
                 subject.set_phase(address, firm);
                 changed.push(uid);
             }
-            Some(Phase::Pending | Phase::Held | Phase::Leaving) | None => {}
+            // It may have waited for the write to end.
+            Some(Phase::Leaving) => changed.push(uid),
+            Some(Phase::Pending | Phase::Held) | None => {}
         }
     }
     changed

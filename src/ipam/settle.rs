@@ -82,10 +82,12 @@ fn set_phase(state: &mut State, claim: &Claim, address: IpAddr, phase: Phase) {
     state.subjects.get_mut(&claim.uid).expect("who is settled is served").set_phase(address, phase);
 }
 
-/// Lets an address go: what was written down goes when nobody sees it any longer, what was only chosen goes at once.
+/// Lets an address go: what is written down, or is being written, goes when nobody sees it any longer; what was only chosen goes
+/// at once.
 fn let_go(state: &mut State, claim: &Claim, holding: Holding, now: Timestamp) {
+    let may_be_written = state.under_way.contains(&holding.address);
     match holding.phase {
-        Phase::Pending if !visible(state, claim, holding.address) => {
+        Phase::Pending if !visible(state, claim, holding.address) && !may_be_written => {
             state.vacate(&claim.uid, holding.address, Rest::AtOnce, now);
         }
         Phase::Pending | Phase::Held | Phase::Leaving => set_phase(state, claim, holding.address, Phase::Leaving),
@@ -292,7 +294,7 @@ fn give_back(state: &mut State, claim: &Claim, now: Timestamp) {
         return;
     }
     for Holding { address, phase, .. } in holdings(state, claim) {
-        if phase == Phase::Leaving && !visible(state, claim, address) {
+        if phase == Phase::Leaving && !visible(state, claim, address) && !state.under_way.contains(&address) {
             state.vacate(&claim.uid, address, Rest::CoolDown, now);
         }
     }
