@@ -12,7 +12,7 @@ use super::name::Uid;
 use super::pick::{Missing, pick};
 use super::refusal::Refusal;
 use super::state::{Rest, State};
-use super::status::{ingress, status};
+use super::status::ingress;
 use super::subject::{Exposure, Holding, Phase};
 use super::terms::Sharing;
 use super::timestamp::Timestamp;
@@ -37,7 +37,7 @@ impl Unmet {
 /// Brings one Service as far as it goes.
 pub fn settle(state: &mut State, uid: &Uid, now: Timestamp) {
     let Some(claim) = state.claim(uid) else { return };
-    let before = status(state, &claim);
+    let before = holdings(state, &claim);
     let mut unmet = Unmet::default();
     adopt_shown(state, &claim, now);
     resume(state, &claim);
@@ -54,9 +54,8 @@ pub fn settle(state: &mut State, uid: &Uid, now: Timestamp) {
     // Last, so that what this frees goes to the oldest who waits for it.
     leave_other_families(state, &claim, now);
     give_back(state, &claim, now);
-    note(state, &claim, unmet);
-    let after = status(state, &claim);
-    if after != before || after.ingress != claim.shown {
+    let news = note(state, &claim, unmet);
+    if news == News::Refusals || holdings(state, &claim) != before || ingress(state, &claim) != claim.shown {
         state.changed.insert(uid.clone());
     }
 }
@@ -300,8 +299,15 @@ fn give_back(state: &mut State, claim: &Claim, now: Timestamp) {
     }
 }
 
+/// Whether a Service is refused something else than before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum News {
+    None,
+    Refusals,
+}
+
 /// Notes what did not go, and queues for it.
-fn note(state: &mut State, claim: &Claim, unmet: Unmet) {
+fn note(state: &mut State, claim: &Claim, unmet: Unmet) -> News {
     let rank = claim.rank();
     let mut waits = unmet.waits;
     match claim.renumber {
@@ -312,6 +318,7 @@ fn note(state: &mut State, claim: &Claim, unmet: Unmet) {
     waits.sort();
     waits.dedup();
     let subject = state.subjects.get_mut(&claim.uid).expect("who is settled is served");
+    let news = if subject.refusals == unmet.refusals { News::None } else { News::Refusals };
     subject.refusals = unmet.refusals;
     let before = std::mem::replace(&mut subject.waits, waits.clone());
     for wait in before.iter().filter(|wait| !waits.contains(wait)) {
@@ -320,4 +327,5 @@ fn note(state: &mut State, claim: &Claim, unmet: Unmet) {
     for wait in waits.into_iter().filter(|wait| !before.contains(wait)) {
         state.waiting.join(wait, rank.clone());
     }
+    news
 }

@@ -27,13 +27,18 @@ pub enum Rest {
     AtOnce,
 }
 
-/// What an address means for the indexes.
+/// What an address means for the indexes. The lists are sorted.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Meaning {
     until: Option<Timestamp>,
-    namespaces: BTreeSet<Arc<str>>,
+    namespaces: Vec<Arc<str>>,
     /// Sharing key and namespace of each holder.
-    keys: BTreeSet<(Arc<str>, Arc<str>)>,
+    keys: Vec<(Arc<str>, Arc<str>)>,
+}
+
+/// What of a sorted list is not in another.
+fn gone<'a, T: Ord>(before: &'a [T], after: &'a [T]) -> impl Iterator<Item = &'a T> {
+    before.iter().filter(|item| after.binary_search(item).is_err())
 }
 
 /// All that the allocator knows.
@@ -121,14 +126,18 @@ impl State {
         match self.book.occupancy(address) {
             Occupancy::Held(holders) => {
                 for holder in holders {
-                    meaning.namespaces.insert(Arc::clone(&holder.service.namespace));
+                    meaning.namespaces.push(Arc::clone(&holder.service.namespace));
                     match &holder.terms.sharing {
                         Sharing::Key(key) => {
-                            meaning.keys.insert((Arc::clone(key), Arc::clone(&holder.service.namespace)));
+                            meaning.keys.push((Arc::clone(key), Arc::clone(&holder.service.namespace)));
                         }
                         Sharing::Exclusive => {}
                     }
                 }
+                meaning.namespaces.sort();
+                meaning.namespaces.dedup();
+                meaning.keys.sort();
+                meaning.keys.dedup();
             }
             Occupancy::Cooling { at, .. } => meaning.until = Some(self.until(address, *at)),
             Occupancy::Vacated => {}
@@ -148,7 +157,7 @@ impl State {
         if let Some(until) = after.until {
             self.rests.insert((until, address));
         }
-        for namespace in before.namespaces.difference(&after.namespaces) {
+        for namespace in gone(&before.namespaces, &after.namespaces) {
             let used = self.used.get_mut(namespace).expect("a namespace that holds an address is counted");
             *used -= 1;
             if *used == 0 {
@@ -156,16 +165,16 @@ impl State {
             }
             self.waiting.stir(Wait::Quota(Arc::clone(namespace)));
         }
-        for namespace in after.namespaces.difference(&before.namespaces) {
+        for namespace in gone(&after.namespaces, &before.namespaces) {
             *self.used.entry(Arc::clone(namespace)).or_default() += 1;
         }
-        for (key, namespace) in before.keys.difference(&after.keys) {
+        for (key, namespace) in gone(&before.keys, &after.keys) {
             self.keys.remove(&(Arc::clone(key), Arc::clone(namespace), address));
         }
-        for (key, namespace) in after.keys.difference(&before.keys) {
+        for (key, namespace) in gone(&after.keys, &before.keys) {
             self.keys.insert((Arc::clone(key), Arc::clone(namespace), address));
         }
-        for (key, _) in before.keys.union(&after.keys) {
+        for (key, _) in before.keys.iter().chain(&after.keys) {
             self.waiting.stir(Wait::Sharing(Arc::clone(key)));
         }
         self.waiting.stir(Wait::Address(address));
