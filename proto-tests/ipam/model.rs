@@ -353,7 +353,13 @@ impl Model {
             let found = self.pick(&claim, &needs);
             let missing = found.values().any(Option::is_none);
             refused |= missing;
-            if !matches!(claim.families, Families::Require(_)) || !missing {
+            if matches!(claim.families, Families::Require(_)) && missing {
+                // Both or nothing: what it chose and nobody has seen goes.
+                self.held.retain(|address, holds| {
+                    holds.retain(|hold| hold.uid != *uid || hold.written || claim.shows(*address));
+                    !holds.is_empty()
+                });
+            } else {
                 found.into_values().flatten().for_each(|address| self.take(&claim, address));
             }
         }
