@@ -257,11 +257,11 @@ impl Model {
         found
     }
 
-    /// A choice that nobody has seen yields to a status that shows the address.
-    fn evict(&mut self, address: IpAddr) {
-        let Some(holds) = self.held.get_mut(&address) else { return };
-        holds.retain(|hold| hold.written || self.services[&hold.uid].shows(address));
-        if holds.is_empty() {
+    /// Choices that nobody has seen yield to a status that shows the address, if then it may have it.
+    fn evict(&mut self, claim: &Claim, address: IpAddr) {
+        let unseen = |hold: &Hold| !hold.written && !self.services[&hold.uid].shows(address);
+        let without = |model: &Self| Self { held: model.held.clone().into_iter().filter(|(a, _)| *a != address).collect(), ..model.clone() };
+        if self.held.get(&address).is_some_and(|holds| holds.iter().all(unseen)) && without(self).may_have(claim, address, true) {
             self.held.remove(&address);
         }
     }
@@ -336,7 +336,9 @@ impl Model {
         for family in claim.families.wanted() {
             if self.holds(uid, *family).is_empty() {
                 for address in claim.shown.iter().copied().filter(|shown| Family::of(*shown) == *family) {
-                    self.evict(address);
+                    if !self.may_have(&claim, address, true) {
+                        self.evict(&claim, address);
+                    }
                     if self.may_have(&claim, address, true) {
                         self.take(&claim, address);
                         break;

@@ -151,7 +151,7 @@ impl Allocator {
         let subject = self.state.subjects.get(uid)?;
         match subject.write {
             StatusWrite::UnderWay(_) => None,
-            StatusWrite::None => Some(ingress(&self.state, &subject.claim)).filter(|new| *new != subject.claim.shown),
+            StatusWrite::None => Some(ingress(&self.state, subject)).filter(|new| *new != subject.claim.shown),
         }
     }
 
@@ -268,7 +268,7 @@ impl Allocator {
 
     /// What a Service is to be told; none if it is not served.
     pub fn status(&self, uid: &Uid) -> Option<Status> {
-        Some(status(&self.state, &*self.state.claim(uid)?))
+        Some(status(&self.state, self.state.subjects.get(uid)?))
     }
 
     /// Holders that an `Allocation` names and of whom nothing was heard: a former leader served them, and either they are gone or

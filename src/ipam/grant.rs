@@ -26,6 +26,25 @@ pub enum Purpose {
 /// # Errors
 /// Why not.
 pub fn grantable(state: &State, claim: &Claim, address: IpAddr, purpose: Purpose) -> Result<(), Refusal> {
+    let stock = permitted(state, claim, address, purpose)?;
+    match state.book.occupancy(address) {
+        Occupancy::Held(holders) => joinable(state, claim, address, holders, stock.pool.sharing),
+        Occupancy::Cooling { last, .. } if *last == claim.service => Ok(()),
+        Occupancy::Cooling { at, .. } => Err(Refusal::CoolingDown { address, until: state.until(address, *at) }),
+        Occupancy::Vacated => Ok(()),
+    }
+}
+
+/// Whether a Service might take an address if nobody held it.
+///
+/// # Errors
+/// Why not.
+pub fn permitted<'a>(
+    state: &'a State,
+    claim: &Claim,
+    address: IpAddr,
+    purpose: Purpose,
+) -> Result<&'a Stock, Refusal> {
     let stock = state.stocks.around(address).ok_or(Refusal::OutsidePools(address))?;
     stock.pool.admission.admits(claim).map_err(|unfit| refused_by(stock, unfit))?;
     match purpose {
@@ -37,14 +56,7 @@ pub fn grantable(state: &State, claim: &Claim, address: IpAddr, purpose: Purpose
         Some(Block::Foreign(service)) => return Err(Refusal::Foreign { address, service }),
         None => {}
     }
-    match state.book.occupancy(address) {
-        Occupancy::Held(holders) => joinable(state, claim, address, holders, stock.pool.sharing),
-        Occupancy::Cooling { last, .. } if *last == claim.service => Ok(()),
-        Occupancy::Cooling { at, .. } => {
-            Err(Refusal::CoolingDown { address, until: state.until(address, *at) })
-        }
-        Occupancy::Vacated => Ok(()),
-    }
+    Ok(stock)
 }
 
 fn given(stock: &Stock, address: IpAddr) -> Result<(), Refusal> {

@@ -6,7 +6,7 @@ use super::name::ServiceName;
 use super::neighbours::Block;
 use super::pool::{Intake, Unfit};
 use super::state::State;
-use super::subject::{Holding, Phase};
+use super::subject::{Holding, Phase, Subject};
 use std::net::IpAddr;
 
 /// How a held address stands with the pools of today. Whatever it is, the address stays until a Service asks to be renumbered.
@@ -62,9 +62,9 @@ fn fits(state: &State, claim: &Claim, address: IpAddr) -> bool {
 }
 
 /// What a Service holds of a family and is not giving back.
-fn kept<'a>(state: &'a State, claim: &Claim, family: Family) -> impl Iterator<Item = Holding> + 'a {
-    let holdings = state.subjects.get(&claim.uid).map(|subject| subject.holdings.as_slice()).unwrap_or_default();
-    holdings.iter().copied().filter(move |h| Family::of(h.address) == family && h.phase != Phase::Leaving)
+fn kept(subject: &Subject, family: Family) -> impl Iterator<Item = Holding> + '_ {
+    let kept = move |h: &Holding| Family::of(h.address) == family && h.phase != Phase::Leaving;
+    subject.holdings.iter().copied().filter(kept)
 }
 
 /// The order in which one of several is chosen: what is shown, then what is written down, then the lowest.
@@ -73,24 +73,25 @@ fn preference(claim: &Claim, holding: &Holding) -> (u8, u8, IpAddr) {
 }
 
 /// The address of a family that it keeps because it is what it asks for.
-pub fn keeper(state: &State, claim: &Claim, family: Family) -> Option<Holding> {
-    kept(state, claim, family)
+pub fn keeper(state: &State, subject: &Subject, family: Family) -> Option<Holding> {
+    let claim = &subject.claim;
+    kept(subject, family)
         .filter(|holding| fits(state, claim, holding.address))
         .min_by_key(|holding| preference(claim, holding))
 }
 
 /// The address of a family that its status is to show: one that is written down, or shown already; the one it asks for if
 /// that is so far, else the one it still has.
-pub fn anchor(state: &State, claim: &Claim, family: Family) -> Option<Holding> {
+pub fn anchor(state: &State, subject: &Subject, family: Family) -> Option<Holding> {
+    let claim = &subject.claim;
     let firm = |holding: &Holding| holding.phase == Phase::Held || claim.shows(holding.address);
-    let keeper = keeper(state, claim, family).filter(firm);
-    // A keeper that is shown but not written down yet does not replace one that is.
-    keeper.or_else(|| kept(state, claim, family).filter(firm).min_by_key(|holding| preference(claim, holding)))
+    let keeper = keeper(state, subject, family).filter(firm);
+    keeper.or_else(|| kept(subject, family).filter(firm).min_by_key(|holding| preference(claim, holding)))
 }
 
 /// The address of a family that its status shows and that it is not giving back.
-pub fn shown(state: &State, claim: &Claim, family: Family) -> Option<Holding> {
-    kept(state, claim, family).find(|holding| claim.shows(holding.address))
+pub fn shown(subject: &Subject, family: Family) -> Option<Holding> {
+    kept(subject, family).find(|holding| subject.claim.shows(holding.address))
 }
 
 /// Whether a Service has all that must come together.
@@ -103,11 +104,12 @@ pub enum Completeness {
 }
 
 /// Whether a Service has all that must come together.
-pub fn completeness(state: &State, claim: &Claim) -> Completeness {
-    match claim.families {
+pub fn completeness(state: &State, subject: &Subject) -> Completeness {
+    match subject.claim.families {
         Families::Single(_) | Families::Prefer(_) => Completeness::Complete,
         Families::Require(_) => {
-            let all = claim.families.wanted().iter().all(|family| anchor(state, claim, *family).is_some());
+            let wanted = subject.claim.families.wanted();
+            let all = wanted.iter().all(|family| anchor(state, subject, *family).is_some());
             if all { Completeness::Complete } else { Completeness::OneIsMissing }
         }
     }
@@ -115,20 +117,21 @@ pub fn completeness(state: &State, claim: &Claim) -> Completeness {
 
 /// An address that it is giving back and that is to stay after all. It asks for it again: what is shown goes before what is not.
 /// Or what was to replace it has been lost to somebody else: what is shown stays until there is something to show.
-pub fn returning(state: &State, claim: &Claim, family: Family) -> Option<IpAddr> {
-    let keeper = keeper(state, claim, family).map(|holding| holding.address);
-    let nothing_else = match completeness(state, claim) {
-        Completeness::Complete => anchor(state, claim, family).is_none(),
-        Completeness::OneIsMissing => shown(state, claim, family).is_none(),
+pub fn returning(state: &State, subject: &Subject, family: Family) -> Option<IpAddr> {
+    let claim = &subject.claim;
+    let leaving = || subject.holdings.iter().filter(|h| h.phase == Phase::Leaving && Family::of(h.address) == family);
+    leaving().next()?;
+    let keeper = keeper(state, subject, family).map(|holding| holding.address);
+    let nothing_else = match completeness(state, subject) {
+        Completeness::Complete => anchor(state, subject, family).is_none(),
+        Completeness::OneIsMissing => shown(subject, family).is_none(),
     };
     let stays = |address: &IpAddr| match (claim.shows(*address), fits(state, claim, *address), keeper) {
         (true, true, Some(keeper)) => nothing_else || !claim.shows(keeper),
         (true, true, None) | (false, true, None) => true,
-        (true, false, None) => nothing_else || shown(state, claim, family).is_none(),
+        (true, false, None) => nothing_else || shown(subject, family).is_none(),
         (true, false, Some(_)) => nothing_else,
         (false, true, Some(_)) | (false, false, _) => false,
     };
-    let holdings = state.subjects.get(&claim.uid).map(|subject| subject.holdings.as_slice()).unwrap_or_default();
-    let leaving = holdings.iter().filter(|h| h.phase == Phase::Leaving && Family::of(h.address) == family);
-    leaving.map(|holding| holding.address).filter(stays).min_by_key(|address| u8::from(!claim.shows(*address)))
+    leaving().map(|holding| holding.address).filter(stays).min_by_key(|address| u8::from(!claim.shows(*address)))
 }

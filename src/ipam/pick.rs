@@ -10,9 +10,11 @@ use super::grant::{Purpose, counted_alone, grantable, stranger};
 use super::keep::anchor;
 use super::pool::{AutoAssign, Intake, Unfit};
 use super::quota::Quota;
+use super::record::Holder;
 use super::refusal::{PoolFault, PoolRefusal, Refusal};
 use super::state::State;
 use super::stock::Stock;
+use super::subject::Subject;
 use super::terms::{Sharing, SharingScope};
 use super::waiting::Wait;
 use std::collections::BTreeMap;
@@ -44,25 +46,26 @@ struct Question<'a> {
 }
 
 /// Finds an address for each of these families, the primary one first. Takes nothing.
-pub fn pick(state: &State, claim: &Claim, needs: &[Family]) -> BTreeMap<Family, Found> {
+pub fn pick(state: &State, subject: &Subject, needs: &[Family]) -> BTreeMap<Family, Found> {
+    let claim = &*subject.claim;
     let mut found: BTreeMap<Family, Found> = BTreeMap::new();
     for family in needs {
         if let Some(address) = claim.exact(*family) {
             found.insert(*family, exact(state, claim, address));
-        } else if let Some(address) = shown_by_others(state, claim, *family) {
+        } else if let Some(address) = shown_by_others(state, subject, *family) {
             found.insert(*family, Err(Missing::for_good(Refusal::NotOurs(address))));
         }
     }
     let open: Vec<Family> = needs.iter().copied().filter(|family| !found.contains_key(family)).collect();
     if !open.is_empty() {
         match question(state, claim) {
-            Ok(question) => from_pools(state, claim, &open, &question, &mut found),
+            Ok(question) => from_pools(state, subject, &open, &question, &mut found),
             Err(refusal) => {
                 found.extend(open.iter().map(|family| (*family, Err(Missing::for_good(refusal.clone())))));
             }
         }
     }
-    within_quota(state, claim, needs, &mut found);
+    within_quota(state, subject, needs, &mut found);
     found
 }
 
@@ -74,8 +77,9 @@ fn exact(state: &State, claim: &Claim, address: IpAddr) -> Found {
 }
 
 /// An address of a family that the status shows, where we hold none of it and no pool has it: somebody else's work.
-fn shown_by_others(state: &State, claim: &Claim, family: Family) -> Option<IpAddr> {
-    if anchor(state, claim, family).is_some() {
+fn shown_by_others(state: &State, subject: &Subject, family: Family) -> Option<IpAddr> {
+    let claim = &subject.claim;
+    if anchor(state, subject, family).is_some() {
         return None;
     }
     claim.shown.iter().copied().find(|shown| Family::of(*shown) == family && stranger(state, claim, *shown))
@@ -117,11 +121,12 @@ fn serves(stock: &Stock, claim: &Claim) -> Result<(), Unfit> {
 
 fn from_pools(
     state: &State,
-    claim: &Claim,
+    subject: &Subject,
     open: &[Family],
     question: &Question<'_>,
     found: &mut BTreeMap<Family, Found>,
 ) {
+    let claim = &subject.claim;
     for family in open {
         if let Some(address) = to_share(state, claim, *family, &question.asked) {
             found.insert(*family, Ok(address));
@@ -136,7 +141,7 @@ fn from_pools(
         }
     }
     for family in open {
-        let beside = anchor(state, claim, family.other()).and_then(|holding| state.book.pool(holding.address));
+        let beside = anchor(state, subject, family.other()).and_then(|holding| state.book.pool(holding.address));
         let beside = question.asked.iter().find(|stock| Some(&stock.pool.name) == beside);
         let lowest = beside.into_iter().chain(&question.asked).find_map(|stock| stock.lowest(family));
         found.insert(family, lowest.ok_or_else(|| nothing_left(claim, family, question)));
@@ -188,7 +193,8 @@ fn nothing_left(claim: &Claim, family: Family, question: &Question<'_>) -> Missi
 }
 
 /// Takes out what the namespace's quota does not allow. An address that this one replaces is not counted against it.
-fn within_quota(state: &State, claim: &Claim, needs: &[Family], found: &mut BTreeMap<Family, Found>) {
+fn within_quota(state: &State, subject: &Subject, needs: &[Family], found: &mut BTreeMap<Family, Found>) {
+    let claim = &subject.claim;
     let namespace = &claim.service.namespace;
     let limit = match state.quotas.of(namespace) {
         Quota::Unlimited => return,
@@ -197,11 +203,11 @@ fn within_quota(state: &State, claim: &Claim, needs: &[Family], found: &mut BTre
     let mut used = state.used(namespace);
     for family in needs {
         let Some(Ok(address)) = found.get(family) else { continue };
-        let same = |holder: &super::record::Holder| holder.service.namespace == *namespace;
+        let same = |holder: &Holder| holder.service.namespace == *namespace;
         if state.book.holders(*address).iter().any(same) {
             continue;
         }
-        let replaced = anchor(state, claim, *family).is_some_and(|old| counted_alone(state, claim, old.address));
+        let replaced = anchor(state, subject, *family).is_some_and(|old| counted_alone(state, claim, old.address));
         if used + 1 <= limit.saturating_add(u32::from(replaced)) {
             used += 1 - u32::from(replaced);
             continue;

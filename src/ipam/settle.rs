@@ -6,10 +6,11 @@
 use super::book::Occupancy;
 use super::claim::{Claim, PoolChoice, Renumber};
 use super::family::{Families, Family};
-use super::grant::{Purpose, first_clash, grantable, scope};
+use super::grant::{Purpose, first_clash, grantable, permitted, scope};
 use super::keep::{Completeness, anchor, completeness, keeper, returning};
 use super::name::Uid;
 use super::pick::{Missing, pick};
+use super::record::Tenure;
 use super::refusal::Refusal;
 use super::state::{Rest, State};
 use super::status::ingress;
@@ -55,7 +56,8 @@ pub fn settle(state: &mut State, uid: &Uid, now: Timestamp) {
     leave_other_families(state, &claim, now);
     give_back(state, &claim, now);
     let news = note(state, &claim, unmet);
-    if news == News::Refusals || holdings(state, &claim) != before || ingress(state, &claim) != claim.shown {
+    let subject = state.subject(uid);
+    if news == News::Refusals || subject.holdings != before || ingress(state, subject) != claim.shown {
         state.changed.insert(uid.clone());
     }
 }
@@ -74,11 +76,11 @@ pub fn run(state: &mut State, now: Timestamp) {
 }
 
 fn holdings(state: &State, claim: &Claim) -> Vec<Holding> {
-    state.subjects.get(&claim.uid).map(|subject| subject.holdings.clone()).unwrap_or_default()
+    state.subject(&claim.uid).holdings.clone()
 }
 
 fn set_phase(state: &mut State, claim: &Claim, address: IpAddr, phase: Phase) {
-    state.subjects.get_mut(&claim.uid).expect("who is settled is served").set_phase(address, phase);
+    state.subject_mut(&claim.uid).set_phase(address, phase);
 }
 
 /// Lets an address go: what is written down, or is being written, goes when nobody sees it any longer; what was only chosen goes
@@ -110,32 +112,40 @@ fn leave_other_families(state: &mut State, claim: &Claim, now: Timestamp) {
 /// What its status shows and nobody has is its own, where it has nothing of that family that it ever showed: a former leader
 /// gave it, or another allocator before this one. An edit of a status that showed something of ours moves nobody.
 pub fn adopt_shown(state: &mut State, claim: &Claim, now: Timestamp) {
-    state.subjects.get_mut(&claim.uid).expect("who is settled is served").look();
-    for family in claim.families.wanted() {
-        let seen = |holding: &Holding| Family::of(holding.address) == *family && holding.exposure == Exposure::Seen;
-        if holdings(state, claim).iter().any(seen) {
+    state.subject_mut(&claim.uid).look();
+    for address in claim.shown.iter().copied() {
+        let family = Family::of(address);
+        let seen = |holding: &Holding| Family::of(holding.address) == family && holding.exposure == Exposure::Seen;
+        if !claim.families.wanted().contains(&family) || state.subject(&claim.uid).holdings.iter().any(seen) {
             continue;
         }
-        let shown = claim.shown.iter().copied().filter(|shown| Family::of(*shown) == *family);
-        for address in shown {
-            evict(state, address, now);
-            if grantable(state, claim, address, Purpose::Adopt).is_ok() {
-                state.occupy(claim, address);
-                break;
-            }
+        if grantable(state, claim, address, Purpose::Adopt).is_err() {
+            evict(state, claim, address, now);
+        }
+        if grantable(state, claim, address, Purpose::Adopt).is_ok() {
+            state.occupy(claim, address);
+            state.subject_mut(&claim.uid).look();
         }
     }
-    state.subjects.get_mut(&claim.uid).expect("who is settled is served").look();
 }
 
-/// Takes back choices of an address that nobody has seen: they were made without knowing that a status shows it.
-fn evict(state: &mut State, address: IpAddr, now: Timestamp) {
-    let holders: Vec<Uid> = state.book.holders(address).iter().map(|holder| holder.uid.clone()).collect();
-    for uid in holders {
-        let Some(subject) = state.subjects.get_mut(&uid) else { continue };
-        if subject.phase(address) != Some(Phase::Pending) || subject.visible(address) {
-            continue;
-        }
+/// Takes back choices of an address that nobody has seen: they were made without knowing that this Service's status shows it.
+/// Only where that helps: all of them are such, and then the address is the Service's to take.
+fn evict(state: &mut State, claim: &Claim, address: IpAddr, now: Timestamp) {
+    let others: Vec<Uid> = state.book.holders(address).iter().map(|holder| holder.uid.clone()).collect();
+    let unseen = |uid: &Uid| match state.subjects.get(uid) {
+        Some(subject) => subject.phase(address) == Some(Phase::Pending) && !subject.visible(address),
+        None => false,
+    };
+    let rests = match state.book.persisted(address).map(|record| record.tenure) {
+        Some(Tenure::Released { last, .. }) => last != claim.service,
+        Some(Tenure::Held(_)) | None => false,
+    };
+    if rests || !others.iter().all(unseen) || permitted(state, claim, address, Purpose::Adopt).is_err() {
+        return;
+    }
+    for uid in others {
+        let subject = state.subject_mut(&uid);
         subject.waits.push(Wait::Evicted);
         let rank = subject.claim.rank();
         state.waiting.join(Wait::Evicted, rank);
@@ -147,7 +157,7 @@ fn evict(state: &mut State, address: IpAddr, now: Timestamp) {
 /// Takes back what was on its way out and is asked for again.
 fn resume(state: &mut State, claim: &Claim) {
     for family in claim.families.wanted() {
-        if let Some(address) = returning(state, claim, *family) {
+        if let Some(address) = returning(state, state.subject(&claim.uid), *family) {
             let phase = state.first_phase(&claim.uid, address);
             set_phase(state, claim, address, phase);
         }
@@ -182,7 +192,7 @@ pub fn amend(state: &mut State, claim: &Claim) -> Vec<(IpAddr, Refusal)> {
             Ok(()) => {}
         }
     }
-    let subject = state.subjects.get_mut(&claim.uid).expect("who is settled is served");
+    let subject = state.subject_mut(&claim.uid);
     let before = std::mem::replace(&mut subject.disputes, disputes.clone());
     for address in before.into_iter().filter(|address| !disputes.contains(address)) {
         state.waiting.stir(Wait::Address(address));
@@ -216,13 +226,13 @@ fn fault(state: &State, claim: &Claim) -> Option<Refusal> {
 
 /// Secures what is missing.
 fn supply(state: &mut State, claim: &Claim, unmet: &mut Unmet, now: Timestamp) {
-    let wanted = claim.families.wanted();
+    let (wanted, subject) = (claim.families.wanted(), state.subject(&claim.uid));
     let needs: Vec<Family> =
-        wanted.iter().copied().filter(|family| keeper(state, claim, *family).is_none()).collect();
+        wanted.iter().copied().filter(|family| keeper(state, subject, *family).is_none()).collect();
     if needs.is_empty() {
         return;
     }
-    let mut found = pick(state, claim, &needs);
+    let mut found = pick(state, subject, &needs);
     let mut take = Vec::new();
     let mut missing: Vec<(Family, Missing)> = Vec::new();
     for family in &needs {
@@ -262,15 +272,16 @@ fn supply(state: &mut State, claim: &Claim, unmet: &mut Unmet, now: Timestamp) {
 
 /// Whether a family has something that is not what is asked for, so that a refusal is about more than a second family.
 fn lost(state: &State, claim: &Claim, family: Family) -> bool {
-    claim.exact(family).is_some() || anchor(state, claim, family).is_some()
+    claim.exact(family).is_some() || anchor(state, state.subject(&claim.uid), family).is_some()
 }
 
 /// Lets go what has been replaced by something that is written down, and what was chosen and is not asked for any more.
 fn retire(state: &mut State, claim: &Claim, now: Timestamp) {
     for family in claim.families.wanted() {
-        let keeper = keeper(state, claim, *family);
-        let stays = keeper.or_else(|| anchor(state, claim, *family));
-        let complete = completeness(state, claim);
+        let subject = state.subject(&claim.uid);
+        let keeper = keeper(state, subject, *family);
+        let stays = keeper.or_else(|| anchor(state, subject, *family));
+        let complete = completeness(state, subject);
         let replaced = |holding: &Holding| match (holding.phase, keeper.map(|keeper| keeper.phase)) {
             (Phase::Leaving, _) => false,
             (Phase::Pending, _) if !claim.shows(holding.address) => true,
@@ -289,7 +300,7 @@ fn retire(state: &mut State, claim: &Claim, now: Timestamp) {
 /// Gives back what is on its way out and not seen any longer. Where a status is still to be written, what it takes away is not
 /// given back before: a former leader may be about to write what we have just dropped, and our write shuts it out.
 fn give_back(state: &mut State, claim: &Claim, now: Timestamp) {
-    if ingress(state, claim) != claim.shown {
+    if ingress(state, state.subject(&claim.uid)) != claim.shown {
         return;
     }
     for Holding { address, phase, .. } in holdings(state, claim) {
@@ -317,7 +328,7 @@ fn note(state: &mut State, claim: &Claim, unmet: Unmet) -> News {
     }
     waits.sort();
     waits.dedup();
-    let subject = state.subjects.get_mut(&claim.uid).expect("who is settled is served");
+    let subject = state.subject_mut(&claim.uid);
     let news = if subject.refusals == unmet.refusals { News::None } else { News::Refusals };
     subject.refusals = unmet.refusals;
     let before = std::mem::replace(&mut subject.waits, waits.clone());

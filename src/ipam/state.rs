@@ -76,6 +76,16 @@ impl State {
         self.subjects.get(uid).map(|subject| Arc::clone(&subject.claim))
     }
 
+    /// One whom we serve.
+    pub fn subject(&self, uid: &Uid) -> &Subject {
+        self.subjects.get(uid).expect("who is settled is served")
+    }
+
+    /// One whom we serve, to change something.
+    pub fn subject_mut(&mut self, uid: &Uid) -> &mut Subject {
+        self.subjects.get_mut(uid).expect("who is settled is served")
+    }
+
     /// What can be said about an address.
     pub fn class(&self, address: IpAddr) -> Class {
         match self.book.occupancy(address) {
@@ -217,7 +227,7 @@ impl State {
         holders.push(holder);
         let pool = self.book.pool(address).cloned().unwrap_or_else(|| "".into());
         self.put(address, &pool, Occupancy::Held(holders));
-        self.subjects.get_mut(&claim.uid).expect("who takes an address is served").set_phase(address, phase);
+        self.subject_mut(&claim.uid).set_phase(address, phase);
     }
 
     /// A Service gives an address back.

@@ -1,12 +1,11 @@
 //! What a Service is to be told.
 
-use super::claim::Claim;
 use super::family::Family;
 use super::grant::stranger;
 use super::keep::{Completeness, Standing, anchor, completeness, shown, standing};
 use super::refusal::{PoolFault, PoolRefusal, Refusal};
 use super::state::State;
-use super::subject::Phase;
+use super::subject::{Phase, Subject};
 use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -43,8 +42,8 @@ pub struct Status {
 }
 
 /// What a Service is to be told.
-pub fn status(state: &State, claim: &Claim) -> Status {
-    let Some(subject) = state.subjects.get(&claim.uid) else { return Status::default() };
+pub fn status(state: &State, subject: &Subject) -> Status {
+    let claim = &subject.claim;
     let assigned = subject.holdings.iter().map(|holding| Assigned {
         address: holding.address,
         pool: state.book.pool(holding.address).cloned().unwrap_or_else(|| "".into()),
@@ -52,7 +51,7 @@ pub fn status(state: &State, claim: &Claim) -> Status {
         standing: standing(state, claim, holding.address),
     });
     Status {
-        ingress: ingress(state, claim),
+        ingress: ingress(state, subject),
         assigned: assigned.collect(),
         refusals: subject.refusals.iter().map(|refusal| with_figures_of_now(state, refusal)).collect(),
     }
@@ -93,13 +92,15 @@ fn count(state: &State, refusal: &mut PoolRefusal) {
 }
 
 /// The addresses that its status should show.
-pub fn ingress(state: &State, claim: &Claim) -> Vec<IpAddr> {
+pub fn ingress(state: &State, subject: &Subject) -> Vec<IpAddr> {
+    let claim = &subject.claim;
+    let complete = completeness(state, subject);
     let mut ingress = Vec::new();
     for family in claim.families.wanted() {
-        let own = match completeness(state, claim) {
-            Completeness::Complete => anchor(state, claim, *family),
+        let own = match complete {
+            Completeness::Complete => anchor(state, subject, *family),
             // Both or nothing; but what is shown is not taken away.
-            Completeness::OneIsMissing => shown(state, claim, *family),
+            Completeness::OneIsMissing => shown(subject, *family),
         };
         match own {
             Some(holding) => ingress.push(holding.address),
