@@ -326,6 +326,9 @@ fn note(state: &mut State, claim: &Claim, unmet: Unmet) -> News {
         // An address may become irregular at any time, by a neighbour too.
         Renumber::Move => waits.extend(holdings(state, claim).iter().map(|holding| Wait::Address(holding.address))),
     }
+    // What its status shows and others have is its own as soon as they leave it.
+    let strange = |shown: &&IpAddr| state.subject(&claim.uid).phase(**shown).is_none();
+    waits.extend(claim.shown.iter().filter(strange).map(|shown| Wait::Address(*shown)));
     waits.sort();
     waits.dedup();
     let subject = state.subject_mut(&claim.uid);
