@@ -334,7 +334,7 @@ impl Model {
     fn settle(&mut self, uid: &Uid) {
         let claim = self.services[uid].clone();
         for family in claim.families.wanted() {
-            if self.holds(uid, *family).is_empty() {
+            if !self.holds(uid, *family).into_iter().any(|address| claim.shows(address)) {
                 for address in claim.shown.iter().copied().filter(|shown| Family::of(*shown) == *family) {
                     if !self.may_have(&claim, address, true) {
                         self.evict(&claim, address);
@@ -402,15 +402,19 @@ impl Model {
         ingress
     }
 
-    /// Everything is written, then shown, one Service after the other; what is not shown any longer is given back.
+    /// Everything is written, one address after the other, then shown, one Service after the other; what is not shown any longer
+    /// is given back.
     fn flush(&mut self) {
         self.until_nobody_moves();
         loop {
-            self.held.values_mut().flatten().for_each(|hold| hold.written = true);
-            self.cooling.retain(|address, _| !self.held.contains_key(address));
+            let unwritten = |holds: &Vec<Hold>| holds.iter().any(|hold| !hold.written);
+            let chosen: Vec<IpAddr> = self.held.iter().filter(|(_, h)| unwritten(h)).map(|(a, _)| *a).collect();
+            for address in chosen {
+                self.write(address);
+            }
             let due: Vec<Uid> =
                 self.services.values().filter(|c| self.ingress(c) != c.shown).map(|c| c.uid.clone()).collect();
-            if due.is_empty() {
+            if due.is_empty() && !self.held.values().any(unwritten) {
                 return;
             }
             for uid in due {
@@ -428,6 +432,30 @@ impl Model {
                 self.until_nobody_moves();
             }
         }
+    }
+
+    /// The choice of an address is written down. Whose status shows what it should gives back what that replaced unseen.
+    fn write(&mut self, address: IpAddr) {
+        let Some(holds) = self.held.get_mut(&address) else { return };
+        let fresh: Vec<Uid> = holds.iter().filter(|hold| !hold.written).map(|hold| hold.uid.clone()).collect();
+        holds.iter_mut().for_each(|hold| hold.written = true);
+        self.cooling.remove(&address);
+        for uid in fresh {
+            let claim = self.services[&uid].clone();
+            if self.ingress(&claim) != claim.shown {
+                continue;
+            }
+            for family in claim.families.wanted() {
+                let keeper = self.keeper(&claim, *family).filter(|keeper| self.hold(&uid, *keeper).written);
+                for other in self.holds(&uid, *family) {
+                    let replaced = keeper.is_some_and(|keeper| keeper != other);
+                    if replaced && self.hold(&uid, other).written && !claim.shows(other) {
+                        self.give_back(&uid, other);
+                    }
+                }
+            }
+        }
+        self.until_nobody_moves();
     }
 
     fn drop_service(&mut self, uid: &Uid) {
