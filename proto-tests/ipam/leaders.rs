@@ -70,6 +70,8 @@ struct Server {
     version: u64,
     services: BTreeMap<Uid, (u64, Claim)>,
     records: BTreeMap<IpAddr, (u64, Record)>,
+    /// Whom a record has ever named beside another.
+    shared: BTreeSet<(Uid, IpAddr)>,
     service_log: Vec<(u64, Uid, Option<Claim>)>,
     record_log: Vec<(u64, IpAddr, Option<Record>)>,
 }
@@ -95,6 +97,11 @@ impl Server {
                     return Landing::Conflict;
                 }
                 self.version += 1;
+                if let Some(Tenure::Held(holders)) = record.as_ref().map(|record| &record.tenure)
+                    && holders.len() > 1
+                {
+                    self.shared.extend(holders.iter().map(|holder| (holder.uid.clone(), *address)));
+                }
                 match record {
                     Some(record) => drop(self.records.insert(*address, (self.version, record.clone()))),
                     None => drop(self.records.remove(address)),
@@ -119,6 +126,9 @@ impl Server {
     /// A write of a status takes an address away only if the user asked for that.
     fn keeps_what_it_shows(&self, claim: &Claim, shown: &[IpAddr]) {
         for before in claim.shown.iter().filter(|before| !shown.contains(before)) {
+            if self.promise == Promise::Unshared && self.shared.contains(&(claim.uid.clone(), *before)) {
+                continue;
+            }
             let family = Family::of(*before);
             let unwanted = !claim.families.wanted().contains(&family);
             let other = claim.exact(family).is_some_and(|exact| exact != *before && shown.contains(&exact));
@@ -154,8 +164,8 @@ impl Server {
         // another leader. That can befall only who shares; whoever does not is alone with its address.
         for (address, claims) in shown.iter().filter(|(_, claims)| claims.len() > 1) {
             for claim in claims.iter().filter(|claim| !self.names(*address, &claim.uid)) {
-                let shares = claim.terms.sharing != Sharing::Exclusive;
-                assert!(shares, "{} shows {address}, which is held by others", claim.service);
+                let shared = self.shared.contains(&(claim.uid.clone(), *address));
+                assert!(shared, "{} shows {address}, which is held by others", claim.service);
             }
         }
     }

@@ -138,7 +138,7 @@ fn evict(state: &mut State, claim: &Claim, address: IpAddr, now: Timestamp) {
         None => false,
     };
     let rests = match state.book.persisted(address).map(|record| record.tenure) {
-        Some(Tenure::Released { last, .. }) => last != claim.service,
+        Some(Tenure::Released { at, last }) => state.until(address, at) > now && last != claim.service,
         Some(Tenure::Held(_)) | None => false,
     };
     if rests || !others.iter().all(unseen) || permitted(state, claim, address, Purpose::Adopt).is_err() {
@@ -157,7 +157,7 @@ fn evict(state: &mut State, claim: &Claim, address: IpAddr, now: Timestamp) {
 /// Takes back what was on its way out and is asked for again.
 fn resume(state: &mut State, claim: &Claim) {
     for family in claim.families.wanted() {
-        if let Some(address) = returning(state, state.subject(&claim.uid), *family) {
+        while let Some(address) = returning(state, state.subject(&claim.uid), *family) {
             let phase = state.first_phase(&claim.uid, address);
             set_phase(state, claim, address, phase);
         }
@@ -250,6 +250,8 @@ fn supply(state: &mut State, claim: &Claim, unmet: &mut Unmet, now: Timestamp) {
             for holding in holdings(state, claim).into_iter().filter(|holding| !claim.shows(holding.address)) {
                 let_go(state, claim, holding, now);
             }
+            // What that was to replace is needed again.
+            resume(state, claim);
             return;
         }
         Families::Prefer(_) if missing.len() == 1 && !lost(state, claim, missing[0].0) => {

@@ -224,6 +224,7 @@ impl State {
         let holder =
             Holder { service: claim.service.clone(), uid: claim.uid.clone(), terms: Arc::clone(&claim.terms) };
         let mut holders = self.book.holders(address).to_vec();
+        holders.retain(|other| other.uid != claim.uid);
         holders.push(holder);
         let pool = self.book.pool(address).cloned().unwrap_or_else(|| "".into());
         self.put(address, &pool, Occupancy::Held(holders));
