@@ -113,7 +113,7 @@ impl Server {
                 if Some(version) != under {
                     return Landing::Conflict;
                 }
-                if self.promise >= Promise::All {
+                if self.promise >= Promise::Unshared {
                     self.keeps_what_it_shows(&claim, shown);
                 }
                 self.put_service(Claim { shown: shown.clone(), ..claim });
@@ -178,7 +178,10 @@ enum Promise {
     Records,
     /// No two statuses show one address. As long as what two leaders write lands within a cool-down.
     Statuses,
-    /// Nobody loses what its status shows. As long as one leads, and the writes of the dead land within a cool-down.
+    /// Nobody who never shared it loses what its status shows. As long as one leads, and the writes of the dead land within a
+    /// cool-down.
+    Unshared,
+    /// Nobody loses what its status shows. As long as one leads, and no dead one's write lands.
     #[default]
     All,
 }
@@ -549,7 +552,7 @@ proptest! {
     /// One after the other, the writes of the dead landing late, but within a cool-down.
     #[test]
     fn a_leader_that_dies_again_and_again(steps in steps()) {
-        run(1, 100_000, Promise::All, steps);
+        run(1, 100_000, Promise::Unshared, steps);
     }
 
     /// The same without any cool-down.
