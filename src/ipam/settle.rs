@@ -7,7 +7,7 @@ use super::book::Occupancy;
 use super::claim::{Claim, PoolChoice, Renumber};
 use super::family::{Families, Family};
 use super::grant::{Purpose, first_clash, grantable, permitted, scope};
-use super::keep::{Completeness, anchor, completeness, keeper, returning};
+use super::keep::{Completeness, anchor, completeness, keeper, returning, shown};
 use super::name::Uid;
 use super::pick::{Missing, pick};
 use super::record::Tenure;
@@ -164,6 +164,17 @@ fn resume(state: &mut State, claim: &Claim) {
     }
 }
 
+/// Takes back what was on its way out where what was to replace it has gone: what is shown stays.
+fn keep_what_is_shown(state: &mut State, claim: &Claim) {
+    for Holding { address, phase, .. } in holdings(state, claim) {
+        let alone = shown(state.subject(&claim.uid), Family::of(address)).is_none();
+        if phase == Phase::Leaving && claim.shows(address) && alone {
+            let phase = state.first_phase(&claim.uid, address);
+            set_phase(state, claim, address, phase);
+        }
+    }
+}
+
 /// Brings the terms on which it holds its addresses up to date. Where others share an address and the new terms do not go
 /// beside theirs, the old ones stay; so does the address, with everybody. The same is said to whom adoption put beside
 /// somebody whom it may not stand beside, the later one.
@@ -250,8 +261,7 @@ fn supply(state: &mut State, claim: &Claim, unmet: &mut Unmet, now: Timestamp) {
             for holding in holdings(state, claim).into_iter().filter(|holding| !claim.shows(holding.address)) {
                 let_go(state, claim, holding, now);
             }
-            // What that was to replace is needed again.
-            resume(state, claim);
+            keep_what_is_shown(state, claim);
             return;
         }
         Families::Prefer(_) if missing.len() == 1 && !lost(state, claim, missing[0].0) => {
