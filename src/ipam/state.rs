@@ -244,8 +244,10 @@ impl State {
         } else {
             match (rest, self.book.persisted(address).map(|record| record.tenure)) {
                 // It was taken out of its cool-down and nothing came of it.
-                (Rest::AtOnce, Some(Tenure::Released { at, last })) => Occupancy::Cooling { at, last },
-                (Rest::AtOnce, Some(Tenure::Held(_)) | None) => Occupancy::Vacated,
+                (Rest::AtOnce, Some(Tenure::Released { at, last })) if self.until(address, at) > now => {
+                    Occupancy::Cooling { at, last }
+                }
+                (Rest::AtOnce, Some(Tenure::Released { .. } | Tenure::Held(_)) | None) => Occupancy::Vacated,
                 (Rest::CoolDown, _) if self.cool_down(address).is_zero() => Occupancy::Vacated,
                 (Rest::CoolDown, _) => Occupancy::Cooling { at: now, last: leaver },
             }
