@@ -1,7 +1,7 @@
 //! Brings one Service from what it has to what it asks for, as far as that goes.
 //!
-//! The order is the promise: terms first, then what is missing is secured, and only what has been replaced by something that
-//! is written down is let go; and what is let go is given back when the Service's status shows it no longer.
+//! The order is the promise: what is missing is secured first, only what has been replaced by something that is written down is
+//! let go, and what is let go is given back when the Service's status shows it no longer.
 
 use super::book::Occupancy;
 use super::claim::{Claim, PoolChoice, Renumber};
@@ -42,15 +42,15 @@ pub fn settle(state: &mut State, uid: &Uid, now: Timestamp) {
     let mut unmet = Unmet::default();
     adopt_shown(state, &claim, now);
     resume(state, &claim);
-    for (address, refusal) in amend(state, &claim) {
-        unmet.refuse(refusal, vec![Wait::Address(address)]);
-    }
     match fault(state, &claim) {
         Some(refusal) => unmet.refuse(refusal, Vec::new()),
         None => {
             supply(state, &claim, &mut unmet, now);
             retire(state, &claim, now);
         }
+    }
+    for (address, refusal) in amend(state, &claim) {
+        unmet.refuse(refusal, vec![Wait::Address(address)]);
     }
     // Last, so that what this frees goes to the oldest who waits for it.
     leave_other_families(state, &claim, now);
