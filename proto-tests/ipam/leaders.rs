@@ -255,7 +255,9 @@ impl Leader {
                 self.learn_service(&uid, claim.map(|claim| (version, claim)), now);
             }
             Kind::Allocations => {
-                let Some((version, address, record)) = server.record_log.get(self.heard_records).cloned() else { return };
+                let Some((version, address, record)) = server.record_log.get(self.heard_records).cloned() else {
+                    return;
+                };
                 self.heard_records += 1;
                 self.learn_record(address, version, record, now);
             }
@@ -310,7 +312,13 @@ impl Leader {
         let known = self.services.get(uid).cloned();
         let newest = match (known, state) {
             // The watch was faster; of what is gone it may not yet have told.
-            (Some(known), Some(state)) => if known.0 > state.0 { known } else { state },
+            (Some(known), Some(state)) => {
+                if known.0 > state.0 {
+                    known
+                } else {
+                    state
+                }
+            }
             (None, _) | (_, None) => return self.learn_service(uid, None, now),
         };
         self.services.insert(uid.clone(), newest.clone());
@@ -367,9 +375,48 @@ impl Cluster {
 
     fn step(&mut self, step: Step) {
         if std::env::var("TRACE").is_ok() {
-            eprintln!("-- {:?}", match &step { Step::Put(c) => format!("put {} {:?} {:?} {:?}", c.service, c.families, c.addresses, c.pool), s => format!("{s:?}") });
-            eprintln!("   server {:?} {:?}", self.server.services.values().map(|(v, c)| format!("{v} {} {:?}", c.uid, c.shown)).collect::<Vec<_>>(), self.server.records.values().map(|(v, r)| format!("{v} {} {:?}", r.address, match &r.tenure { Tenure::Held(h) => h.iter().map(|h| h.uid.to_string()).collect::<Vec<_>>(), _ => vec![] })).collect::<Vec<_>>());
-            for l in &self.leaders { eprintln!("   leader {:?} owes {:?}", l.allocator.services().map(|(u, _)| format!("{u} {:?}", l.allocator.status(u).unwrap().assigned.iter().map(|a| format!("{} {:?}", a.address, a.phase)).collect::<Vec<_>>())).collect::<Vec<_>>(), l.owes().len()); }
+            eprintln!(
+                "-- {:?}",
+                match &step {
+                    Step::Put(c) => format!("put {} {:?} {:?} {:?}", c.service, c.families, c.addresses, c.pool),
+                    s => format!("{s:?}"),
+                }
+            );
+            eprintln!(
+                "   server {:?} {:?}",
+                self.server.services.values().map(|(v, c)| format!("{v} {} {:?}", c.uid, c.shown)).collect::<Vec<_>>(),
+                self.server
+                    .records
+                    .values()
+                    .map(|(v, r)| format!(
+                        "{v} {} {:?}",
+                        r.address,
+                        match &r.tenure {
+                            Tenure::Held(h) => h.iter().map(|h| h.uid.to_string()).collect::<Vec<_>>(),
+                            _ => vec![],
+                        }
+                    ))
+                    .collect::<Vec<_>>()
+            );
+            for l in &self.leaders {
+                eprintln!(
+                    "   leader {:?} owes {:?}",
+                    l.allocator
+                        .services()
+                        .map(|(u, _)| format!(
+                            "{u} {:?}",
+                            l.allocator
+                                .status(u)
+                                .unwrap()
+                                .assigned
+                                .iter()
+                                .map(|a| format!("{} {:?}", a.address, a.phase))
+                                .collect::<Vec<_>>()
+                        ))
+                        .collect::<Vec<_>>(),
+                    l.owes().len()
+                );
+            }
         }
         let count = self.leaders.len();
         match step {
@@ -481,14 +528,23 @@ impl Cluster {
                 for holder in holders {
                     assert!(live.contains(&holder.uid), "{} is held by one who is gone", record.address);
                     let (_, claim) = &self.server.services[&holder.uid];
-                    assert!(claim.shows(record.address), "{} holds {} and does not show it", holder.service, record.address);
+                    assert!(
+                        claim.shows(record.address),
+                        "{} holds {} and does not show it",
+                        holder.service,
+                        record.address
+                    );
                 }
             }
         }
         let fresh = Leader::begin(&self.server, 0, &self.pools, self.now);
         assert_eq!(fresh.allocator.records().collect::<Vec<_>>(), records, "a new allocator sees it otherwise");
         for (uid, (_, claim)) in &self.server.services {
-            assert!(claim.shown.iter().all(|shown| self.server.names(*shown, uid)), "{} shows what it has not", claim.service);
+            assert!(
+                claim.shown.iter().all(|shown| self.server.names(*shown, uid)),
+                "{} shows what it has not",
+                claim.service
+            );
             // Which of several reasons a refusal names depends on when it was tried; that it is one does not.
             let told = |leader: &Leader| {
                 let status = leader.allocator.status(uid).expect("it is served");
@@ -511,16 +567,18 @@ fn a_claim() -> impl Strategy<Value = Claim> {
     let exact = prop_oneof![3 => Just(""), 1 => select(&["10.0.0.1", "10.0.0.2", "10.0.1.1"])];
     let key = prop_oneof![2 => Just(""), 1 => Just("k")];
     let pool = prop_oneof![4 => Just(""), 1 => select(&["x", "y"])];
-    (select(&SERVICES), families, exact, key, select(&[80u16, 81]), pool).prop_map(|(service, families, exact, key, port, pool)| {
-        let mut new = claim(service).families(families).exact(exact);
-        if !key.is_empty() {
-            new = new.shared(key, &[port]);
-        }
-        if !pool.is_empty() && exact.is_empty() {
-            new = new.from(pool);
-        }
-        new
-    })
+    (select(&SERVICES), families, exact, key, select(&[80u16, 81]), pool).prop_map(
+        |(service, families, exact, key, port, pool)| {
+            let mut new = claim(service).families(families).exact(exact);
+            if !key.is_empty() {
+                new = new.shared(key, &[port]);
+            }
+            if !pool.is_empty() && exact.is_empty() {
+                new = new.from(pool);
+            }
+            new
+        },
+    )
 }
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {

@@ -260,8 +260,13 @@ impl Model {
     /// Choices that nobody has seen yield to a status that shows the address, if then it may have it.
     fn evict(&mut self, claim: &Claim, address: IpAddr) {
         let unseen = |hold: &Hold| !hold.written && !self.services[&hold.uid].shows(address);
-        let without = |model: &Self| Self { held: model.held.clone().into_iter().filter(|(a, _)| *a != address).collect(), ..model.clone() };
-        if self.held.get(&address).is_some_and(|holds| holds.iter().all(unseen)) && without(self).may_have(claim, address, true) {
+        let without = |model: &Self| Self {
+            held: model.held.clone().into_iter().filter(|(a, _)| *a != address).collect(),
+            ..model.clone()
+        };
+        if self.held.get(&address).is_some_and(|holds| holds.iter().all(unseen))
+            && without(self).may_have(claim, address, true)
+        {
             self.held.remove(&address);
         }
     }
@@ -291,7 +296,8 @@ impl Model {
             let rest = model.pool_of(*address).or_else(by_name).map_or(Duration::ZERO, |pool| pool.cool_down);
             at.after(rest) <= model.now
         };
-        let ends: Vec<IpAddr> = self.cooling.iter().filter(|(a, (at, _))| over(self, a, *at)).map(|(a, _)| *a).collect();
+        let ends: Vec<IpAddr> =
+            self.cooling.iter().filter(|(a, (at, _))| over(self, a, *at)).map(|(a, _)| *a).collect();
         ends.iter().for_each(|address| drop(self.cooling.remove(address)));
     }
 
@@ -303,12 +309,11 @@ impl Model {
             let holds = self.held[&address].clone();
             let place = holds.iter().position(|hold| hold.uid == claim.uid).expect("it holds it");
             let amended = holds[place].terms != *claim.terms;
-            let good = holds.iter().enumerate().filter(|(at, _)| *at != place && (amended || *at < place)).all(
-                |(_, hold)| {
+            let good =
+                holds.iter().enumerate().filter(|(at, _)| *at != place && (amended || *at < place)).all(|(_, hold)| {
                     let other = &self.services[&hold.uid].service;
                     compatible((&claim.service, &claim.terms), (other, &hold.terms), anywhere)
-                },
-            );
+                });
             if good {
                 self.disputed.remove(&(claim.uid.clone(), address));
                 self.held.get_mut(&address).expect("held")[place].terms = (*claim.terms).clone();
@@ -394,9 +399,13 @@ impl Model {
         for (family, anchor) in wanted.iter().zip(anchors) {
             match anchor {
                 Some(address) => ingress.extend(Some(address).filter(|a| !partial || claim.shows(*a))),
-                None => ingress.extend(claim.shown.iter().copied().filter(|shown| {
-                    Family::of(*shown) == *family && self.pool_of(*shown).is_none()
-                })),
+                None => ingress.extend(
+                    claim
+                        .shown
+                        .iter()
+                        .copied()
+                        .filter(|shown| Family::of(*shown) == *family && self.pool_of(*shown).is_none()),
+                ),
             }
         }
         ingress
@@ -518,12 +527,20 @@ impl Model {
 }
 
 const SERVICES: [&str; 7] = ["web/a", "web/b", "web/c", "web/d", "db/a", "db/b", "db/c"];
-const V4: [&str; 9] = ["10.0.0.1", "10.0.0.2", "10.0.0.3", "10.0.0.254", "10.0.0.255", "10.0.1.0", "10.0.1.1", "10.0.2.1", "192.0.2.1"];
+const V4: [&str; 9] =
+    ["10.0.0.1", "10.0.0.2", "10.0.0.3", "10.0.0.254", "10.0.0.255", "10.0.1.0", "10.0.1.1", "10.0.2.1", "192.0.2.1"];
 const V6: [&str; 3] = ["2001:db8::1", "2001:db8::2", "2001:db8:1::1"];
 
 fn pools() -> impl Strategy<Value = Vec<Pool>> {
     // What each pool may be made of: disjoint between pools, but for names that change.
-    let parts = ["10.0.0.1-10.0.0.2", "10.0.0.3", "10.0.0.254-10.0.1.1", "10.0.2.1", "2001:db8::1-2001:db8::2", "2001:db8:1::1"];
+    let parts = [
+        "10.0.0.1-10.0.0.2",
+        "10.0.0.3",
+        "10.0.0.254-10.0.1.1",
+        "10.0.2.1",
+        "2001:db8::1-2001:db8::2",
+        "2001:db8:1::1",
+    ];
     let rest = (select(&[0u64, 0, 5, 20]), 0..8u8, 0..6u8, 0..4u8, any::<bool>());
     let one = (0..3u32, rest).prop_map(|(priority, (cool, admission, auto, scope, edges))| {
         let mut pool = pool("", "");
@@ -571,28 +588,30 @@ fn a_claim() -> impl Strategy<Value = Claim> {
     let backend = prop_oneof![4 => Just(None), 1 => select(&["app=x", "app=y", ""]).prop_map(Some)];
     let shown = prop_oneof![3 => Just(""), 1 => select(&V4), 1 => select(&V6)];
     let others = (pool, backend, shown, 0..6u8);
-    (select(&SERVICES), families, exact, key, ports, others).prop_map(|(service, families, exact, key, ports, others)| {
-        let (pool, backend, shown, renumber) = others;
-        let ports: Vec<u16> = ports.into_iter().collect();
-        let mut new = claim(service).families(families).exact(&exact.join(" "));
-        // Age belongs to the object: the same Service always has the same.
-        new.created = at(if service.ends_with('c') { 0 } else { 1 });
-        if key.is_empty() {
-            std::sync::Arc::make_mut(&mut new.terms).ports = tcp(&ports);
-        } else {
-            new = new.shared(key, &ports);
-        }
-        if let Some(selector) = backend {
-            new = new.local(selector);
-        }
-        if !pool.is_empty() {
-            new = new.from(pool);
-        }
-        if renumber == 0 {
-            new = new.renumbered();
-        }
-        new.showing(shown)
-    })
+    (select(&SERVICES), families, exact, key, ports, others).prop_map(
+        |(service, families, exact, key, ports, others)| {
+            let (pool, backend, shown, renumber) = others;
+            let ports: Vec<u16> = ports.into_iter().collect();
+            let mut new = claim(service).families(families).exact(&exact.join(" "));
+            // Age belongs to the object: the same Service always has the same.
+            new.created = at(if service.ends_with('c') { 0 } else { 1 });
+            if key.is_empty() {
+                std::sync::Arc::make_mut(&mut new.terms).ports = tcp(&ports);
+            } else {
+                new = new.shared(key, &ports);
+            }
+            if let Some(selector) = backend {
+                new = new.local(selector);
+            }
+            if !pool.is_empty() {
+                new = new.from(pool);
+            }
+            if renumber == 0 {
+                new = new.renumbered();
+            }
+            new.showing(shown)
+        },
+    )
 }
 
 impl ReferenceStateMachine for Model {
@@ -675,9 +694,21 @@ impl StateMachineTest for Real {
     fn check_invariants(world: &World, model: &Model) {
         for (uid, claim) in &model.services {
             let shown = &world.services[uid].shown;
-            assert_eq!(*shown, claim.shown, "{}; refused: {}", claim.service, world.refusals(&claim.service.to_string()));
+            assert_eq!(
+                *shown,
+                claim.shown,
+                "{}; refused: {}",
+                claim.service,
+                world.refusals(&claim.service.to_string())
+            );
             let refused = !world.allocator.status(uid).expect("it is served").refusals.is_empty();
-            assert_eq!(refused, model.refused.contains(uid), "{}: {}", claim.service, world.refusals(&claim.service.to_string()));
+            assert_eq!(
+                refused,
+                model.refused.contains(uid),
+                "{}: {}",
+                claim.service,
+                world.refusals(&claim.service.to_string())
+            );
         }
         assert_eq!(world.services.len(), model.services.len());
         for (address, record) in &world.records {

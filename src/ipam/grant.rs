@@ -39,12 +39,7 @@ pub fn grantable(state: &State, claim: &Claim, address: IpAddr, purpose: Purpose
 ///
 /// # Errors
 /// Why not.
-pub fn permitted<'a>(
-    state: &'a State,
-    claim: &Claim,
-    address: IpAddr,
-    purpose: Purpose,
-) -> Result<&'a Stock, Refusal> {
+pub fn permitted<'a>(state: &'a State, claim: &Claim, address: IpAddr, purpose: Purpose) -> Result<&'a Stock, Refusal> {
     let stock = state.stocks.around(address).ok_or(Refusal::OutsidePools(address))?;
     stock.pool.admission.admits(claim).map_err(|unfit| refused_by(stock, unfit))?;
     match purpose {
@@ -81,9 +76,8 @@ fn joinable(
     holders: &[Holder],
     scope: SharingScope,
 ) -> Result<(), Refusal> {
-    let nobody_shares = |holder: &Holder| {
-        (&claim.terms.sharing, &holder.terms.sharing) == (&Sharing::Exclusive, &Sharing::Exclusive)
-    };
+    let nobody_shares =
+        |holder: &Holder| (&claim.terms.sharing, &holder.terms.sharing) == (&Sharing::Exclusive, &Sharing::Exclusive);
     if let Some(holder) = holders.iter().find(|holder| nobody_shares(holder)) {
         return Err(Refusal::Taken { address, holder: holder.service.clone() });
     }
@@ -106,8 +100,11 @@ pub fn first_clash(
     scope: SharingScope,
 ) -> Result<(), Refusal> {
     for holder in holders.iter().filter(|holder| holder.uid != claim.uid) {
-        clash((&claim.service, terms), (&holder.service, &holder.terms), scope)
-            .map_err(|clash| Refusal::Sharing { address, with: holder.service.clone(), clash })?;
+        clash((&claim.service, terms), (&holder.service, &holder.terms), scope).map_err(|clash| Refusal::Sharing {
+            address,
+            with: holder.service.clone(),
+            clash,
+        })?;
     }
     Ok(())
 }

@@ -3,7 +3,7 @@
 //! The order is the promise: what is missing is secured first, only what has been replaced by something that is written down is
 //! let go, and what is let go is given back when the Service's status shows it no longer.
 
-use super::book::Occupancy;
+use super::book::{Book, Occupancy};
 use super::claim::{Claim, PoolChoice, Renumber};
 use super::family::{Families, Family};
 use super::grant::{Purpose, first_clash, grantable, permitted, scope};
@@ -14,7 +14,7 @@ use super::record::Tenure;
 use super::refusal::Refusal;
 use super::state::{Rest, State};
 use super::status::ingress;
-use super::subject::{Exposure, Holding, Phase};
+use super::subject::{Exposure, Holding, Phase, Subject};
 use super::terms::Sharing;
 use super::timestamp::Timestamp;
 use super::waiting::Wait;
@@ -37,7 +37,12 @@ impl Unmet {
 
 /// Brings one Service as far as it goes.
 pub fn settle(state: &mut State, uid: &Uid, now: Timestamp) {
-    let Some(claim) = state.claim(uid) else { return };
+    let Some(subject) = state.subjects.get_mut(uid) else { return };
+    subject.look();
+    if is_served(&state.book, subject) == Served::AsItAsks {
+        return;
+    }
+    let claim = Arc::clone(&subject.claim);
     let before = holdings(state, &claim);
     let mut unmet = Unmet::default();
     adopt_shown(state, &claim, now);
@@ -60,6 +65,44 @@ pub fn settle(state: &mut State, uid: &Uid, now: Timestamp) {
     if news == News::Refusals || subject.holdings != before || ingress(state, subject) != claim.shown {
         state.changed.insert(uid.clone());
     }
+}
+
+/// Whether there is anything to settle.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Served {
+    /// It asks for any address, has one of each family, alone, written down and shown, and nothing is left over: most are.
+    AsItAsks,
+    /// That is to be seen.
+    Perhaps,
+}
+
+fn is_served(book: &Book, subject: &Subject) -> Served {
+    let claim = &subject.claim;
+    let plain = claim.addresses.is_empty() && claim.pool == PoolChoice::Any && claim.renumber == Renumber::Stay;
+    let quiet = subject.refusals.is_empty() && subject.waits.is_empty() && subject.disputes.is_empty();
+    let addresses = subject.holdings.iter().map(|holding| holding.address);
+    let complete = addresses.clone().map(Family::of).eq(sorted(claim.families.wanted()).into_iter());
+    let alone = |address: IpAddr| match book.holders(address) {
+        [holder] => holder.terms == claim.terms,
+        _ => false,
+    };
+    let as_it_asks = plain
+        && quiet
+        && complete
+        && subject.holdings.iter().all(|holding| holding.phase == Phase::Held && alone(holding.address))
+        && claim.shown.iter().copied().eq(claim
+            .families
+            .wanted()
+            .iter()
+            .filter_map(|family| addresses.clone().find(|address| Family::of(*address) == *family)));
+    if as_it_asks { Served::AsItAsks } else { Served::Perhaps }
+}
+
+/// Families in the order in which holdings stand.
+fn sorted(families: &[Family]) -> Vec<Family> {
+    let mut families = families.to_vec();
+    families.sort();
+    families
 }
 
 /// Tries all who might be served by now, the oldest first, until nothing moves any more.

@@ -221,8 +221,7 @@ impl State {
     /// A Service takes an address or joins those who hold it.
     pub fn occupy(&mut self, claim: &Claim, address: IpAddr) {
         let phase = self.first_phase(&claim.uid, address);
-        let holder =
-            Holder { service: claim.service.clone(), uid: claim.uid.clone(), terms: Arc::clone(&claim.terms) };
+        let holder = Holder { service: claim.service.clone(), uid: claim.uid.clone(), terms: Arc::clone(&claim.terms) };
         let mut holders = self.book.holders(address).to_vec();
         holders.retain(|other| other.uid != claim.uid);
         holders.push(holder);
