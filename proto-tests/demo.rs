@@ -170,11 +170,8 @@ fn an_interrupted_story_is_no_success_and_leaves_nothing() {
 
 #[test]
 fn a_folder_that_cannot_be_made_is_named() {
-    let output = Command::new(env!("CARGO_BIN_EXE_herald"))
-        .arg("demo")
-        .env("TMPDIR", "/proc/no-such-folder")
-        .output()
-        .unwrap();
+    let output =
+        Command::new(env!("CARGO_BIN_EXE_herald")).arg("demo").env("TMPDIR", "/proc/no-such-folder").output().unwrap();
     let text = String::from_utf8_lossy(&output.stdout);
     assert_eq!(output.status.code(), Some(1), "{text}");
     assert!(text.contains("/proc/no-such-folder") && text.contains("set TMPDIR"), "{text}");

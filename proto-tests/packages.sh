@@ -13,7 +13,7 @@ packages=(
     buildah                                         # builds the images from deploy/Dockerfile and the like
     iptables nftables conntrack                     # kube-proxy's tools, and cutting links silently
     iproute2 ethtool kmod procps util-linux         # namespaces, links, sysctls, nsenter, setpriv
-    busybox-static curl jq socat tcpdump            # clients and looking at the wire
+    curl openssl tcpdump                            # a client, the cluster's keys, looking at the wire
 )
 say() { printf 'packages: %s\n' "$*" >&2; }
 die() { say "$*"; exit 1; }

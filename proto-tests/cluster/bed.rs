@@ -149,7 +149,26 @@ impl Bed {
     /// # Errors
     /// They are not within a minute; the text says what holds them up.
     pub fn speakers(&self) -> Outcome<Vec<Pod>> {
-        self.kubectl().wait_for_pods(HERALD, SPEAKERS, self.nodes.len(), Duration::from_secs(60))
+        let within = Duration::from_secs(60);
+        self.kubectl().wait_for_pods(HERALD, SPEAKERS, self.nodes.len(), within).map_err(|e| {
+            let words = self.kubectl().run(&["-n", HERALD, "logs", "-l", SPEAKERS, "--tail=8", "--prefix"]);
+            format!("{e}\n{}", words.unwrap_or_else(|why| why))
+        })
+    }
+
+    /// Keeps the folder, with the speakers' words in it, because a case failed.
+    pub fn keep_logs(&self) {
+        self.rig.keep_logs();
+        for pod in self.kubectl().pods(HERALD, SPEAKERS).unwrap_or_default() {
+            for (life, previous) in [("", "--previous=false"), ("-before", "--previous=true")] {
+                let words = self.kubectl().run(&["-n", HERALD, "logs", &pod.name, previous]);
+                if let (Ok(words), path) =
+                    (words, self.rig.dir().join(format!("log/{}-{}{life}.log", pod.node, pod.name)))
+                {
+                    let _reported_by_its_absence = write_file(&path, &words);
+                }
+            }
+        }
     }
 
     /// Tells a person who lets the cluster stay how to look at it.
@@ -169,7 +188,19 @@ impl Bed {
         self.nodes.iter().try_for_each(|node| node.import(&archive))?;
         let overlay = self.overlay()?;
         self.kubectl().run(&["apply", "-k", &overlay.display().to_string()])?;
-        self.speakers().map(drop)
+        self.speakers()?;
+        self.routers.iter().try_for_each(|router| self.sessions_stand(router))
+    }
+
+    /// Waits until a router has a session with every node.
+    fn sessions_stand(&self, router: &Router) -> Outcome {
+        let what = format!("{} to have a session with every node", router.space().short());
+        wait_until(Duration::from_secs(10), &what, || {
+            let sessions = router.sessions()?;
+            let standing = sessions.values().filter(|state| *state == "Established").count();
+            if standing == self.nodes.len() { Ok(()) } else { Err(format!("{sessions:?}")) }
+        })
+        .map(drop)
     }
 
     /// `deploy/overlays/test` with this bed's routers written into the ConfigMap, in the suite's folder.

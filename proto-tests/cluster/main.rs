@@ -47,18 +47,20 @@ fn main() -> ExitCode {
     let conclusion = libtest_mimic::run(&arguments, trials);
     if let Some(Ok(bed)) = shared.get() {
         if conclusion.has_failed() {
-            bed.rig.keep_logs();
+            bed.keep_logs();
         }
         if std::env::var_os("HERALD_STAY").is_some() {
             bed.describe();
-            std::thread::park();
+            loop {
+                std::thread::park();
+            }
         }
     }
     drop(shared);
     if conclusion.has_failed() { ExitCode::FAILURE } else { ExitCode::SUCCESS }
 }
 
-fn trial(name: &str, case: fn(&Bed) -> Outcome, shared: &Shared) -> Trial {
+fn trial(name: &str, case: cases::Case, shared: &Shared) -> Trial {
     let shared = Arc::clone(shared);
     Trial::test(name, move || {
         let bed = shared.get_or_init(Bed::start);

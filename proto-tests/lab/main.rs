@@ -3,10 +3,19 @@
 //! The judge is the routers' kernel tables, the wire and traffic, never herald's own log. Cases run one after the other,
 //! each in a lab of its own.
 
+mod cut;
+mod gobgp;
+mod hostile;
+mod manifests;
 #[path = "../rig/mod.rs"]
 mod rig;
+mod site;
+mod speaker;
 mod standin;
+mod story;
+mod stuck;
 mod topology;
+mod wire;
 
 use libtest_mimic::{Arguments, Failed, Trial};
 use rig::router::Kind;
@@ -14,6 +23,7 @@ use rig::{Outcome, Rig};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Instant;
+use topology::Family;
 
 /// A case: it gets the suite's rig and builds its own lab.
 type Case = Box<dyn FnOnce(&Arc<Rig>) -> Outcome + Send>;
@@ -45,9 +55,26 @@ fn main() -> ExitCode {
 fn cases() -> Vec<(String, Case)> {
     let mut cases: Vec<(String, Case)> = Vec::new();
     for kind in [Kind::Frr, Kind::Bird] {
-        cases
-            .push((format!("{}_the_lab_itself", kind.name()), Box::new(move |rig| standin::the_lab_itself(rig, kind))));
+        let name = kind.name();
+        cases.push((format!("{name}_the_lab_itself"), Box::new(move |rig| standin::the_lab_itself(rig, kind))));
+        for (over, transport) in [("v4", Family::V4), ("v6", Family::V6)] {
+            let (story_name, cut_name) =
+                (format!("{name}_story_over_{over}"), format!("{name}_silent_cut_over_{over}"));
+            cases.push((story_name, Box::new(move |rig| story::story(rig, kind, transport))));
+            cases.push((cut_name, Box::new(move |rig| cut::silent_cut(rig, kind, transport))));
+        }
     }
+    let mut single = |name: &str, case: fn(&Arc<Rig>) -> Outcome| cases.push((name.to_owned(), Box::new(case)));
+    single("a_crashed_run_is_cleared_away", standin::a_crashed_run_is_cleared_away);
+    single("gobgp_sees_v4_and_v6_on_one_session", gobgp::sees_v4_and_v6_on_one_session);
+    single("wire_end_of_rib_follows_the_first_plan", wire::end_of_rib_follows_the_first_plan);
+    single(
+        "wire_a_removed_peer_hears_withdrawals_then_cease_6_3",
+        wire::a_removed_peer_hears_withdrawals_then_cease_6_3,
+    );
+    single("wire_sigterm_is_cease_6_2_and_an_orderly_close", wire::sigterm_is_cease_6_2_and_an_orderly_close);
+    single("bad_neighbours_cost_nothing", hostile::bad_neighbours_cost_nothing);
+    single("a_stopped_daemon_delays_nobody", stuck::a_stopped_daemon_delays_nobody);
     cases
 }
 

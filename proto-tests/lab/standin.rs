@@ -2,16 +2,19 @@
 //! When a case fails and these do not, the fault is not the lab's.
 
 use crate::rig::bird::{Bird, session};
+use crate::rig::clean::namespaces;
 use crate::rig::fib::Watch;
+use crate::rig::net::Namespace;
 use crate::rig::probe::connections;
+use crate::rig::process::Process;
 use crate::rig::router::{Kind, Neighbour, Plan, Router};
 use crate::rig::{Outcome, Rig};
 use crate::topology::{
-    FAMILIES, Family, Lab, NODES_ASN, SERVICE_RANGES, hops, link_address, network, router_asn, service, service_route,
-    service_socket,
+    FAMILIES, Family, Lab, NODES_ASN, hops, link_address, router_asn, service, service_route, service_socket,
 };
 use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
+use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -57,6 +60,29 @@ pub fn the_lab_itself(rig: &Arc<Rig>, kind: Kind) -> Outcome {
         }
     }
     Ok(())
+}
+
+/// What a crashed run left behind is gone after the next one began: processes, also one outside any namespace, and names.
+pub fn a_crashed_run_is_cleared_away(rig: &Arc<Rig>) -> Outcome {
+    rig.clear()?;
+    let space = Namespace::make(rig, "crashed")?;
+    let sleep = |command: Command| {
+        let mut command = command;
+        command.arg("1000");
+        Process::start(rig, "crashed", command)
+    };
+    let left = [sleep(space.command("sleep"))?, sleep(Command::new("sleep"))?];
+    let pids = [left[0].pid(), left[1].pid()];
+    // A crash runs no destructor. The children are still ours, so that they can be waited for below.
+    let mut left = left.map(std::mem::ManuallyDrop::new);
+    rig.clear()?;
+    for process in &mut left {
+        process.wait(Duration::from_secs(2))?;
+    }
+    match namespaces(rig.prefix()) {
+        names if names.is_empty() => Ok(()),
+        names => Err(format!("{names:?} are still there; the processes were {pids:?}")),
+    }
 }
 
 /// BIRD on node `i` announces service 1 to both routers and installs nothing.

@@ -1,6 +1,7 @@
 //! `herald check FILE`.
 
-use crate::config::Config;
+use crate::config::{Config, Style};
+use std::io::IsTerminal;
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -16,16 +17,20 @@ pub fn run(file: &Path) -> ExitCode {
     match Config::parse(&file.display().to_string(), &text) {
         Ok((config, warnings)) => {
             if !warnings.is_empty() {
-                eprintln!("{warnings}");
+                eprint!("{}", warnings.render(style()));
             }
             println!("{}: good: {}", file.display(), summary(&config));
             ExitCode::SUCCESS
         }
         Err(report) => {
-            eprintln!("{report}");
+            eprint!("{}", report.render(style()));
             ExitCode::FAILURE
         }
     }
+}
+
+fn style() -> Style {
+    if std::io::stderr().is_terminal() { Style::Coloured } else { Style::Plain }
 }
 
 fn summary(config: &Config) -> String {

@@ -37,16 +37,28 @@ pub struct Place {
 }
 
 impl Place {
-    /// The value's place.
+    /// The value's place; the file's beginning where the reader knows none.
     pub fn of<T>(value: &Spanned<T>) -> Self {
-        Self::at(&value.referenced)
+        Self::spanned(&value.referenced).unwrap_or_default()
     }
 
-    /// A location of the YAML reader; the file's beginning where it knows none.
-    pub fn at(location: &Location) -> Self {
+    /// Where the reader failed. Its scanner knows line and column only.
+    pub fn of_failure(location: &Location, text: &str) -> Self {
+        let by_line = || {
+            let line = usize::try_from(location.line()).ok()?.checked_sub(1)?;
+            let column = usize::try_from(location.column()).ok()?.checked_sub(1)?;
+            let lines = text.split_inclusive('\n');
+            let start = lines.clone().take(line).map(str::len).sum::<usize>();
+            let start = start + lines.clone().nth(line)?.chars().take(column).map(char::len_utf8).sum::<usize>();
+            Some(Self { start, end: start })
+        };
+        Self::spanned(location).or_else(by_line).unwrap_or(Self { start: text.len(), end: text.len() })
+    }
+
+    fn spanned(location: &Location) -> Option<Self> {
         let octets = |n: Option<u64>| n.and_then(|n| usize::try_from(n).ok());
-        let start = octets(location.span().byte_offset()).unwrap_or(0);
-        Self { start, end: start + octets(location.span().byte_len()).unwrap_or(0) }
+        let start = octets(location.span().byte_offset())?;
+        Some(Self { start, end: start + octets(location.span().byte_len()).unwrap_or(0) })
     }
 
     /// Where it begins in the text, on a character's boundary.

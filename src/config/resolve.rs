@@ -36,8 +36,8 @@ impl Config {
     /// # Errors
     /// The first error of shape, or all errors of meaning; warnings come along in both cases.
     pub fn parse(name: &str, text: &str) -> Result<(Self, Diagnostics), Diagnostics> {
-        // A byte-order mark would shift every place by its length.
-        let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+        // Neither a byte-order mark nor the line ends of another system are part of what people see.
+        let text = &text.strip_prefix('\u{feff}').unwrap_or(text).replace("\r\n", "\n");
         let mut out = Vec::new();
         let config = match shape::read(text) {
             Ok(raw) => resolve(&raw, &mut out),

@@ -4,8 +4,8 @@ use super::error::{Finding, Place};
 use super::names::listed;
 use super::peers::PeerConfig;
 use super::raw;
-use crate::advertise::{Advertisement, Policy};
-use crate::wire::Asn;
+use crate::advertise::{Advertisement, NodeSelector, Policy};
+use crate::wire::{Asn, Family};
 use serde_saphyr::Spanned;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -52,7 +52,11 @@ impl Review<'_> {
         let reaching: Vec<_> = self.policy.advertisements.iter().filter(|a| reaches(a, &name.value, peer)).collect();
         if reaching.is_empty() {
             let title = format!("no advertisement reaches peer {:?}, so it is told nothing", name.value);
-            let help = format!("add it to an advertisement's 'peers': [{}]", name.value);
+            let named = self.policy.advertisements.iter().any(|a| a.peers.contains(name.value.as_str()));
+            let help = match named {
+                true => "it is named, but its nodes are not among those that announce; compare the nodeSelectors",
+                false => "name it under 'peers' of an advertisement",
+            };
             out.push(Finding::warning(Place::of(name), title).help(help));
         }
         let pool = self.policy.pools.iter().find(|(_, pool)| pool.contains(peer.neighbor.address));
@@ -83,10 +87,29 @@ impl Review<'_> {
     }
 
     fn pool(&self, raw: &raw::Pool, out: &mut Vec<Finding>) {
-        let Some(name) = &raw.name else { return };
-        if !self.policy.advertisements.iter().any(|a| a.pools.contains(name.value.as_str())) {
+        let Some((name, pool)) =
+            raw.name.as_ref().and_then(|name| Some((name, self.policy.pools.get(name.value.as_str())?)))
+        else {
+            return;
+        };
+        let covering = || self.policy.advertisements.iter().filter(|a| a.pools.contains(name.value.as_str()));
+        for (family, is_ipv4) in [("IPv4", true), ("IPv6", false)] {
+            let holds = pool.ranges.iter().any(|(first, _)| first.is_ipv4() == is_ipv4);
+            let wanted = if is_ipv4 { Family::IPV4_UNICAST } else { Family::IPV6_UNICAST };
+            let carries = |peer: &Arc<str>| self.peers.get(peer).is_some_and(|p| p.neighbor.families.contains(&wanted));
+            let mut told = covering().flat_map(|a| &a.peers).peekable();
+            if holds && told.peek().is_some() && !told.any(carries) {
+                let title = format!(
+                    "pool {:?} has {family} addresses, but no peer that it goes to carries {family}",
+                    name.value
+                );
+                let help = format!("add {} to 'families' of such a peer", family.to_lowercase());
+                out.push(Finding::warning(Place::of(name), title).help(help));
+            }
+        }
+        if covering().next().is_none() {
             let title = format!("no advertisement covers pool {:?}, so it is not announced", name.value);
-            let help = format!("add it to an advertisement's 'pools': [{}]", name.value);
+            let help = "name it under 'pools' of an advertisement";
             out.push(Finding::warning(Place::of(name), title).help(help));
         }
     }
@@ -103,9 +126,11 @@ impl Review<'_> {
                 out.push(Finding::warning(Place::of(value), title).help(help));
             }
         }
-        for named in raw.peers.iter().flatten() {
+        // A selector that contradicts itself was reported where it stands.
+        let possible = |selector: &NodeSelector| !selector.is_disjoint(&NodeSelector::default());
+        for named in raw.peers.iter().flatten().filter(|_| possible(&resolved.nodes)) {
             let Some(peer) = self.peers.get(named.value.as_str()) else { continue };
-            if peer.nodes.is_disjoint(&resolved.nodes) {
+            if possible(&peer.nodes) && peer.nodes.is_disjoint(&resolved.nodes) {
                 let title = format!("no node announces {:?} to {:?}", resolved.name, named.value);
                 let help = "the nodeSelectors of the advertisement and of the peer exclude one another";
                 out.push(Finding::warning(Place::of(named), title).help(help));

@@ -1,7 +1,7 @@
 //! From text to the schema; the one file that knows the YAML reader's errors.
 
 use super::error::{Finding, Place};
-use super::names::{listed, nearest};
+use super::names::nearest;
 use super::raw;
 use serde_saphyr::Error;
 
@@ -19,12 +19,7 @@ pub fn read(text: &str) -> Result<raw::File, Finding> {
 }
 
 fn finding(text: &str, error: &Error) -> Finding {
-    let place = error.location().map(|location| Place::at(&location)).unwrap_or_default();
-    let key = key_at(text, place);
-    let wrong = |what: &str| match &key {
-        Some(key) => Finding::error(place, format!("'{key}' must be {what}")).help(example(key)),
-        None => Finding::error(place, format!("here must be {what}")).help(example("")),
-    };
+    let place = error.location().map(|location| Place::of_failure(&location, text)).unwrap_or_default();
     match error {
         Error::SerdeUnknownField { field, expected, .. } => {
             let finding = Finding::error(place, format!("unknown key {field:?}"));
@@ -37,22 +32,37 @@ fn finding(text: &str, error: &Error) -> Finding {
             let key = key.as_deref().unwrap_or("key");
             Finding::error(place, format!("{key:?} is given twice")).help("remove one of the two")
         }
-        Error::InvalidScalar { ty, .. } if ty.starts_with(['i', 'u']) => wrong("a whole number"),
-        Error::InvalidBooleanStrict { .. } => wrong("true or false"),
-        Error::Unexpected { expected: "sequence start", .. } => wrong("a list"),
-        Error::Unexpected { expected: "mapping start", .. } => wrong("an object, keys with values"),
-        Error::Unexpected { .. } | Error::NullIntoString { .. } => wrong("one value"),
+        Error::InvalidScalar { ty, .. } if ty.starts_with(['i', 'u']) => wrong(text, place, "a whole number"),
+        Error::InvalidBooleanStrict { .. } => wrong(text, place, "true or false"),
+        Error::Unexpected { expected: "sequence start", .. } => wrong(text, place, "a list"),
+        Error::Unexpected { expected: "mapping start", .. } => wrong(text, place, "an object, keys with values"),
+        Error::Unexpected { .. } | Error::NullIntoString { .. } => wrong(text, place, "one value"),
         Error::MultipleDocuments { .. } => Finding::error(place, "a second document begins here")
             .help("one file holds one configuration; remove what follows the line '---'"),
         Error::UnknownAnchor { .. } => Finding::error(place, "no anchor of this name was set before")
             .help("an alias *name repeats a value marked &name; quote the text if '*' is part of it"),
         Error::Budget { .. } | Error::AliasReplayLimitExceeded { .. } | Error::AliasExpansionLimitExceeded { .. } => {
-            Finding::error(place, "the file is too large or nests too deep to be a configuration")
+            Finding::error(place, "the file is too large, nests too deep or repeats too much to be a configuration")
                 .help("at most 200000 values, 16 levels and 1000 aliases are read")
         }
         Error::AliasError { error, .. } => finding(text, error),
         other => syntax(place, &other.to_string()),
     }
+}
+
+/// A value of another kind than its key takes.
+fn wrong(text: &str, place: Place, kind: &str) -> Finding {
+    let Some(Key { name, level }) = key_at(text, place) else {
+        return Finding::error(place, format!("expected {kind}")).help(
+            "a configuration is an object with the keys asn, peers, pools, advertisements and others; see config/*.yaml",
+        );
+    };
+    let whose = match kind {
+        "a list" => format!("'{name}'"),
+        _ if LISTS.contains(&name.as_str()) => format!("each entry of '{name}'"),
+        _ => format!("'{name}'"),
+    };
+    Finding::error(place, format!("{whose} must be {kind}")).help(format!("write {}", example(&name, level)))
 }
 
 /// What the reader says about text that is no YAML; its own note of the place is left out.
@@ -71,62 +81,81 @@ fn syntax(place: Place, message: &str) -> Finding {
     Finding::error(place, message).help(help)
 }
 
+/// The key that a value belongs to.
+#[derive(Debug, PartialEq, Eq)]
+struct Key {
+    name: String,
+    level: Level,
+}
+
+/// `peers` and `pools` mean one thing at the top and another in an advertisement.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Level {
+    Top,
+    Inside,
+}
+
 /// The key whose value stands at a place: before it on its line, or where the list that holds it begins.
-fn key_at(text: &str, place: Place) -> Option<String> {
-    let before = text.get(..place.start_in(text))?;
-    let mut lines = before.lines().rev();
-    let line = lines.next().filter(|_| !before.ends_with('\n'));
-    if let Some(key) = line.and_then(|line| key_of(line.rsplit(['{', ',']).next()?)) {
+fn key_at(text: &str, place: Place) -> Option<Key> {
+    let before = &text[..place.start_in(text)];
+    let (above, line) = before.rsplit_once('\n').unwrap_or(("", before));
+    if let Some(key) = line.rsplit(['{', ',']).find_map(key_of) {
         return Some(key);
     }
-    let indent = |line: &str| line.len() - line.trim_start_matches([' ', '-']).len();
-    let depth = line.map_or(0, indent);
-    before
-        .lines()
-        .rev()
-        .skip(usize::from(line.is_some()))
-        .find(|l| indent(l) <= depth && l.trim_end().ends_with(':'))
-        .and_then(key_of)
+    let indent = |line: &str| line.len() - line.trim_start_matches(' ').len();
+    above.lines().rev().find(|l| indent(l) <= indent(line) && l.trim_end().ends_with(':')).and_then(key_of)
 }
 
-fn key_of(line: &str) -> Option<String> {
-    let key = line.split_once(':')?.0.trim_matches([' ', '-', '"', '\'', '[', '{']);
-    (!key.is_empty() && key.chars().all(|c| c.is_ascii_alphanumeric())).then(|| key.to_owned())
+fn key_of(line: &str) -> Option<Key> {
+    let (key, _) = line.split_once(':')?;
+    let level = if key.starts_with([' ', '-']) { Level::Inside } else { Level::Top };
+    let name = key.trim_matches([' ', '-', '"', '\'', '[']);
+    let known = EXAMPLES.iter().any(|(known, _, _)| *known == name);
+    known.then(|| Key { name: name.to_owned(), level })
 }
 
-/// How a key is written.
-fn example(key: &str) -> String {
-    const EXAMPLES: &[(&str, &str)] = &[
-        ("asn", "asn: 64512"),
-        ("routerId", "routerId: 10.0.0.1"),
-        ("nodes", "nodes: [{name: n1, routerId: 10.0.0.1}]"),
-        ("peers", "peers: a list of {name, address, asn}; in an advertisement a list of names"),
-        ("pools", "pools: a list of {name, addresses}; in an advertisement a list of names"),
-        ("advertisements", "advertisements: a list of {name, pools, peers}"),
-        ("services", "services: {classless: true}"),
-        ("classless", "classless: true"),
-        ("ignoreExcludeLabel", "ignoreExcludeLabel: true"),
-        ("name", "name: edge"),
-        ("address", "address: 172.30.1.1"),
-        ("port", "port: 179"),
-        ("holdTime", "holdTime: 90s"),
-        ("sourceAddress", "sourceAddress: 172.30.1.11"),
-        ("ttlSecurity", "ttlSecurity: 1"),
-        ("ebgpMultihop", "ebgpMultihop: 2"),
-        ("families", "families: [ipv4, ipv6]"),
-        ("nodeSelector", "nodeSelector: {matchLabels: {rack: r1}}"),
-        ("matchLabels", "matchLabels: {rack: r1}"),
-        ("matchExpressions", "matchExpressions: [{key: rack, operator: In, values: [r1, r2]}]"),
-        ("key", "key: rack"),
-        ("operator", "operator: In"),
-        ("values", "values: [r1, r2]"),
-        ("addresses", "addresses: [198.51.100.0/24, 203.0.113.10-203.0.113.20]"),
-        ("communities", "communities: [\"64512:100\", no-export]"),
-        ("localPreference", "localPreference: 200"),
-        ("announceWithoutEndpoints", "announceWithoutEndpoints: true"),
-    ];
-    match EXAMPLES.iter().find(|(known, _)| *known == key) {
-        Some((_, example)) => format!("write {example}"),
-        None => format!("the file has the keys {}", listed(["asn", "peers", "pools", "advertisements"].into_iter())),
-    }
+fn example(name: &str, level: Level) -> String {
+    let known = |wanted: Level| EXAMPLES.iter().find(|(key, at, _)| *key == name && *at == wanted);
+    let other = match level {
+        Level::Top => Level::Inside,
+        Level::Inside => Level::Top,
+    };
+    known(level).or_else(|| known(other)).map_or_else(|| name.to_owned(), |(key, _, value)| format!("{key}: {value}"))
 }
+
+/// Keys whose values are lists.
+const LISTS: [&str; 9] =
+    ["nodes", "peers", "pools", "advertisements", "families", "matchExpressions", "values", "addresses", "communities"];
+
+/// How each key is written.
+const EXAMPLES: &[(&str, Level, &str)] = &[
+    ("asn", Level::Top, "64512"),
+    ("routerId", Level::Top, "10.0.0.1"),
+    ("nodes", Level::Top, "[{name: n1, routerId: 10.0.0.1}]"),
+    ("peers", Level::Top, "[{name: tor-a, address: 172.30.1.1, asn: 64500}]"),
+    ("pools", Level::Top, "[{name: edge, addresses: [198.51.100.0/24]}]"),
+    ("advertisements", Level::Top, "[{name: edge-to-tors, pools: [edge], peers: [tor-a]}]"),
+    ("services", Level::Top, "{classless: true}"),
+    ("ignoreExcludeLabel", Level::Top, "true"),
+    ("classless", Level::Inside, "true"),
+    ("name", Level::Inside, "edge"),
+    ("address", Level::Inside, "172.30.1.1"),
+    ("port", Level::Inside, "179"),
+    ("holdTime", Level::Inside, "90s"),
+    ("sourceAddress", Level::Inside, "172.30.1.11"),
+    ("ttlSecurity", Level::Inside, "1"),
+    ("ebgpMultihop", Level::Inside, "2"),
+    ("families", Level::Inside, "[ipv4, ipv6]"),
+    ("nodeSelector", Level::Inside, "{matchLabels: {rack: r1}}"),
+    ("matchLabels", Level::Inside, "{rack: r1}"),
+    ("matchExpressions", Level::Inside, "[{key: rack, operator: In, values: [r1, r2]}]"),
+    ("key", Level::Inside, "rack"),
+    ("operator", Level::Inside, "In"),
+    ("values", Level::Inside, "[r1, r2]"),
+    ("addresses", Level::Inside, "[198.51.100.0/24, 203.0.113.10-203.0.113.20]"),
+    ("pools", Level::Inside, "[edge]"),
+    ("peers", Level::Inside, "[tor-a]"),
+    ("communities", Level::Inside, "[\"64512:100\", no-export]"),
+    ("localPreference", Level::Inside, "200"),
+    ("announceWithoutEndpoints", Level::Inside, "true"),
+];

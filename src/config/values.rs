@@ -3,7 +3,7 @@
 use super::error::{Finding, Place};
 use crate::wire::{Asn, RouterId};
 use serde_saphyr::Spanned;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
@@ -53,13 +53,9 @@ pub fn session_address(what: &str, value: &Spanned<String>, out: &mut Vec<Findin
     let place = Place::of(value);
     let Ok(address) = value.value.parse::<IpAddr>() else {
         let title = format!("{:?} is no IP address", value.value);
-        let help = match value.value.split_once(['/', '%', ':']).map(|(address, _)| address.parse::<IpAddr>()) {
-            Some(Ok(address)) if value.value.contains('%') => {
-                format!("an interface cannot be given; write an address such as {address} that needs none")
-            }
-            Some(Ok(address)) if value.value.contains('/') => format!("'{what}' is one address; write {address}"),
-            Some(Ok(address)) => format!("write {address}; a port has a key of its own, 'port'"),
-            Some(Err(_)) | None => "write it in numbers, such as 172.30.1.1 or 2001:db8::1".to_owned(),
+        let help = match instead(what, &value.value) {
+            Some(help) => help,
+            None => "write it in numbers, such as 172.30.1.1 or 2001:db8::1".to_owned(),
         };
         out.push(Finding::error(place, title).help(help));
         return None;
@@ -77,6 +73,19 @@ pub fn session_address(what: &str, value: &Spanned<String>, out: &mut Vec<Findin
     };
     out.push(Finding::error(place, format!("{address} {wrong}")).help(help));
     None
+}
+
+/// What was probably meant by a text that is more than an address.
+fn instead(what: &str, text: &str) -> Option<String> {
+    if let Ok(with_port) = text.parse::<SocketAddr>() {
+        return Some(format!("write {}; the port has a key of its own: 'port: {}'", with_port.ip(), with_port.port()));
+    }
+    let (address, _) = text.split_once(['/', '%'])?;
+    let address: IpAddr = address.parse().ok()?;
+    if text.contains('%') {
+        return Some("an interface cannot be named; use an address that is not link-local".to_owned());
+    }
+    Some(format!("'{what}' is one address; write {address}"))
 }
 
 /// A hold time: none, or 3 s to 65535 s (RFC 4271 §4.2).

@@ -4,6 +4,7 @@ use super::identity::{Conflicts, Identities};
 use crate::admin::{Metrics, PeerHandles, Speakers, Standing};
 use crate::advertise::{self, ClusterView, NodeName, NodeSelector, Planner};
 use crate::config::Config;
+use crate::config::diff::{Cause, restart_causes};
 use crate::net::Driver;
 use crate::peer::{Identity, PeerName, Plan, Settings, Status, Stop};
 use std::collections::BTreeMap;
@@ -125,13 +126,16 @@ impl Speaker {
     }
 
     fn run_exactly(&mut self, wanted: &BTreeMap<PeerName, Settings>) {
-        let leaving = self.running.iter().filter_map(|(name, running)| match wanted.get(name) {
-            None => Some((name.clone(), Stop::Deconfigured)),
-            Some(settings) if *settings != running.settings => Some((name.clone(), Stop::ConfigurationChange)),
-            Some(_) => None,
+        let leaving = self.running.iter().filter_map(|(name, running)| {
+            let (reason, why) = match wanted.get(name).map(|settings| restart_causes(&running.settings, settings)) {
+                None => (Stop::Deconfigured, "this node no longer has it".to_owned()),
+                Some(causes) if causes.is_empty() => return None,
+                Some(causes) => (Stop::ConfigurationChange, format!("new {}", join(&causes))),
+            };
+            Some((name.clone(), reason, why))
         });
-        for (name, reason) in leaving.collect::<Vec<_>>() {
-            self.stop(&name, reason);
+        for (name, reason, why) in leaving.collect::<Vec<_>>() {
+            self.stop(&name, reason, &why);
         }
         for (name, settings) in wanted {
             // A second connection to a router that still holds the first would be refused.
@@ -156,9 +160,9 @@ impl Speaker {
         self.running.insert(name.clone(), Running { settings: settings.clone(), plan, status, stop });
     }
 
-    fn stop(&mut self, name: &PeerName, reason: Stop) {
+    fn stop(&mut self, name: &PeerName, reason: Stop, why: &str) {
         let Some(running) = self.running.remove(name) else { return };
-        info!(peer = %name, ?reason, "peer stops");
+        info!(peer = %name, why, "peer stops");
         self.stopping.insert(name.clone(), end_of(&running.settings));
         // A driver that ended by itself no longer listens; its task is about to be joined.
         let _ended = running.stop.send(reason);
@@ -227,6 +231,10 @@ impl Speaker {
             warn!(peers = self.tasks.len(), "peers did not take our last words in time; closing");
         }
     }
+}
+
+fn join(causes: &[Cause]) -> String {
+    causes.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }
 
 fn end_of(settings: &Settings) -> SocketAddr {

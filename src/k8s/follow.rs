@@ -115,7 +115,7 @@ where
         let failure = match end {
             End::Closed => return,
             End::Renew if began.elapsed() >= TOO_SHORT => continue,
-            End::Renew => "the server ended the watch at once".to_owned(),
+            End::Renew => "the server ended the watch too soon".to_owned(),
             End::NoStreaming(why) => {
                 tracing::info!("no streaming lists here ({why}); listing in pages");
                 follower.strategy = Strategy::Pages;
@@ -211,7 +211,6 @@ where
 
     /// A list in pages, and the watch after it.
     async fn list_pages(&mut self, backoff: &mut Backoff) -> Result<(), End> {
-        self.tell(Told::Listing).await?;
         let mut params = ListParams::default().limit(PAGE);
         params.field_selector = Some(self.ask.fields.to_owned()).filter(|selector| !selector.is_empty());
         params.label_selector = Some(self.ask.labels.to_owned()).filter(|selector| !selector.is_empty());
@@ -220,6 +219,9 @@ where
                 .await
                 .map_err(|_| End::Broken(format!("no answer to a list within {} s", LIST_LIMIT.as_secs())))?
                 .map_err(|error| End::Broken(explain(&error)))?;
+            if params.continue_token.is_none() {
+                self.tell(Told::Listing).await?; // not before the first answer: a server that is away lists nothing
+            }
             for object in page.items {
                 self.tell(Told::Listed(object)).await?;
             }

@@ -1,15 +1,13 @@
-//! Reading a list of path attributes and judging what is wrong with it (RFC 7606).
-//!
-//! Three steps that do not mix: the walk cuts the list into attributes, [`value`] reads one and names what is wrong with
-//! it, and [`verdict`] alone decides what becomes of the route.
+//! Reading a list of path attributes and judging what is wrong with it as a whole (RFC 7606 §3–§5). What can be wrong
+//! with one of them is in `attribute_value`.
 
-use super::as_path::SegmentKind;
-use super::attribute::{Attribute, MpReach, MpUnreach, Origin, code, flags};
+use super::attribute::{Attribute, MpReach, MpUnreach, code, flags};
+use super::attribute_value::{Raw, next, unknown, value, verdict};
 use super::fault::{Fault, Reason, Verdict};
 use super::mp::{Presence, Read, Unreadable};
-use super::parse::{Misread, Reader};
-use super::{AsPath, AsWidth, Community, Context, Error, LargeCommunity, PeerKind, Prefix};
-use bytes::{Bytes, BytesMut};
+use super::parse::Reader;
+use super::{Context, Error, PeerKind, Prefix};
+use bytes::Bytes;
 
 /// A list as far as it could be read.
 #[derive(Debug)]
@@ -47,17 +45,6 @@ impl Seen {
     }
 }
 
-/// One attribute as the walk cut it.
-#[derive(Clone, Copy)]
-struct Raw<'a> {
-    offset: usize,
-    flags: u8,
-    code: u8,
-    value: Reader<'a>,
-    /// Flags, type, length and value.
-    whole: &'a [u8],
-}
-
 /// Why an attribute has no value.
 enum Refusal {
     /// The session survives it.
@@ -66,22 +53,9 @@ enum Refusal {
     Reset { offset: usize, what: &'static str },
 }
 
-impl From<Reason> for Refusal {
-    fn from(reason: Reason) -> Self {
-        Refusal::Fault(reason)
-    }
-}
-
 impl From<Unreadable> for Refusal {
     fn from(unreadable: Unreadable) -> Self {
         Refusal::Reset { offset: unreadable.offset, what: unreadable.what }
-    }
-}
-
-/// A value whose octets do not fit its type.
-impl From<Misread> for Refusal {
-    fn from(_: Misread) -> Self {
-        Refusal::Fault(Reason::Length)
     }
 }
 
@@ -105,20 +79,6 @@ pub(super) fn decode(mut reader: Reader<'_>, context: &Context) -> Result<Attrib
         }
     }
     Ok(list)
-}
-
-/// Cuts off the next attribute; `None` where the list ends inside it (RFC 7606 §4).
-fn next<'a>(reader: &mut Reader<'a>) -> Option<Raw<'a>> {
-    let start = *reader;
-    let flags = reader.u8().ok()?;
-    let code = reader.u8().ok()?;
-    let len = match flags & flags::EXTENDED_LENGTH {
-        0 => usize::from(reader.u8().ok()?),
-        _ => usize::from(reader.u16().ok()?),
-    };
-    let value = reader.sub(len).ok()?;
-    let whole = &start.rest()[..start.left() - reader.left()];
-    Some(Raw { offset: start.offset(), flags, code, value, whole })
 }
 
 impl AttributeList {
@@ -213,45 +173,6 @@ impl AttributeList {
     }
 }
 
-/// What becomes of the route: the table of RFC 7606 §7 and of the RFCs that defined attributes later.
-fn verdict(code: u8, reason: Reason) -> Verdict {
-    use Reason::*;
-    match (code, reason) {
-        (_, Repeated | NotFromExternal | NotFromFourOctetSpeaker) => Verdict::AttributeDiscard,
-        // RFC 9774 §3 extends to AS4_PATH.
-        (_, AsSet | ListBroken | Missing | UnrecognizedWellKnown) => Verdict::TreatAsWithdraw,
-        // RFC 6793 §6: what is malformed in these, flags included, costs only the attribute.
-        (code::AS4_PATH | code::AS4_AGGREGATOR, _) => Verdict::AttributeDiscard,
-        // RFC 7606 §3 c beats §7.6 and §7.7: wrong flags mean that nothing about the attribute is sure.
-        (_, Flags) => Verdict::TreatAsWithdraw,
-        (code::ATOMIC_AGGREGATE | code::AGGREGATOR, _) => Verdict::AttributeDiscard,
-        (_, Length | OriginUndefined | SegmentType | SegmentEmpty | SegmentLength | AsZero | ConfedSegment) => {
-            Verdict::TreatAsWithdraw
-        }
-    }
-}
-
-/// The Optional and Transitive bits of the types that are judged here; `None` for all others.
-fn defined_flags(code: u8) -> Option<u8> {
-    match code {
-        code::ORIGIN | code::AS_PATH | code::NEXT_HOP | code::LOCAL_PREF | code::ATOMIC_AGGREGATE => {
-            Some(flags::WELL_KNOWN)
-        }
-        code::MULTI_EXIT_DISC | code::ORIGINATOR_ID | code::CLUSTER_LIST | code::MP_REACH | code::MP_UNREACH => {
-            Some(flags::OPTIONAL)
-        }
-        code::AGGREGATOR
-        | code::COMMUNITIES
-        | code::EXTENDED_COMMUNITIES
-        | code::AS4_PATH
-        | code::AS4_AGGREGATOR
-        | code::IPV6_EXTENDED_COMMUNITIES
-        | code::LARGE_COMMUNITY
-        | code::ONLY_TO_CUSTOMER => Some(flags::OPTIONAL_TRANSITIVE),
-        _ => None,
-    }
-}
-
 /// Wrong flags on MP_REACH_NLRI and MP_UNREACH_NLRI make their prefixes unsure (RFC 7606 §5.3).
 fn mp_flags(raw: Raw<'_>) -> Result<(), Unreadable> {
     match raw.flags & flags::OPTIONAL_TRANSITIVE {
@@ -267,117 +188,198 @@ fn kept<T>(read: Read<T>, raw: Raw<'_>, attribute: impl FnOnce(T) -> Attribute) 
     }
 }
 
-fn unknown(raw: Raw<'_>, data: &[u8]) -> Attribute {
-    let flags = raw.flags & !flags::EXTENDED_LENGTH;
-    Attribute::Unknown { flags, code: raw.code, data: Bytes::copy_from_slice(data) }
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::attribute::Origin;
+    use crate::wire::{AsPath, AsWidth, Community, Family, LargeCommunity};
 
-/// Reads one attribute other than MP_REACH_NLRI and MP_UNREACH_NLRI, or names what is wrong with it.
-fn value(raw: Raw<'_>, context: &Context) -> Result<Attribute, Reason> {
-    out_of_place(raw.code, context)?;
-    match defined_flags(raw.code) {
-        Some(defined) if raw.flags & flags::OPTIONAL_TRANSITIVE != defined => return Err(Reason::Flags),
-        None if raw.flags & flags::OPTIONAL == 0 => return Err(Reason::UnrecognizedWellKnown),
-        Some(_) | None => {}
+    /// ORIGIN, AS_PATH of nothing, NEXT_HOP: what an announcement in the body needs on eBGP.
+    const MANDATORY: [u8; 14] = [0x40, 1, 1, 0, 0x40, 2, 0, 0x40, 3, 4, 192, 0, 2, 1];
+    /// LOCAL_PREF, which iBGP needs besides.
+    const LOCAL_PREF: [u8; 7] = [0x40, 5, 4, 0, 0, 0, 100];
+
+    fn context(peer_kind: PeerKind, as_width: AsWidth) -> Context {
+        Context { as_width, peer_kind, ..Context::before_open() }
     }
-    let value = raw.value;
-    match raw.code {
-        code::ORIGIN => {
-            let [octet] = exactly(value)?;
-            Origin::from_octet(octet).map(Attribute::Origin).ok_or(Reason::OriginUndefined)
-        }
-        code::AS_PATH => {
-            let path = AsPath::decode(value, context.as_width)?;
-            path.objection().map_or(Ok(Attribute::AsPath(path)), Err)
-        }
-        code::NEXT_HOP => exactly::<4>(value).map(|octets| Attribute::NextHop(octets.into())),
-        code::MULTI_EXIT_DISC => number(value).map(Attribute::MultiExitDisc),
-        code::LOCAL_PREF => number(value).map(Attribute::LocalPref),
-        code::COMMUNITIES => {
-            let community = |octets| Community(u32::from_be_bytes(octets));
-            Ok(Attribute::Communities(each(value)?.map(community).collect()))
-        }
-        code::LARGE_COMMUNITY => {
-            let list = each::<12>(value)?.map(large_community);
-            Ok(Attribute::LargeCommunities(list.collect()))
-        }
-        code::AS4_PATH => as4_path(value).map(|data| unknown(raw, &data)),
-        code => {
-            judge_unread(code, value, context)?;
-            Ok(unknown(raw, value.rest()))
+
+    fn external() -> Context {
+        context(PeerKind::External, AsWidth::Four)
+    }
+
+    fn internal() -> Context {
+        context(PeerKind::Internal, AsWidth::Four)
+    }
+
+    fn prefix() -> Prefix {
+        "192.0.2.0/24".parse().unwrap()
+    }
+
+    fn judge(octets: &[u8], nlri: &[Prefix], context: &Context) -> Result<(Vec<Attribute>, Vec<Fault>), Error> {
+        decode(Reader::new(octets), context)?.conclude(nlri, context)
+    }
+
+    fn told(fault: Fault) -> (u8, Reason, Verdict) {
+        (fault.code, fault.reason, fault.verdict)
+    }
+
+    fn withdraws(code: u8, reason: Reason) -> Vec<(u8, Reason, Verdict)> {
+        vec![(code, reason, Verdict::TreatAsWithdraw)]
+    }
+
+    fn discards(code: u8, reason: Reason) -> Vec<(u8, Reason, Verdict)> {
+        vec![(code, reason, Verdict::AttributeDiscard)]
+    }
+
+    /// An attribute with a one-octet length.
+    fn attribute(flags: u8, code: u8, value: &[u8]) -> Vec<u8> {
+        [&[flags, code, u8::try_from(value.len()).unwrap()], value].concat()
+    }
+
+    #[test]
+    fn golden_values() {
+        let octets = [
+            &MANDATORY[..],
+            &[0x80, 4, 4, 0, 0, 0, 7],
+            &LOCAL_PREF,
+            &[0xc0, 8, 4, 0xff, 0xff, 0xff, 1],
+            &[0xf0, 32, 0, 12, 0, 0, 0, 1, 0, 0, 0, 2, 0, 0, 0, 3],
+            &[0xd0, 99, 0, 2, 5, 6],
+        ]
+        .concat();
+        let (attributes, faults) = judge(&octets, &[prefix()], &internal()).unwrap();
+        assert_eq!(faults, []);
+        let wanted = [
+            Attribute::Origin(Origin::Igp),
+            Attribute::AsPath(AsPath::default()),
+            Attribute::NextHop([192, 0, 2, 1].into()),
+            Attribute::MultiExitDisc(7),
+            Attribute::LocalPref(100),
+            Attribute::Communities(vec![Community(0xffff_ff01)]),
+            Attribute::LargeCommunities(vec![LargeCommunity { global: 1, local1: 2, local2: 3 }]),
+            Attribute::Unknown { flags: 0xc0, code: 99, data: Bytes::from_static(&[5, 6]) },
+        ];
+        assert_eq!(attributes, wanted);
+    }
+
+    #[test]
+    fn confederation_segments_are_taken_out_of_as4_path() {
+        let old = context(PeerKind::External, AsWidth::Two);
+        let octets = attribute(0xc0, 17, &[3, 1, 0, 0, 0, 9, 2, 1, 0, 1, 0, 0]);
+        let (attributes, faults) = judge(&octets, &[], &old).unwrap();
+        assert_eq!(faults, []);
+        let data = Bytes::from_static(&[2, 1, 0, 1, 0, 0]);
+        assert_eq!(attributes, [Attribute::Unknown { flags: 0xc0, code: 17, data }]);
+    }
+
+    #[test]
+    fn later_copies_are_dropped_except_of_prefixes() {
+        let twice = [&MANDATORY[..], &attribute(0x80, 4, &[0, 0, 0, 1]), &attribute(0x80, 4, &[0, 0])].concat();
+        let (attributes, faults) = judge(&twice, &[prefix()], &external()).unwrap();
+        assert_eq!(attributes.last(), Some(&Attribute::MultiExitDisc(1)));
+        assert_eq!(faults.into_iter().map(told).collect::<Vec<_>>(), discards(4, Reason::Repeated));
+        for code in [14, 15] {
+            let mp = attribute(0x80, code, &[0, 25, 70, 0, 0]);
+            let twice = [&mp[..], &mp].concat();
+            let error = Error::MultiprotocolRepeated { offset: 8, code };
+            assert_eq!(judge(&twice, &[prefix()], &external()).unwrap_err(), error);
         }
     }
-}
 
-/// Attributes that this peer may not send: they are dropped unread.
-fn out_of_place(code: u8, context: &Context) -> Result<(), Reason> {
-    match (code, context.peer_kind, context.as_width) {
-        (code::LOCAL_PREF | code::ORIGINATOR_ID | code::CLUSTER_LIST, PeerKind::External, _) => {
-            Err(Reason::NotFromExternal)
+    #[test]
+    fn what_an_announcement_lacks_is_noticed() {
+        let missing = |octets: &[u8], nlri: &[Prefix], context: &Context| -> Vec<u8> {
+            let (_, faults) = judge(octets, nlri, context).unwrap();
+            assert!(faults.iter().all(|f| (f.reason, f.verdict) == (Reason::Missing, Verdict::TreatAsWithdraw)));
+            faults.iter().map(|fault| fault.code).collect()
+        };
+        assert_eq!(missing(&[], &[prefix()], &external()), [1, 2, 3]);
+        assert_eq!(missing(&MANDATORY[4..], &[prefix()], &internal()), [1, 5]);
+        let reach = attribute(0x80, 14, &[&[0, 1, 1, 4, 192, 0, 2, 1, 0], &[8, 10][..]].concat());
+        assert_eq!(missing(&reach, &[], &internal()), [1, 2, 5], "no NEXT_HOP needed beside MP_REACH_NLRI");
+        let foreign = attribute(0x80, 14, &[0, 25, 70, 0, 0, 1]);
+        assert_eq!(missing(&foreign, &[], &external()), [1, 2]);
+        assert_eq!(missing(&MANDATORY[..4], &[], &external()), [0; 0], "nothing announced, nothing needed");
+        assert_eq!(missing(&attribute(0x40, 1, &[0]), &[], &internal()), [0; 0]);
+    }
+
+    #[test]
+    fn a_bad_attribute_is_not_missing_as_well() {
+        let octets = [&attribute(0x40, 1, &[9]), &MANDATORY[4..]].concat();
+        let (_, faults) = judge(&octets, &[prefix()], &external()).unwrap();
+        assert_eq!(faults.into_iter().map(told).collect::<Vec<_>>(), withdraws(1, Reason::OriginUndefined));
+    }
+
+    #[test]
+    fn a_broken_list_withdraws_what_the_body_announces() {
+        for rest in [&[0x80][..], &[0x80, 4], &[0x90, 4, 0], &[0x80, 4, 5, 0, 0, 0, 1], &[0x90, 4, 0xff, 0xff]] {
+            let (_, faults) = judge(&[&MANDATORY, rest].concat(), &[prefix()], &external()).unwrap();
+            assert_eq!((faults[0].offset, &faults[0].octets[..]), (14, rest));
+            assert_eq!(faults.into_iter().map(told).collect::<Vec<_>>(), withdraws(0, Reason::ListBroken));
         }
-        (code::AS4_PATH | code::AS4_AGGREGATOR, _, AsWidth::Four) => Err(Reason::NotFromFourOctetSpeaker),
-        _ => Ok(()),
+        for code in [14, 15] {
+            let error = judge(&[&MANDATORY[..], &[0x80, code, 9, 0]].concat(), &[prefix()], &external()).unwrap_err();
+            assert!(matches!(error, Error::Multiprotocol { offset: 14, .. }), "{error}");
+        }
     }
-}
 
-/// What can be said about attributes whose value is kept as octets.
-fn judge_unread(code: u8, value: Reader<'_>, context: &Context) -> Result<(), Reason> {
-    match code {
-        code::ATOMIC_AGGREGATE => exactly::<0>(value).map(drop),
-        code::AGGREGATOR => match context.as_width {
-            AsWidth::Two => exactly::<6>(value).and_then(|octets| not_as_zero(&octets[..2])),
-            AsWidth::Four => exactly::<8>(value).and_then(|octets| not_as_zero(&octets[..4])),
-        },
-        code::AS4_AGGREGATOR => exactly::<8>(value).and_then(|octets| not_as_zero(&octets[..4])),
-        code::ORIGINATOR_ID | code::ONLY_TO_CUSTOMER => exactly::<4>(value).map(drop),
-        code::CLUSTER_LIST => each::<4>(value).map(drop),
-        code::EXTENDED_COMMUNITIES => each::<8>(value).map(drop),
-        code::IPV6_EXTENDED_COMMUNITIES => each::<20>(value).map(drop),
-        _ => Ok(()),
+    #[test]
+    fn without_routes_there_is_nothing_to_withdraw() {
+        let unreach = attribute(0x80, 15, &[0, 2, 1]);
+        for (rest, reason, offset) in [
+            (attribute(0x40, 1, &[9]), Reason::OriginUndefined, 6),
+            (attribute(0x00, 200, &[]), Reason::UnrecognizedWellKnown, 6),
+            (vec![0x80, 4, 9], Reason::ListBroken, 6),
+        ] {
+            let error = judge(&[&unreach, &rest[..]].concat(), &[], &external()).unwrap_err();
+            assert!(
+                matches!(&error, Error::NothingToWithdraw { reason: r, offset: o, .. } if (*r, *o) == (reason, offset)),
+                "{error}"
+            );
+        }
+        let harmless = attribute(0x40, 5, &[1]);
+        let (_, faults) = judge(&[&unreach[..], &harmless].concat(), &[], &external()).unwrap();
+        assert_eq!(faults.into_iter().map(told).collect::<Vec<_>>(), discards(5, Reason::NotFromExternal));
     }
-}
 
-/// AS number 0 makes an aggregator malformed (RFC 7607 §2).
-fn not_as_zero(number: &[u8]) -> Result<(), Reason> {
-    if number.iter().all(|octet| *octet == 0) { Err(Reason::AsZero) } else { Ok(()) }
-}
-
-/// AS4_PATH without its confederation segments, which do not belong there (RFC 6793 §3, §6).
-fn as4_path(value: Reader<'_>) -> Result<Bytes, Reason> {
-    if value.is_empty() {
-        return Err(Reason::Length);
+    #[test]
+    fn what_cannot_be_read_of_prefixes_resets() {
+        for (flags, code, value) in [
+            (0x80, 14, &[0, 2, 1, 4, 1, 2, 3, 4, 0][..]),
+            (0x80, 14, &[0, 1, 1, 4]),
+            (0x80, 14, &[]),
+            (0x40, 14, &[0, 25, 70, 0, 0]),
+            (0xc0, 14, &[0, 25, 70, 0, 0]),
+            (0x80, 15, &[0, 1]),
+            (0x80, 15, &[0, 1, 1, 33]),
+            (0xc0, 15, &[0, 1, 1]),
+        ] {
+            let octets = [&MANDATORY[..], &attribute(flags, code, value)].concat();
+            let error = judge(&octets, &[prefix()], &external()).unwrap_err();
+            let Error::Multiprotocol { offset, octets, .. } = &error else { panic!("{error}") };
+            assert!(*offset >= 14);
+            assert_eq!(octets[..], attribute(flags, code, value));
+            assert_eq!((error.notification().code, error.notification().subcode), (3, 9));
+        }
     }
-    let mut path = AsPath::decode(value, AsWidth::Four)?;
-    path.segments.retain(|segment| match segment.kind {
-        SegmentKind::Set | SegmentKind::Sequence => true,
-        SegmentKind::ConfedSet | SegmentKind::ConfedSequence => false,
-    });
-    if let Some(reason) = path.objection() {
-        return Err(reason);
+
+    #[test]
+    fn the_strongest_verdict_comes_first() {
+        let octets =
+            [&attribute(0x40, 5, &[1])[..], &attribute(0x40, 6, &[1]), &attribute(0x40, 1, &[9]), &MANDATORY[4..]]
+                .concat();
+        let (_, faults) = judge(&octets, &[prefix()], &external()).unwrap();
+        assert_eq!(faults.iter().map(|fault| fault.code).collect::<Vec<_>>(), [1, 5, 6]);
     }
-    let mut out = BytesMut::new();
-    path.encode(AsWidth::Four, &mut out).map_err(|_| Reason::SegmentLength)?;
-    Ok(out.freeze())
-}
 
-/// A value of a fixed length.
-fn exactly<const N: usize>(mut value: Reader<'_>) -> Result<[u8; N], Reason> {
-    let octets = value.array().map_err(|_| Reason::Length)?;
-    value.finish().map_err(|_| Reason::Length)?;
-    Ok(octets)
-}
-
-fn number(value: Reader<'_>) -> Result<u32, Reason> {
-    exactly(value).map(u32::from_be_bytes)
-}
-
-/// A value of one or more items of a fixed length.
-fn each<'a, const N: usize>(value: Reader<'a>) -> Result<impl Iterator<Item = [u8; N]> + use<'a, N>, Reason> {
-    let (items, rest) = value.rest().as_chunks::<N>();
-    if items.is_empty() || !rest.is_empty() { Err(Reason::Length) } else { Ok(items.iter().copied()) }
-}
-
-fn large_community(octets: [u8; 12]) -> LargeCommunity {
-    let part = |at: usize| u32::from_be_bytes([octets[at], octets[at + 1], octets[at + 2], octets[at + 3]]);
-    LargeCommunity { global: part(0), local1: part(4), local2: part(8) }
+    #[test]
+    fn foreign_families_are_kept_octet_by_octet() {
+        let octets = attribute(0x80, 14, &[0, 25, 70, 0, 0]);
+        let (attributes, _) = judge(&octets, &[], &external()).unwrap();
+        let data = Bytes::from_static(&[0, 25, 70, 0, 0]);
+        assert_eq!(attributes, [Attribute::Unknown { flags: 0x80, code: 14, data }]);
+        let (attributes, _) = judge(&attribute(0x80, 15, &[0, 25, 70]), &[], &external()).unwrap();
+        let end = MpUnreach { family: Family { afi: 25, safi: 70 }, withdrawn: vec![] };
+        assert_eq!(attributes, [Attribute::MpUnreach(end)]);
+    }
 }

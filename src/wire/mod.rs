@@ -9,6 +9,7 @@ pub mod as_path;
 pub mod asn;
 pub mod attribute;
 mod attribute_list;
+mod attribute_value;
 pub mod capability;
 pub mod community;
 mod emit;

@@ -55,6 +55,10 @@ impl Prefix {
     }
 
     /// The length in bits.
+    #[expect(
+        clippy::len_without_is_empty,
+        reason = "the length of a prefix counts bits, not members; no block is empty"
+    )]
     pub fn len(&self) -> u8 {
         self.0.prefix()
     }

@@ -112,3 +112,129 @@ fn part<'a>(reader: &mut Reader<'a>, field: &'static str) -> Result<Reader<'a>, 
 fn body_prefixes(reader: Reader<'_>, field: &'static str) -> Result<Vec<Prefix>, Error> {
     nlri::decode(reader, Unicast::V4).map_err(|bad| Error::Network { offset: bad.offset, what: bad.what, field })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::{AsPath, AsWidth, Asn, Message, MpReach, MpUnreach, Origin};
+
+    const ATTRIBUTES: [u8; 20] = [0x40, 1, 1, 0, 0x40, 2, 6, 2, 1, 0, 0, 0xfd, 0xe8, 0x40, 3, 4, 192, 0, 2, 1];
+
+    fn context() -> Context {
+        Context { as_width: AsWidth::Four, ..Context::before_open() }
+    }
+
+    fn prefix(text: &str) -> Prefix {
+        text.parse().unwrap()
+    }
+
+    /// A message with the given parts, and lengths to match.
+    fn message(withdrawn: &[u8], attributes: &[u8], nlri: &[u8]) -> Vec<u8> {
+        let len = |part: &[u8]| u16::try_from(part.len()).unwrap().to_be_bytes();
+        let body = [&len(withdrawn), withdrawn, &len(attributes), attributes, nlri].concat();
+        [&[0xff; 16][..], &u16::try_from(19 + body.len()).unwrap().to_be_bytes(), &[2], &body].concat()
+    }
+
+    fn decode(octets: &[u8]) -> Result<Update, Error> {
+        match Message::decode(octets, &context())? {
+            Message::Update(update) => Ok(update),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn golden_octets_both_ways() {
+        let octets = message(&[8, 11], &ATTRIBUTES, &[8, 10, 32, 192, 0, 2, 1]);
+        let update = Update {
+            withdrawn: vec![prefix("11.0.0.0/8")],
+            attributes: vec![
+                Attribute::Origin(Origin::Igp),
+                Attribute::AsPath(AsPath::sequence([Asn(65_000)])),
+                Attribute::NextHop([192, 0, 2, 1].into()),
+            ],
+            nlri: vec![prefix("10.0.0.0/8"), prefix("192.0.2.1/32")],
+            faults: vec![],
+        };
+        assert_eq!(decode(&octets).as_ref(), Ok(&update));
+        let mut out = BytesMut::new();
+        Message::Update(update).encode(&context(), &mut out).unwrap();
+        assert_eq!(out[..], octets);
+    }
+
+    #[test]
+    fn lengths_beyond_the_message_reset() {
+        let good = message(&[], &ATTRIBUTES, &[8, 10]);
+        for (at, field) in [(19, "Withdrawn Routes Length"), (21, "Total Path Attribute Length")] {
+            let mut octets = good.clone();
+            octets[at + 1] = 200;
+            let error = decode(&octets).unwrap_err();
+            assert_eq!(error, Error::UpdateLengths { offset: at, field });
+            assert_eq!((error.notification().code, error.notification().subcode), (3, 1));
+        }
+        // One octet more for the withdrawn routes than leaves room for the second length field.
+        let mut octets = message(&[], &[], &[]);
+        octets[20] = 1;
+        assert!(matches!(decode(&octets), Err(Error::UpdateLengths { .. })));
+    }
+
+    #[test]
+    fn bad_prefixes_in_the_body_reset() {
+        for (octets, field, offset) in [
+            (message(&[33, 1, 2, 3, 4, 5], &[], &[]), "Withdrawn Routes", 21),
+            (message(&[], &ATTRIBUTES, &[8, 10, 24, 1, 2]), "NLRI", 45),
+        ] {
+            let error = decode(&octets).unwrap_err();
+            assert!(
+                matches!(error, Error::Network { field: f, offset: o, .. } if (f, o) == (field, offset)),
+                "{error}"
+            );
+            assert_eq!((error.notification().code, error.notification().subcode), (3, 10));
+        }
+    }
+
+    #[test]
+    fn end_of_rib_is_empty_and_nothing_else_is() {
+        assert_eq!(decode(&message(&[], &[], &[])).unwrap().end_of_rib(), Some(Family::IPV4_UNICAST));
+        let ipv6 = message(&[], &[0x80, 15, 3, 0, 2, 1], &[]);
+        assert_eq!(decode(&ipv6).unwrap().end_of_rib(), Some(Family::IPV6_UNICAST));
+        for octets in [
+            message(&[8, 10], &[], &[]),
+            message(&[], &ATTRIBUTES, &[8, 10]),
+            message(&[], &ATTRIBUTES, &[]),
+            message(&[], &[0x80, 15, 5, 0, 2, 1, 8, 0x20], &[]),
+            message(&[], &[0x80, 15, 3, 0, 2, 1, 0xc0, 99, 0], &[]),
+            message(&[], &[0x40, 5, 4, 0, 0, 0, 1], &[]),
+        ] {
+            assert_eq!(decode(&octets).unwrap().end_of_rib(), None, "{octets:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_announced_and_what_is_gone() {
+        let (hop4, hop6) = ("192.0.2.1".parse().unwrap(), "2001:db8::1".parse().unwrap());
+        let mut update = decode(&message(&[8, 11], &ATTRIBUTES, &[8, 10])).unwrap();
+        let (v6, v6_gone) = (prefix("2001:db8:1::/48"), prefix("2001:db8:2::/48"));
+        let family = Family::IPV6_UNICAST;
+        update.attributes.push(Attribute::MpReach(MpReach {
+            family,
+            next_hop: hop6,
+            link_local: None,
+            nlri: vec![v6],
+        }));
+        update.attributes.push(Attribute::MpUnreach(MpUnreach { family, withdrawn: vec![v6_gone] }));
+        assert_eq!(update.announced().collect::<Vec<_>>(), [(v6, hop6), (prefix("10.0.0.0/8"), hop4)]);
+        assert_eq!(update.gone().collect::<Vec<_>>(), [prefix("11.0.0.0/8"), v6_gone]);
+        assert_eq!(update.verdict(), None);
+    }
+
+    #[test]
+    fn a_fault_turns_an_announcement_into_a_withdrawal() {
+        let mut octets = message(&[8, 11], &ATTRIBUTES, &[8, 10]);
+        octets[28] = 9;
+        let update = decode(&octets).unwrap();
+        assert_eq!(update.verdict(), Some(Verdict::TreatAsWithdraw));
+        assert_eq!(update.announced().count(), 0);
+        assert_eq!(update.gone().collect::<Vec<_>>(), [prefix("11.0.0.0/8"), prefix("10.0.0.0/8")]);
+        assert_eq!(update.nlri, [prefix("10.0.0.0/8")], "what was named stays readable");
+    }
+}

@@ -14,8 +14,11 @@ use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
+/// A case's body.
+pub type Case = fn(&Bed) -> Outcome;
+
 /// Name and body of each case.
-pub const ALL: &[(&str, fn(&Bed) -> Outcome)] = &[
+pub const ALL: &[(&str, Case)] = &[
     ("a0_the_cluster_serves_without_herald", bare::serves_without_herald),
     ("a1_story_curl_200_of_200", story::curl_200_of_200),
     ("a1_a_service_without_node_ports", story::without_node_ports),

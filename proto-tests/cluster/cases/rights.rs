@@ -60,7 +60,8 @@ fn rules(bed: &Bed, account: &str, namespace: &str) -> Outcome<Rights> {
         r#"{{"apiVersion":"authorization.k8s.io/v1","kind":"SelfSubjectRulesReview","spec":{{"namespace":"{namespace}"}}}}"#
     );
     crate::rig::write_file(&file, &review)?;
-    let answer = bed.kubectl().json(&["create", "-f", &file.display().to_string(), "--as", account])?;
+    let answer =
+        bed.kubectl().json(&["create", "--validate=false", "-f", &file.display().to_string(), "--as", account])?;
     let resources = answer["status"]["resourceRules"].as_array().ok_or_else(|| format!("no rules in {answer}"))?;
     let others = answer["status"]["nonResourceRules"].as_array().map(Vec::as_slice).unwrap_or_default();
     let mut found = Rights::new();
@@ -167,10 +168,9 @@ fn comm(pid: &str) -> String {
 fn read_only_root(pid: &str) -> Outcome {
     let text = fs::read_to_string(format!("/proc/{pid}/mountinfo")).map_err(|e| format!("process {pid}: {e}"))?;
     let fields = text.lines().map(|line| line.split(' ').collect::<Vec<_>>());
-    let options = fields
-        .filter(|fields| fields.get(4) == Some(&"/"))
-        .filter_map(|fields| fields.get(5).map(ToString::to_string))
-        .last();
+    let mut roots = fields.filter(|fields| fields.get(4) == Some(&"/"));
+    // A later mount lies on top of an earlier one.
+    let options = roots.next_back().and_then(|fields| fields.get(5).map(ToString::to_string));
     match options {
         Some(options) if options.split(',').any(|option| option == "ro") => Ok(()),
         other => Err(format!("the speaker's root is mounted {other:?}, and should be read-only")),

@@ -1,0 +1,5 @@
+//! The session's machine: compared with a table that people can review, and held to its laws.
+
+mod laws;
+mod rig;
+mod table;

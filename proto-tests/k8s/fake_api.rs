@@ -1,0 +1,271 @@
+//! An API server of 200 lines: list with pages, watch with initial events and bookmarks, and the ways in which real ones
+//! (and what stands in front of them) fail.
+
+use axum::Router;
+use axum::body::{Body, Bytes};
+use axum::extract::{Path, Query, State};
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use futures_util::stream;
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+use tokio::sync::watch;
+
+/// How the server behaves.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Mode {
+    /// As it should.
+    Well,
+    /// Streaming lists are refused with this status.
+    NoStreamingLists(u16),
+    /// Every request is refused with this status.
+    Away(u16),
+    /// Every watch that is no list ends at once.
+    ShortWatches,
+}
+
+/// Which form 410 takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Gone {
+    /// As an event of the watch.
+    InBand,
+    /// As the answer to the request.
+    Http,
+}
+
+#[derive(Debug, Clone)]
+struct Event {
+    version: u64,
+    resource: &'static str,
+    kind: &'static str,
+    object: Value,
+}
+
+#[derive(Debug)]
+struct World {
+    version: u64,
+    objects: BTreeMap<(&'static str, String), Value>,
+    events: Vec<Event>,
+    mode: Mode,
+    /// Watches from a version below this get a 410 in this form.
+    compacted: (u64, Gone),
+    /// Resources whose lists are held back.
+    held: Vec<&'static str>,
+    requests: Vec<String>,
+}
+
+/// Handle of a running server.
+#[derive(Clone)]
+pub struct FakeApi {
+    world: Arc<Mutex<World>>,
+    /// Counts changes; watches wake by it.
+    ticks: watch::Sender<u64>,
+    /// Counts cuts; connections die by it.
+    cuts: watch::Sender<u64>,
+}
+
+pub const SERVICES: &str = "services";
+pub const SLICES: &str = "endpointslices";
+pub const NODES: &str = "nodes";
+
+impl FakeApi {
+    /// Starts one on loopback; it ends with the test's runtime.
+    pub async fn start() -> (Self, kube::Client) {
+        let api = Self {
+            world: Arc::new(Mutex::new(World {
+                version: 1,
+                objects: BTreeMap::new(),
+                events: Vec::new(),
+                mode: Mode::Well,
+                compacted: (0, Gone::InBand),
+                held: Vec::new(),
+                requests: Vec::new(),
+            })),
+            ticks: watch::Sender::new(0),
+            cuts: watch::Sender::new(0),
+        };
+        let app = Router::new()
+            .route("/api/v1/{resource}", axum::routing::get(serve))
+            .route("/apis/discovery.k8s.io/v1/{resource}", axum::routing::get(serve))
+            .with_state(api.clone());
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        tokio::spawn(async move { axum::serve(listener, app).await });
+        let config = kube::Config::new(format!("http://{address}").parse().unwrap());
+        (api, kube::Client::try_from(config).unwrap())
+    }
+
+    fn change<T>(&self, change: impl FnOnce(&mut World) -> T) -> T {
+        let result = change(&mut self.world.lock().unwrap());
+        self.ticks.send_modify(|tick| *tick += 1);
+        result
+    }
+
+    /// Creates or changes an object.
+    pub fn put(&self, resource: &'static str, mut object: Value) {
+        self.change(|world| {
+            world.version += 1;
+            object["metadata"]["resourceVersion"] = json!(world.version.to_string());
+            let key = (resource, object["metadata"]["name"].as_str().unwrap().to_owned());
+            let kind = if world.objects.insert(key, object.clone()).is_some() { "MODIFIED" } else { "ADDED" };
+            world.events.push(Event { version: world.version, resource, kind, object });
+        });
+    }
+
+    /// Deletes an object.
+    pub fn delete(&self, resource: &'static str, name: &str) {
+        self.change(|world| {
+            world.version += 1;
+            let mut object = world.objects.remove(&(resource, name.to_owned())).expect("nothing to delete");
+            object["metadata"]["resourceVersion"] = json!(world.version.to_string());
+            world.events.push(Event { version: world.version, resource, kind: "DELETED", object });
+        });
+    }
+
+    pub fn set_mode(&self, mode: Mode) {
+        self.change(|world| world.mode = mode);
+    }
+
+    /// Holds the lists of these resources back, and lets those go that are not named.
+    pub fn hold(&self, resources: &[&'static str]) {
+        self.change(|world| world.held = resources.to_vec());
+    }
+
+    /// Forgets history: watches that start below now are refused.
+    pub fn compact(&self, form: Gone) {
+        self.change(|world| {
+            world.compacted = (world.version, form);
+            world.events.clear();
+        });
+    }
+
+    /// Cuts every open watch in the middle of its body.
+    pub fn cut(&self) {
+        self.cuts.send_modify(|cut| *cut += 1);
+    }
+
+    /// `resource?query` of every request so far.
+    pub fn requests(&self) -> Vec<String> {
+        self.world.lock().unwrap().requests.clone()
+    }
+
+    pub fn version(&self) -> u64 {
+        self.world.lock().unwrap().version
+    }
+}
+
+fn status(code: u16, message: &str) -> Value {
+    json!({"kind": "Status", "apiVersion": "v1", "status": "Failure", "code": code, "message": message, "reason": "Test"})
+}
+
+fn refuse(code: u16, message: &str) -> Response {
+    (StatusCode::from_u16(code).unwrap(), axum::Json(status(code, message))).into_response()
+}
+
+async fn serve(
+    State(api): State<FakeApi>,
+    Path(resource): Path<String>,
+    Query(query): Query<BTreeMap<String, String>>,
+) -> Response {
+    let resource = [SERVICES, SLICES, NODES].into_iter().find(|known| *known == resource).expect("unknown resource");
+    let flag = |name: &str| query.get(name).is_some_and(|value| value == "true");
+    let mode = api.change(|world| {
+        let query: Vec<String> = query.iter().map(|(key, value)| format!("{key}={value}")).collect();
+        world.requests.push(format!("{resource}?{}", query.join("&")));
+        world.mode.clone()
+    });
+    match (mode, flag("watch"), flag("sendInitialEvents")) {
+        (Mode::Away(code), _, _) => refuse(code, "not today"),
+        (Mode::NoStreamingLists(code), true, true) => refuse(code, "sendInitialEvents is forbidden for watch"),
+        (_, false, _) => list(&api, resource, &query).await,
+        (_, true, true) => watch_from(api, resource, Start::List),
+        (mode, true, false) => {
+            let version: u64 = query["resourceVersion"].parse().unwrap();
+            let (compacted, form) = api.world.lock().unwrap().compacted;
+            match (version < compacted, form) {
+                (true, Gone::Http) => refuse(410, "too old resource version"),
+                (true, Gone::InBand) => one_line(json!({"type": "ERROR", "object": status(410, "too old")})),
+                (false, _) if mode == Mode::ShortWatches => Body::empty().into_response(),
+                (false, _) => watch_from(api, resource, Start::After(version)),
+            }
+        }
+    }
+}
+
+fn one_line(value: Value) -> Response {
+    Body::from(format!("{value}\n")).into_response()
+}
+
+/// Waits until a resource's lists are not held back.
+async fn released(api: &FakeApi, resource: &str) {
+    let mut ticks = api.ticks.subscribe();
+    while api.world.lock().unwrap().held.contains(&resource) {
+        ticks.changed().await.unwrap();
+    }
+}
+
+async fn list(api: &FakeApi, resource: &'static str, query: &BTreeMap<String, String>) -> Response {
+    released(api, resource).await;
+    let limit: usize = query.get("limit").map_or(usize::MAX, |limit| limit.parse().unwrap());
+    let from: usize = query.get("continue").map_or(0, |token| token.parse().unwrap());
+    let world = api.world.lock().unwrap();
+    let all: Vec<&Value> = world.objects.iter().filter(|((of, _), _)| *of == resource).map(|(_, o)| o).collect();
+    let page: Vec<&Value> = all.iter().skip(from).take(limit).copied().collect();
+    let next = if from + page.len() < all.len() { (from + page.len()).to_string() } else { String::new() };
+    let metadata = json!({"resourceVersion": world.version.to_string(), "continue": next});
+    axum::Json(json!({"kind": "List", "apiVersion": "v1", "metadata": metadata, "items": page})).into_response()
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Start {
+    List,
+    After(u64),
+}
+
+/// The body of a watch: lines as they come, cut when the server is told to.
+fn watch_from(api: FakeApi, resource: &'static str, start: Start) -> Response {
+    let (ticks, cuts) = (api.ticks.subscribe(), api.cuts.subscribe());
+    let body = stream::unfold((api, ticks, cuts, start), move |(api, mut ticks, mut cuts, start)| async move {
+        if let Start::List = start {
+            released(&api, resource).await;
+        }
+        loop {
+            ticks.mark_unchanged();
+            let (lines, version) = lines(&api, resource, start);
+            if !lines.is_empty() {
+                return Some((Ok(Bytes::from(lines)), (api, ticks, cuts, Start::After(version))));
+            }
+            tokio::select! {
+                _ = ticks.changed() => {}
+                _ = cuts.changed() => return Some((Err("cut"), (api, ticks, cuts, start))),
+            }
+        }
+    });
+    Body::from_stream(body).into_response()
+}
+
+/// What is new for a watch, and the version it has seen then.
+fn lines(api: &FakeApi, resource: &str, start: Start) -> (String, u64) {
+    let world = api.world.lock().unwrap();
+    let mut text = String::new();
+    match start {
+        Start::List => {
+            for (_, object) in world.objects.iter().filter(|((of, _), _)| *of == resource) {
+                text.push_str(&format!("{}\n", json!({"type": "ADDED", "object": object})));
+            }
+            let metadata = json!({
+                "resourceVersion": world.version.to_string(),
+                "annotations": {"k8s.io/initial-events-end": "true"},
+            });
+            let mark = json!({"type": "BOOKMARK", "object": {"kind": "X", "apiVersion": "v1", "metadata": metadata}});
+            text.push_str(&format!("{mark}\n"));
+        }
+        Start::After(version) => {
+            for event in world.events.iter().filter(|event| event.version > version && event.resource == resource) {
+                text.push_str(&format!("{}\n", json!({"type": event.kind, "object": event.object})));
+            }
+        }
+    }
+    (text, world.version)
+}

@@ -1,0 +1,19 @@
+//! The border to Kubernetes: the index against a model, the folder of manifests on a real file system, and the watch
+//! against an API server that misbehaves on request.
+
+mod fake_api;
+mod index_model;
+mod manifests;
+mod watch;
+
+use std::time::Duration;
+use tokio::sync::watch::{Receiver, Ref};
+
+/// Waits until a channel of state holds what `wanted` accepts; a test that waits ten seconds for it has failed.
+pub async fn until<'a, T>(what: &str, state: &'a mut Receiver<T>, wanted: impl FnMut(&T) -> bool) -> Ref<'a, T> {
+    match tokio::time::timeout(Duration::from_secs(10), state.wait_for(wanted)).await {
+        Ok(Ok(value)) => value,
+        Ok(Err(_)) => panic!("the sender went away before: {what}"),
+        Err(_) => panic!("this did not happen within 10 s: {what}"),
+    }
+}

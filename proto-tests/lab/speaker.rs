@@ -1,0 +1,164 @@
+//! herald on a node, as its pod runs it: no root, no capabilities, nothing to be gained.
+
+use crate::manifests::Manifests;
+use crate::rig::net::Namespace;
+use crate::rig::process::Process;
+use crate::rig::{Outcome, Rig, replace_file, run};
+use crate::topology::{Family, NODES_ASN, link_address, router_asn};
+use rustix::process::Signal;
+use std::fmt::Write as _;
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::process::{Command, ExitStatus};
+use std::time::Duration;
+
+/// The user of the pod.
+const UID: &str = "65532";
+
+/// A peer in a speaker's configuration.
+#[derive(Debug, Clone)]
+pub struct Peer {
+    /// Its name there.
+    pub name: String,
+    /// Where to dial.
+    pub address: IpAddr,
+    /// Which port.
+    pub port: u16,
+    /// Its autonomous system.
+    pub asn: u32,
+    /// The hold time to propose.
+    pub hold: Duration,
+}
+
+/// A speaker's configuration: some peers, the lab's pools, one advertisement of all of them to all of them.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// The routers.
+    pub peers: Vec<Peer>,
+    /// Communities on every route.
+    pub communities: Vec<String>,
+    /// Address blocks that may be announced.
+    pub pools: Vec<String>,
+    /// Announce also what nothing serves.
+    pub without_endpoints: bool,
+}
+
+impl Config {
+    /// What node `node` (from 1) says to both routers, over sessions of one family.
+    pub fn of_node(node: usize, family: Family, hold: Duration) -> Self {
+        Self {
+            peers: [1, 2].map(|router| Peer::router(node, router, family, hold)).into(),
+            communities: Vec::new(),
+            pools: crate::topology::SERVICE_RANGES.map(str::to_owned).into(),
+            without_endpoints: false,
+        }
+    }
+
+    fn text(&self) -> String {
+        let mut text = format!("asn: {NODES_ASN}\npeers:\n");
+        for peer in &self.peers {
+            let _infallible = write!(
+                text,
+                "- name: {}\n  address: \"{}\"\n  port: {}\n  asn: {}\n  holdTime: {}s\n",
+                peer.name,
+                peer.address,
+                peer.port,
+                peer.asn,
+                peer.hold.as_secs()
+            );
+        }
+        let quoted = |list: &[String]| list.iter().map(|word| format!("\"{word}\"")).collect::<Vec<_>>().join(", ");
+        let _infallible = write!(
+            text,
+            "pools:\n- name: lab\n  addresses: [{}]\nadvertisements:\n- name: lab\n  pools: [lab]\n  communities: [{}]\n  \
+             announceWithoutEndpoints: {}\n",
+            quoted(&self.pools),
+            quoted(&self.communities),
+            self.without_endpoints
+        );
+        text
+    }
+}
+
+impl Peer {
+    /// Router `router` as node `node` sees it, both from 1.
+    pub fn router(node: usize, router: usize, family: Family, hold: Duration) -> Self {
+        Self {
+            name: format!("r{router}"),
+            address: link_address(node, router, 1, family),
+            port: 179,
+            asn: router_asn(router),
+            hold,
+        }
+    }
+}
+
+/// A running speaker.
+#[derive(Debug)]
+pub struct Speaker {
+    process: Process,
+    file: PathBuf,
+}
+
+impl Speaker {
+    /// Starts herald on a node.
+    ///
+    /// # Errors
+    /// It could not be started.
+    pub fn start(rig: &Rig, node: &Namespace, config: &Config, manifests: &Manifests) -> Outcome<Self> {
+        let name = node.short();
+        let dir = rig.folder(&format!("speaker-{name}"), 0o755)?;
+        run(Command::new("chown").arg(format!("{UID}:{UID}")).arg(&dir))?;
+        let file = dir.join("herald.yaml");
+        replace_file(&file, &config.text())?;
+        let mut command = node.command("setpriv");
+        command
+            .args(["--reuid", UID, "--regid", UID, "--clear-groups", "--no-new-privs", "--bounding-set", "-all"])
+            .arg(binary(rig)?)
+            .arg("speak")
+            .arg("--config")
+            .arg(&file)
+            .arg("--manifests")
+            .arg(manifests.dir())
+            .args(["--node", name, "--metrics", "127.0.0.1:7472", "--socket"])
+            .arg(dir.join("herald.sock"));
+        let process = Process::start(rig, &format!("herald-{name}"), command)?;
+        Ok(Self { process, file })
+    }
+
+    /// Its process.
+    pub fn process(&mut self) -> &mut Process {
+        &mut self.process
+    }
+
+    /// Gives it a new configuration and tells it.
+    ///
+    /// # Errors
+    /// The file could not be written or the process is gone.
+    pub fn reload(&mut self, config: &Config) -> Outcome {
+        replace_file(&self.file, &config.text())?;
+        self.process.alive()?;
+        self.process.signal(Signal::HUP)
+    }
+
+    /// Asks it to end, as Kubernetes does, and waits for that.
+    ///
+    /// # Errors
+    /// It was gone already, or did not end in time.
+    pub fn terminate(&mut self, within: Duration) -> Outcome<(ExitStatus, Duration)> {
+        self.process.alive()?;
+        self.process.signal(Signal::TERM)?;
+        self.process.wait(within)
+    }
+}
+
+/// The program (`HERALD_BINARY` names another build of it), copied to where the pod's user can reach it: a build folder may lie below a private home.
+fn binary(rig: &Rig) -> Outcome<PathBuf> {
+    let copy = rig.dir().join("herald");
+    let built =
+        std::env::var_os("HERALD_BINARY").map_or_else(|| PathBuf::from(env!("CARGO_BIN_EXE_herald")), PathBuf::from);
+    if !copy.exists() {
+        std::fs::copy(&built, &copy).map_err(|e| format!("{} could not be copied: {e}", built.display()))?;
+    }
+    Ok(copy)
+}

@@ -1,0 +1,199 @@
+//! What operators see: probes, metrics, the looking glass, the command line and its errors.
+
+use crate::process::{Peer, Stage, ask_port, config, herald, node, service};
+use crate::router::{Manner, Router};
+use serde_json::Value;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::process::Output;
+
+fn text(octets: &[u8]) -> String {
+    String::from_utf8(octets.to_vec()).unwrap()
+}
+
+/// A stage whose one session is up and complete.
+fn established(host: u8) -> (Router, Stage) {
+    let router = Router::start(host, Manner::Ordinary);
+    let mut stage = Stage::new();
+    stage.write("manifests/node.yaml", &node("n1", ""));
+    stage.write("manifests/web.yaml", &service("web", &["198.51.100.7".to_owned(), "2001:db8:5::7".to_owned()]));
+    let peer = Peer { name: "r1", address: router.address, more: "" };
+    stage.write("herald.yaml", &config(&[peer], "\"64512:100\""));
+    stage.start("n1");
+    router.wait_for_end_of_rib();
+    (router, stage)
+}
+
+#[test]
+fn probes_and_metrics_on_both_doors() {
+    let (_router, stage) = established(51);
+    let port = stage.port();
+    assert!(port.ip().is_loopback());
+    stage.wait("readiness", || stage.ask("/readyz").0.starts_with("HTTP/1.1 200"));
+    assert!(ask_port(port, "/readyz").0.starts_with("HTTP/1.1 200"));
+    assert_eq!(ask_port(port, "/healthz").1, "ok\n");
+    let (head, metrics) = ask_port(port, "/metrics");
+    assert!(head.contains("application/openmetrics-text"), "{head}");
+    for sample in [
+        "herald_bgp_session_state{peer=\"r1\",state=\"Established\"} 1",
+        "herald_bgp_session_state{peer=\"r1\",state=\"Idle\"} 0",
+        "herald_bgp_session_up{peer=\"r1\"} 1",
+        "herald_bgp_session_established_total{peer=\"r1\"} 1",
+        "herald_bgp_routes_advertised{peer=\"r1\",family=\"ipv4-unicast\"} 1",
+        "herald_bgp_routes_advertised{peer=\"r1\",family=\"ipv6-unicast\"} 1",
+        "herald_bgp_routes_planned{peer=\"r1\"} 2",
+        "herald_bgp_routes_discarded_total{peer=\"r1\"} 0",
+        "herald_bgp_notifications_total{peer=\"r1\",direction=\"received\"} 0",
+        "herald_watch_synced{resource=\"manifests\"} 1",
+        "herald_config_reloads_total{result=\"failure\"} 0",
+        "herald_build_info{version=",
+    ] {
+        assert!(metrics.contains(sample), "no {sample} in\n{metrics}");
+    }
+    assert!(metrics.contains("herald_bgp_messages_total{peer=\"r1\",direction=\"sent\",type="), "{metrics}");
+    assert!(metrics.contains("herald_watch_age_seconds{resource=\"manifests\"}"), "{metrics}");
+    let planned = metrics.lines().find(|line| line.starts_with("herald_bgp_plan_duration_seconds_count")).unwrap();
+    assert!(!planned.ends_with(" 0"), "{planned}");
+    for line in metrics.lines().filter(|line| !line.starts_with('#')) {
+        let family = line.split(['{', ' ']).next().unwrap();
+        let described =
+            |suffix: &str| family.strip_suffix(suffix).is_some_and(|name| metrics.contains(&format!("# HELP {name} ")));
+        assert!(["", "_total", "_info", "_sum", "_count", "_bucket"].into_iter().any(described), "no HELP for {line}");
+    }
+    assert!(metrics.ends_with("# EOF\n"));
+}
+
+#[test]
+fn peers_and_routes_as_json_and_as_tables() {
+    let (router, stage) = established(52);
+    let (_, peers) = stage.ask("/v1/peers");
+    let peers: Value = serde_json::from_str(&peers).unwrap();
+    assert_eq!((&peers["node"], &peers["asn"], &peers["routerId"]), (&"n1".into(), &64512.into(), &"192.0.2.1".into()));
+    let peer = &peers["peers"][0];
+    assert_eq!(peer["state"], "Established");
+    assert_eq!(peer["session"]["holdTimeSeconds"], 9);
+    assert_eq!(peer["advertised"]["ipv4-unicast"], 1);
+    for moment in [&peer["session"]["since"], &peer["session"]["endOfRib"], &peer["started"]] {
+        let moment = moment.as_str().unwrap_or_else(|| panic!("{peer}"));
+        assert!(moment.starts_with("20") && moment.contains('T') && moment.ends_with('Z'), "RFC 3339: {moment}");
+    }
+    let asked = stage.show(&["peers"]);
+    assert_eq!(asked.status.code(), Some(0), "{}", text(&asked.stderr));
+    let shown = text(&asked.stdout);
+    assert!(shown.starts_with("Node n1, AS 64512, router ID 192.0.2.1\n"), "{shown}");
+    let cells = |line: &str| line.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
+    let header = shown.lines().find(|line| line.starts_with("NAME")).unwrap();
+    assert_eq!(cells(header).join(" "), "NAME ADDRESS AS STATE SINCE HOLD IPV4 IPV6 LAST ERROR");
+    let row = cells(shown.lines().find(|line| line.starts_with("r1")).unwrap());
+    let port = router.address.port().to_string();
+    let since = peer["session"]["since"].as_str().unwrap();
+    assert_eq!(row, ["r1", "127.0.0.52", "port", &port, "64513", "Established", since, "9s", "1", "1", "-"], "{shown}");
+
+    let routes: Value = serde_json::from_str(&text(&stage.show(&["routes", "-o", "json"]).stdout)).unwrap();
+    let route = &routes["routes"][0];
+    assert_eq!(route["prefix"], "198.51.100.7/32");
+    assert_eq!(route["state"], "announced");
+    assert_eq!(route["nextHop"], "127.0.0.1");
+    assert_eq!(route["communities"][0], "64512:100");
+    let shown = text(&stage.show(&["routes", "--peer", "r1"]).stdout);
+    let row = cells(shown.lines().find(|line| line.starts_with("198.51.100.7/32")).unwrap());
+    assert_eq!(row, ["198.51.100.7/32", "r1", "announced", "127.0.0.1", "-", "-", "64512:100"], "{shown}");
+    assert_eq!(text(&stage.show(&["routes", "--peer", "nobody"]).stdout), "No routes.\n");
+}
+
+#[test]
+fn the_socket_is_for_its_owner_and_for_one_speaker() {
+    let (_router, stage) = established(53);
+    let mode = std::fs::metadata(stage.socket()).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+    let second = stage.speak("n1").output().unwrap();
+    assert_eq!(second.status.code(), Some(1));
+    assert!(text(&second.stderr).contains("another herald answers"), "{}", text(&second.stderr));
+    let mut elsewhere = stage.speak_with("n1", &stage.path("second.sock"), &stage.port().to_string());
+    let taken = elsewhere.output().unwrap();
+    assert!(text(&taken.stderr).contains("choose another with --metrics"), "{}", text(&taken.stderr));
+    assert!(stage.ask("/healthz").0.starts_with("HTTP/1.1 200"), "the first still answers");
+}
+
+#[test]
+fn a_killed_speaker_leaves_nothing_in_the_way_of_the_next() {
+    let (router, mut stage) = established(54);
+    stage.signal("KILL");
+    router.wait("the end", |log| log.last() == Some(&crate::router::Entry::Closed));
+    assert!(stage.socket().exists());
+    let asked = stage.show(&["peers"]);
+    assert_eq!(asked.status.code(), Some(1));
+    assert!(text(&asked.stderr).contains("is gone: start it again"), "{}", text(&asked.stderr));
+    stage.start("n1");
+    router.wait("a second session", |log| log.iter().filter(|entry| **entry == crate::router::Entry::Up).count() == 2);
+    stage.wait("the next socket", || stage.ask("/healthz").0.starts_with("HTTP/1.1 200"));
+}
+
+#[test]
+fn without_a_speaker_the_command_line_says_what_to_do() {
+    let stage = Stage::new();
+    let asked = stage.show(&["routes"]);
+    assert_eq!(asked.status.code(), Some(1));
+    let said = text(&asked.stderr);
+    assert!(said.contains("there is no speaker at") && said.contains("herald speak"), "{said}");
+}
+
+fn check(file: &Path) -> Output {
+    herald().arg("check").arg(file).output().unwrap()
+}
+
+#[test]
+fn check_says_good_doubtful_and_wrong() {
+    let stage = Stage::new();
+    let peer = || Peer { name: "r1", address: "192.0.2.254:179".parse().unwrap(), more: "" };
+    stage.write("good.yaml", &config(&[peer()], "\"64512:1\"").replace("  port: 179\n", ""));
+    let good = check(&stage.path("good.yaml"));
+    assert_eq!(good.status.code(), Some(0), "{}", text(&good.stderr));
+    assert!(text(&good.stdout).contains("good: AS 64512, 1 peer, 1 pool, 1 advertisement"), "{}", text(&good.stdout));
+
+    let local_preference = config(&[peer()], "") + "  localPreference: 200\n";
+    stage.write("doubtful.yaml", &local_preference);
+    let doubtful = check(&stage.path("doubtful.yaml"));
+    assert_eq!(doubtful.status.code(), Some(0));
+    assert!(text(&doubtful.stderr).contains("warning"), "{}", text(&doubtful.stderr));
+
+    stage.write("wrong.yaml", &config(&[peer()], "").replace("198.51.100.0/24", "198.51.100.1/24"));
+    let wrong = check(&stage.path("wrong.yaml"));
+    assert_eq!(wrong.status.code(), Some(1));
+    let report = text(&wrong.stderr);
+    assert!(report.contains("wrong.yaml:") && report.contains("198.51.100.0/24"), "place and remedy: {report}");
+
+    let absent = check(&stage.path("absent.yaml"));
+    assert_eq!(absent.status.code(), Some(1));
+    assert!(text(&absent.stderr).contains("cannot read"));
+}
+
+#[test]
+fn a_speaker_does_not_start_on_a_bad_file_or_without_its_folder() {
+    let stage = Stage::new();
+    stage.write("herald.yaml", "asn: 64512\npears: []\n");
+    let refused = stage.speak("n1").output().unwrap();
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(text(&refused.stderr).contains("pears"), "{}", text(&refused.stderr));
+
+    stage.write("herald.yaml", &config(&[], ""));
+    std::fs::remove_dir(stage.path("manifests")).unwrap();
+    let refused = stage.speak("n1").output().unwrap();
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(text(&refused.stderr).contains("cannot list the manifests folder"), "{}", text(&refused.stderr));
+    assert!(!stage.socket().exists());
+}
+
+#[test]
+fn version_and_log_format() {
+    let version = herald().arg("--version").output().unwrap();
+    assert_eq!(text(&version.stdout), format!("herald {}\n", env!("CARGO_PKG_VERSION")));
+    let (_router, mut stage) = established(55);
+    stage.wait_for_log("session up");
+    let (status, _) = stage.stop();
+    assert_eq!(status.code(), Some(0));
+    for line in stage.log().lines() {
+        let line: Value = serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"));
+        assert!(line["timestamp"].is_string() && line["level"].is_string() && line["message"].is_string(), "{line}");
+    }
+}

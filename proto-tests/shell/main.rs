@@ -1,0 +1,9 @@
+//! The running binary on loopback: what routers receive, what operators see, how it stops.
+//!
+//! Routers are threads of this process on 127.0.0.x; speakers are child processes with a folder of manifests. Every test
+//! waits for conditions, and kills what it started also when it fails.
+
+mod doors;
+mod process;
+mod router;
+mod sessions;
