@@ -25,7 +25,7 @@ fn view() -> ClusterView {
     let service = |n: u32| Service {
         load_balancer_class: None,
         ingress: vec![Ingress { ip: IpAddr::V4(Ipv4Addr::from(base + n)), mode: IpMode::Vip }],
-        traffic_policy: if n % 2 == 0 { TrafficPolicy::Cluster } else { TrafficPolicy::Local },
+        traffic_policy: if n.is_multiple_of(2) { TrafficPolicy::Cluster } else { TrafficPolicy::Local },
         lifecycle: Lifecycle::Live,
     };
     ClusterView {

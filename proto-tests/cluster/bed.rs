@@ -149,7 +149,26 @@ impl Bed {
     /// # Errors
     /// They are not within a minute; the text says what holds them up.
     pub fn speakers(&self) -> Outcome<Vec<Pod>> {
-        self.kubectl().wait_for_pods(HERALD, SPEAKERS, self.nodes.len(), Duration::from_secs(60))
+        let within = Duration::from_secs(60);
+        self.kubectl().wait_for_pods(HERALD, SPEAKERS, self.nodes.len(), within).map_err(|e| {
+            let words = self.kubectl().run(&["-n", HERALD, "logs", "-l", SPEAKERS, "--tail=8", "--prefix"]);
+            format!("{e}\n{}", words.unwrap_or_else(|why| why))
+        })
+    }
+
+    /// Keeps the folder, with the speakers' words in it, because a case failed.
+    pub fn keep_logs(&self) {
+        self.rig.keep_logs();
+        for pod in self.kubectl().pods(HERALD, SPEAKERS).unwrap_or_default() {
+            for (life, previous) in [("", "--previous=false"), ("-before", "--previous=true")] {
+                let words = self.kubectl().run(&["-n", HERALD, "logs", &pod.name, previous]);
+                if let (Ok(words), path) =
+                    (words, self.rig.dir().join(format!("log/{}-{}{life}.log", pod.node, pod.name)))
+                {
+                    let _reported_by_its_absence = write_file(&path, &words);
+                }
+            }
+        }
     }
 
     /// Tells a person who lets the cluster stay how to look at it.

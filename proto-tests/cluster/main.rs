@@ -47,7 +47,7 @@ fn main() -> ExitCode {
     let conclusion = libtest_mimic::run(&arguments, trials);
     if let Some(Ok(bed)) = shared.get() {
         if conclusion.has_failed() {
-            bed.rig.keep_logs();
+            bed.keep_logs();
         }
         if std::env::var_os("HERALD_STAY").is_some() {
             bed.describe();

@@ -3,6 +3,8 @@
 //! After a deliberate change: `HERALD_WRITE_REPORTS=1 cargo test --test config`, then read the difference.
 
 use herald::config::{Config, Diagnostics, Severity, Style};
+use proptest::prelude::*;
+use proptest::sample::{Index, select};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -88,4 +90,74 @@ fn colours_are_only_colours() {
         assert_ne!(coloured, plain, "no colours for {}", path.display());
         assert_eq!(plain, found.render(Style::Plain));
     }
+}
+
+/// Texts that have once been a configuration: what was cut, doubled and pasted must be refused or accepted, never panic.
+fn spoilt() -> impl Strategy<Value = String> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let texts: Vec<String> = [root.join("config"), folder()]
+        .iter()
+        .flat_map(|folder| fs::read_dir(folder).expect("the folder exists"))
+        .map(|entry| entry.expect("its entries can be read").path())
+        .filter(|path| path.extension().is_some_and(|extension| extension == "yaml"))
+        .map(|path| fs::read_to_string(path).expect("a configuration is text"))
+        .filter(|text| text.len() < 4000)
+        .collect();
+    let pieces = [
+        "", " ", "\n", "\t", "- ", ": ", "{", "]", "'", "\"", "&a ", "*a", "ü", "0", "-1", "~", "!!str ", "/129", "::",
+        "\r",
+    ];
+    let edit = (any::<Index>(), any::<Index>(), select(pieces.map(str::to_owned).to_vec()));
+    (select(texts), proptest::collection::vec(edit, 1..6)).prop_map(|(mut text, edits)| {
+        for (at, length, piece) in edits {
+            let start = text.floor_char_boundary(at.index(text.len() + 1));
+            let end = text.ceil_char_boundary((start + length.index(8)).min(text.len()));
+            text.replace_range(start..end, &piece);
+        }
+        text
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(2000) })]
+
+    #[test]
+    fn no_text_brings_it_down(text in spoilt()) {
+        match Config::parse("spoilt.yaml", &text) {
+            Ok((config, found)) => {
+                prop_assert_eq!(found.count(Severity::Error), 0);
+                // What was accepted holds together.
+                for advertisement in &config.policy.advertisements {
+                    prop_assert!(advertisement.pools.iter().all(|pool| config.policy.pools.contains_key(pool)));
+                    prop_assert!(advertisement.peers.iter().all(|peer| config.peers.contains_key(peer)));
+                }
+                let mut ranges: Vec<_> = config.policy.pools.values().flat_map(|pool| pool.ranges.clone()).collect();
+                ranges.sort();
+                prop_assert!(ranges.iter().all(|(first, last)| first <= last && first.is_ipv4() == last.is_ipv4()));
+                prop_assert!(ranges.windows(2).all(|pair| pair[0].1 < pair[1].0));
+            }
+            Err(found) => {
+                prop_assert!(found.count(Severity::Error) > 0);
+                prop_assert!(found.to_string().contains("spoilt.yaml:"));
+            }
+        }
+    }
+}
+
+#[test]
+fn a_thousand_racks_with_one_plan_are_read() {
+    let mut text = "asn: 64512\npools: [{name: edge, addresses: [198.51.100.0/24]}]\n".to_owned();
+    text += "advertisements: [{name: all}]\npeers:\n";
+    for rack in 0..1000 {
+        let selector = format!("{{matchLabels: {{rack: r{rack}}}}}");
+        text += &format!("- {{name: tor-{rack}, address: 172.30.1.1, asn: 64500, nodeSelector: {selector}}}\n");
+    }
+    let began = std::time::Instant::now();
+    let (config, found) = Config::parse("racks.yaml", &text).unwrap_or_else(|found| panic!("{found}"));
+    println!("1000 peers of one address: {:?}", began.elapsed());
+    assert_eq!((config.peers.len(), found.is_empty()), (1000, true));
+    let twice = text.replace("rack: r999}", "rack: r0}");
+    let found = Config::parse("racks.yaml", &twice).expect_err("racks 0 and 999 are one");
+    assert!(found.to_string().contains("\"tor-0\" and \"tor-999\" have one address"), "{found}");
+    assert_eq!(found.count(Severity::Error), 1);
 }

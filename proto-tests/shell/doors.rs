@@ -109,6 +109,9 @@ fn the_socket_is_for_its_owner_and_for_one_speaker() {
     let second = stage.speak("n1").output().unwrap();
     assert_eq!(second.status.code(), Some(1));
     assert!(text(&second.stderr).contains("another herald answers"), "{}", text(&second.stderr));
+    let mut elsewhere = stage.speak_with("n1", &stage.path("second.sock"), &stage.port().to_string());
+    let taken = elsewhere.output().unwrap();
+    assert!(text(&taken.stderr).contains("choose another with --metrics"), "{}", text(&taken.stderr));
     assert!(stage.ask("/healthz").0.starts_with("HTTP/1.1 200"), "the first still answers");
 }
 

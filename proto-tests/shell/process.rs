@@ -55,10 +55,15 @@ impl Stage {
 
     /// The command of a speaker for `node` on this stage.
     pub fn speak(&self, node: &str) -> Command {
+        self.speak_with(node, &self.socket(), "127.0.0.1:0")
+    }
+
+    /// The same with doors of the caller's choice.
+    pub fn speak_with(&self, node: &str, socket: &Path, metrics: &str) -> Command {
         let mut command = herald();
         command.arg("speak").arg("--config").arg(self.path("herald.yaml"));
-        command.arg("--manifests").arg(self.path("manifests")).arg("--socket").arg(self.socket());
-        command.args(["--node", node, "--metrics", "127.0.0.1:0", "--log-format", "json"]);
+        command.arg("--manifests").arg(self.path("manifests")).arg("--socket").arg(socket);
+        command.args(["--node", node, "--metrics", metrics, "--log-format", "json"]);
         command
     }
 
@@ -67,6 +72,22 @@ impl Stage {
         let log = fs::File::create(self.path("log")).unwrap();
         let child = self.speak(node).stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn().unwrap();
         self.child = Some(child);
+    }
+
+    /// Starts a speaker that watches a cluster whose API server does not answer.
+    pub fn start_in_a_cluster_that_is_down(&mut self, node: &str) {
+        let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let config = format!(
+            "apiVersion: v1\nkind: Config\ncurrent-context: c\ncontexts: [{{name: c, context: {{cluster: c, user: u}}}}]\n\
+             clusters: [{{name: c, cluster: {{server: \"http://{closed}\"}}}}]\nusers: [{{name: u, user: {{}}}}]\n"
+        );
+        self.write("kubeconfig", &config);
+        let log = fs::File::create(self.path("log")).unwrap();
+        let mut command = herald();
+        command.arg("speak").arg("--config").arg(self.path("herald.yaml")).arg("--socket").arg(self.socket());
+        command.args(["--metrics", "127.0.0.1:0", "--log-format", "json"]).env("NODE_NAME", node);
+        command.env("KUBECONFIG", self.path("kubeconfig")).stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
+        self.child = Some(command.spawn().unwrap());
     }
 
     pub fn log(&self) -> String {

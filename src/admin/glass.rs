@@ -60,8 +60,12 @@ pub struct Peer {
     pub advertised: BTreeMap<String, usize>,
     /// Families of which nothing can be announced on this session, and why.
     pub unannounced: BTreeMap<String, String>,
+    /// Routes wanted that never leave, and why (the first few).
+    pub barred: Vec<String>,
     /// Routes it offered; parsed and discarded.
     pub discarded: u64,
+    /// Malformed attributes in its UPDATEs that the session survived (RFC 7606).
+    pub faults: u64,
     /// Messages sent, by name.
     pub sent: BTreeMap<String, u64>,
     /// Messages received, by name.
@@ -196,7 +200,10 @@ pub fn peers(handles: &Handles, clock: Clock) -> Peers {
         peers: speakers
             .peers
             .values()
-            .map(|peer| Peer::of(&peer.status.borrow(), peer.plan.borrow().as_ref(), clock))
+            .map(|peer| {
+                let (status, plan) = peer.now();
+                Peer::of(&status, plan.as_ref(), clock)
+            })
             .collect(),
     }
 }
@@ -228,7 +235,9 @@ impl Peer {
             planned: plan.map(|plan| count(plan.routes.iter().map(|(prefix, _)| prefix.family()))),
             advertised: by_text(&status.advertised),
             unannounced: by_text(&status.unannounced),
+            barred: status.barred.clone(),
             discarded: status.discarded,
+            faults: status.faults,
             sent: names(&status.sent),
             received: names(&status.received),
             notifications: status.notifications.clone(),
@@ -275,9 +284,7 @@ pub fn routes(handles: &Handles, only: Option<&str>) -> Routes {
 }
 
 fn routes_of(peer: &PeerHandles) -> Vec<Route> {
-    let status = peer.status.borrow();
-    let plan = peer.plan.borrow();
-    let Some(plan) = &*plan else { return Vec::new() };
+    let (status, Some(plan)) = peer.now() else { return Vec::new() };
     plan.routes.iter().map(|(prefix, attributes)| Route::of(&status, prefix, attributes)).collect()
 }
 

@@ -54,6 +54,13 @@ pub struct PeerHandles {
     pub plan: watch::Receiver<Option<Plan>>,
 }
 
+impl PeerHandles {
+    /// Status and plan as they are now. Copied, because whoever publishes waits while a reader holds the original.
+    pub fn now(&self) -> (Status, Option<Plan>) {
+        (self.status.borrow().clone(), self.plan.borrow().clone())
+    }
+}
+
 /// One source of the cluster's state.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WatchState {

@@ -144,8 +144,8 @@ struct Seen {
 
 impl Seen {
     fn of(peer: &PeerHandles) -> Self {
-        let planned = peer.plan.borrow().as_ref().map(|plan| plan.routes.len());
-        Self { status: peer.status.borrow().clone(), planned }
+        let (status, plan) = peer.now();
+        Self { status, planned: plan.map(|plan| plan.routes.len()) }
     }
 
     fn name(&self) -> String {
@@ -220,6 +220,12 @@ fn routes(encoder: &mut DescriptorEncoder<'_>, peers: &[Seen]) -> fmt::Result {
         "bgp_routes_discarded",
         "Routes that a peer offered, which were parsed and discarded",
         peers.iter().map(|peer| (peer.label(), peer.status.discarded)),
+    )?;
+    counter(
+        encoder,
+        "bgp_malformed_attributes",
+        "Malformed attributes in a peer's UPDATEs that its session survived (RFC 7606)",
+        peers.iter().map(|peer| (peer.label(), peer.status.faults)),
     )
 }
 

@@ -7,7 +7,7 @@ use super::readiness;
 use anyhow::{Context, bail};
 use axum::extract::{Query, State};
 use axum::http::{StatusCode, header};
-use axum::response::IntoResponse;
+use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
 use std::fs;
@@ -38,7 +38,7 @@ async fn readyz(State(handles): State<Handles>) -> impl IntoResponse {
 }
 
 async fn peers(State(handles): State<Handles>) -> impl IntoResponse {
-    Json(glass::peers(&handles, Clock::now()))
+    aside(move || glass::peers(&handles, Clock::now())).await
 }
 
 /// Which routes are wanted.
@@ -49,7 +49,13 @@ struct Which {
 }
 
 async fn routes(State(handles): State<Handles>, Query(which): Query<Which>) -> impl IntoResponse {
-    Json(glass::routes(&handles, which.peer.as_deref()))
+    aside(move || glass::routes(&handles, which.peer.as_deref())).await
+}
+
+/// Answers from another thread: a hundred thousand routes as text take long enough to hold up the sessions.
+async fn aside<T: serde::Serialize + Send + 'static>(look: impl FnOnce() -> T + Send + 'static) -> Response {
+    let answered = tokio::task::spawn_blocking(move || Json(look()).into_response()).await;
+    answered.unwrap_or_else(|_| StatusCode::INTERNAL_SERVER_ERROR.into_response())
 }
 
 /// Binds the loopback port; the address that it really has.

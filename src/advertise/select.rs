@@ -376,3 +376,150 @@ impl PoolIndex {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::advertise::{NodeSelector, Pool};
+    use std::collections::BTreeMap;
+
+    /// A cluster and a policy in which service default/web announces 198.51.100.1 from n1 to tor.
+    #[derive(Clone)]
+    struct Scene {
+        service: Service,
+        endpoints: BTreeSet<Endpoint>,
+        node: Node,
+        policy: Policy,
+        asked: (&'static str, &'static str, &'static str, IpAddr),
+    }
+
+    const ADDRESS: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(198, 51, 100, 1));
+
+    impl Scene {
+        fn new() -> Self {
+            let advertisement = Advertisement {
+                name: "all".into(),
+                pools: BTreeSet::from(["edge".into()]),
+                peers: BTreeSet::from(["tor".into()]),
+                nodes: NodeSelector::default(),
+                attributes: Attributes::default(),
+                endpoints: EndpointRule::Required,
+            };
+            let policy = Policy {
+                peers: BTreeMap::from([("tor".into(), NodeSelector::default())]),
+                pools: BTreeMap::from([("edge".into(), Pool { ranges: vec![(ADDRESS, ADDRESS)] })]),
+                advertisements: vec![advertisement],
+                ..Policy::default()
+            };
+            let service = Service {
+                load_balancer_class: None,
+                ingress: vec![Ingress { ip: ADDRESS, mode: IpMode::Vip }],
+                traffic_policy: TrafficPolicy::Cluster,
+                lifecycle: Lifecycle::Live,
+            };
+            let endpoints = BTreeSet::from([Endpoint { node: Some("n2".into()) }]);
+            Self { service, endpoints, node: Node::default(), policy, asked: ("n1", "tor", "web", ADDRESS) }
+        }
+
+        /// The reason in words, or the names of advertisements.
+        fn answer(&self) -> String {
+            let key = |name: &str| ServiceKey { namespace: "default".into(), name: name.into() };
+            let mut view = ClusterView::default();
+            view.services.insert(key("web"), Arc::new(self.service.clone()));
+            view.endpoints.insert(key("web"), Arc::new(self.endpoints.clone()));
+            view.nodes.insert("n1".into(), Arc::new(self.node.clone()));
+            let (node, peer, service, address) = self.asked;
+            match decide(&view, &self.policy, node, peer, &key(service), address) {
+                Decision::Announced { advertisements } => format!("under {}", advertisements.join(" ")),
+                Decision::NotAnnounced(reason) => reason.to_string(),
+            }
+        }
+    }
+
+    type Change = fn(&mut Scene);
+
+    /// In the order in which they are asked: a scene that has this reason and all later ones gives this one.
+    const REASONS: &[(&str, Change)] = &[
+        ("no Service of type LoadBalancer has that name", |s| s.asked.2 = "nobody"),
+        ("\"example.com/x\", which is not ours (\"herald.bgp/speaker\")", |s| {
+            s.service.load_balancer_class = Some("example.com/x".to_owned());
+        }),
+        ("default/web names no loadBalancerClass and 'services.classless' is false", |s| {
+            s.service.load_balancer_class = None;
+            s.policy.classless = Classless::Ignore;
+        }),
+        ("default/web is being deleted", |s| s.service.lifecycle = Lifecycle::Deleting),
+        ("198.51.100.9 is not among the ingress addresses", |s| s.asked.3 = "198.51.100.9".parse().unwrap()),
+        ("has ipMode Proxy", |s| s.service.ingress[0].mode = IpMode::Proxy),
+        ("198.51.100.1 is in no pool", |s| s.policy.pools.clear()),
+        ("node n9 is not known", |s| s.asked.0 = "n9"),
+        ("has the condition NetworkUnavailable", |s| s.node.network = Network::Unavailable),
+        ("has the label node.kubernetes.io/exclude-from-external-load-balancers", |s| {
+            s.node.labels.insert(EXCLUDE_LABEL.to_owned(), String::new());
+        }),
+        ("there is no peer \"spine\"", |s| s.asked.1 = "spine"),
+        ("node n1 has no session with tor", |s| {
+            s.policy.peers.insert("tor".into(), unmatched());
+        }),
+        ("no advertisement covers pool edge", |s| s.policy.advertisements[0].pools.clear()),
+        ("no advertisement of pool edge goes to tor", |s| s.policy.advertisements[0].peers.clear()),
+        ("is made from node n1", |s| s.policy.advertisements[0].nodes = unmatched()),
+        ("default/web has no endpoint that can serve; 'announceWithoutEndpoints", |s| s.endpoints.clear()),
+    ];
+
+    fn unmatched() -> NodeSelector {
+        NodeSelector { requirements: vec![crate::advertise::policy::Requirement::Exists("no-such-label".to_owned())] }
+    }
+
+    #[test]
+    fn each_reason_is_given_in_words() {
+        assert_eq!(Scene::new().answer(), "under all");
+        for (words, change) in REASONS {
+            let mut scene = Scene::new();
+            change(&mut scene);
+            assert!(scene.answer().contains(words), "{} instead of {words}", scene.answer());
+        }
+    }
+
+    #[test]
+    fn the_first_reason_is_given() {
+        // Later reasons first, so that the earlier one has the last word where two change the same thing.
+        for (first, (words, _)) in REASONS.iter().enumerate() {
+            let mut scene = Scene::new();
+            REASONS[first..].iter().rev().for_each(|(_, change)| change(&mut scene));
+            assert!(scene.answer().contains(words), "{} instead of {words}", scene.answer());
+        }
+    }
+
+    #[test]
+    fn local_asks_for_an_endpoint_here_whatever_the_advertisement_says() {
+        let mut scene = Scene::new();
+        scene.service.traffic_policy = TrafficPolicy::Local;
+        scene.policy.advertisements[0].endpoints = EndpointRule::NotRequired;
+        assert!(scene.answer().contains("has externalTrafficPolicy Local and no endpoint that can serve on node n1"));
+        scene.endpoints.insert(Endpoint { node: Some("n1".into()) });
+        assert_eq!(scene.answer(), "under all");
+    }
+
+    #[test]
+    fn a_pool_cannot_open_what_is_never_announced() {
+        let mut scene = Scene::new();
+        let loopback: IpAddr = "127.0.0.1".parse().unwrap();
+        scene.service.ingress[0].ip = loopback;
+        scene.asked.3 = loopback;
+        scene.policy.pools.insert("edge".into(), Pool { ranges: vec![(loopback, loopback)] });
+        assert_eq!(scene.answer(), "127.0.0.1 lies in 127.0.0.0/8 (loopback), which is never announced");
+    }
+
+    #[test]
+    fn switches_turn_reasons_off() {
+        let mut scene = Scene::new();
+        scene.node.labels.insert(EXCLUDE_LABEL.to_owned(), String::new());
+        scene.policy.exclude_label = ExcludeLabel::Ignore;
+        scene.policy.classless = Classless::Ignore;
+        scene.service.load_balancer_class = Some(LOAD_BALANCER_CLASS.to_owned());
+        scene.policy.advertisements[0].endpoints = EndpointRule::NotRequired;
+        scene.endpoints.clear();
+        assert_eq!(scene.answer(), "under all");
+    }
+}

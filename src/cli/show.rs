@@ -91,7 +91,10 @@ fn table<const N: usize>(header: [&str; N]) -> Table {
     table
 }
 
-fn lines(table: &Table) -> String {
+fn lines(mut table: Table) -> String {
+    for column in table.column_iter_mut() {
+        column.set_padding((0, 2));
+    }
     table.lines().map(|line| line.trim_end().to_owned() + "\n").collect()
 }
 
@@ -107,7 +110,7 @@ fn peers_text(answer: &Peers) -> String {
         table.add_row(peer_row(peer));
     }
     text += "\n";
-    text += &if answer.peers.is_empty() { "No peers.\n".to_owned() } else { lines(&table) };
+    text += &if answer.peers.is_empty() { "No peers.\n".to_owned() } else { lines(table) };
     text
 }
 
@@ -151,5 +154,5 @@ fn routes_text(answer: &Routes) -> String {
             if route.communities.is_empty() { "-".to_owned() } else { route.communities.join(" ") },
         ]);
     }
-    lines(&table)
+    lines(table)
 }

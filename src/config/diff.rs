@@ -112,3 +112,99 @@ pub fn restart_causes(running: &Settings, wanted: &Settings) -> Vec<Cause> {
     ];
     causes.into_iter().filter(|(_, differs)| *differs).map(|(cause, _)| cause).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::IpAddr;
+
+    const BEFORE: &str = "
+asn: 64512
+peers:
+- {name: a, address: 172.30.1.1, asn: 64500}
+- {name: b, address: 172.30.1.2, asn: 64500, nodeSelector: {matchLabels: {rack: r1}}}
+pools:
+- {name: edge, addresses: [198.51.100.0/24]}
+advertisements:
+- {name: all}
+";
+
+    fn config(text: &str) -> Config {
+        Config::parse("test.yaml", text).unwrap_or_else(|found| panic!("{found}")).0
+    }
+
+    fn node(rack: &str) -> Node {
+        let labels = BTreeMap::from([("rack".to_owned(), rack.to_owned())]);
+        let internal_ips = vec![IpAddr::from([10, 0, 0, 1])];
+        Node { labels, internal_ips, ..Node::default() }
+    }
+
+    /// What `BEFORE` with a text replaced changes on a node of rack r1.
+    fn changed(from: &str, to: &str) -> Changes {
+        assert!(BEFORE.contains(from));
+        diff(&config(BEFORE), &config(&BEFORE.replace(from, to)), "n1", &node("r1"))
+    }
+
+    #[test]
+    fn each_setting_of_a_session_restarts_it_and_no_other() {
+        for (to, cause) in [
+            ("address: 172.30.1.9, asn: 64500", Cause::Address),
+            ("address: 172.30.1.1, asn: 64501", Cause::Asn),
+            ("address: 172.30.1.1, asn: 64500, port: 1179", Cause::Port),
+            ("address: 172.30.1.1, asn: 64500, holdTime: 9s", Cause::HoldTime),
+            ("address: 172.30.1.1, asn: 64500, sourceAddress: 10.0.0.1", Cause::SourceAddress),
+            ("address: 172.30.1.1, asn: 64500, families: [ipv4]", Cause::Families),
+            ("address: 172.30.1.1, asn: 64500, ttlSecurity: 1", Cause::Ttl),
+        ] {
+            let changes = changed("address: 172.30.1.1, asn: 64500", to);
+            let expected = BTreeMap::from([(Arc::from("a"), PeerChange::Restart(vec![cause]))]);
+            assert_eq!(changes, Changes { peers: expected, policy: PolicyChange::Same }, "{to}");
+        }
+    }
+
+    #[test]
+    fn a_new_identity_restarts_every_session() {
+        for (to, cause) in [
+            ("asn: 64513\npeers", Cause::LocalAsn),
+            ("asn: 64512\nrouterId: 10.9.9.9\npeers", Cause::RouterId),
+            ("asn: 64512\nnodes: [{name: n1, routerId: 10.9.9.9}]\npeers", Cause::RouterId),
+        ] {
+            let changes = changed("asn: 64512\npeers", to);
+            assert_eq!(changes.peers.len(), 2, "{to}");
+            assert!(changes.peers.values().all(|change| *change == PeerChange::Restart(vec![cause])), "{to}");
+        }
+        // What is said about another node changes nothing here; nor does saying what was so already.
+        for to in ["nodes: [{name: n2, routerId: 10.9.9.9}]", "routerId: 10.0.0.1"] {
+            let changes = changed("asn: 64512\npeers", &format!("asn: 64512\n{to}\npeers"));
+            assert_eq!(changes, Changes { peers: BTreeMap::new(), policy: PolicyChange::Same }, "{to}");
+        }
+    }
+
+    #[test]
+    fn policy_is_soft() {
+        for (from, to) in [
+            ("198.51.100.0/24", "198.51.100.0/25"),
+            ("{name: all}", "{name: all, communities: [no-export]}"),
+            ("{name: all}", "{name: all}\nservices: {classless: false}"),
+            ("{name: all}", "{name: all}\nignoreExcludeLabel: true"),
+        ] {
+            let changes = changed(from, to);
+            assert_eq!(changes, Changes { peers: BTreeMap::new(), policy: PolicyChange::Replan }, "{to}");
+        }
+    }
+
+    #[test]
+    fn peers_come_and_go_with_the_file_and_with_the_selector() {
+        let gone = changed("- {name: a, address: 172.30.1.1, asn: 64500}\n", "");
+        assert_eq!(gone.peers, BTreeMap::from([(Arc::from("a"), PeerChange::Removed)]));
+        let deselected = changed("rack: r1", "rack: r2");
+        assert_eq!(deselected.peers, BTreeMap::from([(Arc::from("b"), PeerChange::Removed)]));
+        assert_eq!(deselected.policy, PolicyChange::Replan);
+        let (old, new) = (config(BEFORE), config(&BEFORE.replace("rack: r1", "rack: r2")));
+        let selected = diff(&old, &new, "n2", &node("r2"));
+        assert_eq!(selected.peers, BTreeMap::from([(Arc::from("b"), PeerChange::Added)]));
+        let renamed = changed("name: a", "name: c");
+        assert_eq!(renamed.peers[&Arc::from("a")], PeerChange::Removed);
+        assert_eq!(renamed.peers[&Arc::from("c")], PeerChange::Added);
+    }
+}

@@ -11,7 +11,7 @@ use crate::peer::{Neighbor, PeerName};
 use crate::wire::Family;
 use serde_saphyr::Spanned;
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -30,30 +30,35 @@ const FAMILIES: [(&str, Family); 2] = [("ipv4", Family::IPV4_UNICAST), ("ipv6", 
 pub fn resolve(raw: &raw::List<raw::Peer>, out: &mut Vec<Finding>) -> (Names, BTreeMap<Arc<str>, PeerConfig>) {
     let mut names = Names::new("peer", "peers");
     let mut peers = BTreeMap::new();
-    let mut dialled: BTreeMap<(IpAddr, u16), Vec<(Place, Arc<str>)>> = BTreeMap::new();
+    let mut dialled: BTreeMap<SocketAddr, Vec<Dialled>> = BTreeMap::new();
     for object in raw.iter().flatten() {
         let name = names.give(Place::of(object), object.value.name.as_ref(), out);
         let Some((peer, name)) = peer(object, name.clone(), out).zip(name) else { continue };
         let place = object.value.address.as_ref().map(Place::of).unwrap_or_default();
-        let same = dialled.entry((peer.neighbor.address, peer.neighbor.port)).or_default();
-        for (first, other) in same.iter() {
-            report_shared_address((*first, other, &peers[other]), (place, &name, &peer), out);
-        }
-        same.push((place, Arc::clone(&name)));
+        let same = dialled.entry(SocketAddr::new(peer.neighbor.address, peer.neighbor.port)).or_default();
+        let second = Dialled { place, name: Arc::clone(&name), nodes: peer.nodes.clone() };
+        same.iter().for_each(|first| report_shared_address(first, &second, out));
+        same.push(second);
         peers.insert(name, peer);
     }
     (names, peers)
 }
 
-type Dialled<'a> = (Place, &'a str, &'a PeerConfig);
+/// A peer by its address; several may have the same one where no node can have a session with two of them.
+#[derive(Debug)]
+struct Dialled {
+    place: Place,
+    name: Arc<str>,
+    nodes: NodeSelector,
+}
 
-fn report_shared_address(first: Dialled<'_>, second: Dialled<'_>, out: &mut Vec<Finding>) {
-    if first.2.nodes.is_disjoint(&second.2.nodes) {
+fn report_shared_address(first: &Dialled, second: &Dialled, out: &mut Vec<Finding>) {
+    if first.nodes.is_disjoint(&second.nodes) {
         return;
     }
-    let title = format!("peers {:?} and {:?} have one address, and a node may have both", first.1, second.1);
+    let title = format!("peers {:?} and {:?} have one address, and a node may have both", first.name, second.name);
     let help = "give them selectors that exclude one another, such as 'matchLabels: {rack: r1}' and '{rack: r2}'";
-    out.push(Finding::error(second.0, title).related(first.0, "the same address and port").help(help));
+    out.push(Finding::error(second.place, title).related(first.place, "the same address and port").help(help));
 }
 
 fn peer(object: &Spanned<raw::Peer>, name: Option<Arc<str>>, out: &mut Vec<Finding>) -> Option<PeerConfig> {

@@ -7,7 +7,7 @@ use std::fs;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::Signal;
 use tokio::sync::watch;
 use tokio::time::MissedTickBehavior;
 use tracing::{error, info, warn};
@@ -45,12 +45,8 @@ impl ConfigFile {
         Ok((Self { path, seen: Seen::Text(text) }, config))
     }
 
-    /// Looks at the file every five seconds and at each SIGHUP; publishes what is new and good.
-    ///
-    /// # Errors
-    /// The signal cannot be awaited.
-    pub async fn follow(mut self, config: watch::Sender<Arc<Config>>, metrics: Metrics) -> anyhow::Result<()> {
-        let mut hangup = signal(SignalKind::hangup()).context("cannot wait for SIGHUP")?;
+    /// Looks at the file every five seconds and at each `hangup`; publishes what is new and good. Never ends by itself.
+    pub async fn follow(mut self, mut hangup: Signal, config: watch::Sender<Arc<Config>>, metrics: Metrics) {
         let mut tick = tokio::time::interval(POLL);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {

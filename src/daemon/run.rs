@@ -62,7 +62,9 @@ pub fn run(options: Options) -> anyhow::Result<()> {
 type Tasks = JoinSet<(&'static str, anyhow::Result<()>)>;
 
 async fn speak(options: Options) -> anyhow::Result<()> {
+    // Before anything that may take long: without a handler each of them ends the process.
     let mut signals = Signals::new()?;
+    let hangup = signal(SignalKind::hangup()).context("cannot wait for SIGHUP")?;
     let (file, config) = ConfigFile::open(options.config.clone())?;
     let (config, config_read) = watch::channel(Arc::new(config));
     let (view, view_read) = watch::channel(None);
@@ -82,8 +84,11 @@ async fn speak(options: Options) -> anyhow::Result<()> {
     let mut tasks = Tasks::new();
     open_doors(&mut tasks, &options, &server::router(handles, metrics.clone()), &stop).await?;
     feed(&mut tasks, options.source, view, health, &stop).await?;
-    let follow = file.follow(config, metrics.clone());
-    tasks.spawn(async { ("configuration", follow.await) });
+    let follow = file.follow(hangup, config, metrics.clone());
+    tasks.spawn(async {
+        follow.await;
+        ("configuration", Ok(()))
+    });
     let channels = Channels { config: config_read, view: view_read, speakers };
     let speaker = tokio::spawn(Speaker::new(options.node.clone(), channels, metrics).run(stop.clone()));
     info!(node = %options.node, version = env!("CARGO_PKG_VERSION"), "herald speaks");
@@ -103,7 +108,10 @@ async fn supervise(
             Ok(())
         }
         Some(ended) = tasks.join_next() => Err(untimely(ended)),
-        ended = &mut speaker => return Err(untimely(ended.map(|ended| ("speaker", ended)))),
+        ended = &mut speaker => {
+            stop.cancel();
+            return Err(untimely(ended.map(|ended| ("speaker", ended))));
+        }
     };
     if let Err(reason) = &reason {
         error!("stopping: {reason:#}");
@@ -195,5 +203,44 @@ impl Signals {
             _ = self.terminate.recv() => "SIGTERM",
             _ = self.interrupt.recv() => "SIGINT",
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A speaker that ends when told so.
+    fn obedient(stop: &CancellationToken) -> tokio::task::JoinHandle<anyhow::Result<()>> {
+        let stop = stop.clone();
+        tokio::spawn(async move {
+            stop.cancelled().await;
+            Ok(())
+        })
+    }
+
+    async fn end_with(tasks: Tasks, speaker: Option<tokio::task::JoinHandle<anyhow::Result<()>>>) -> String {
+        let stop = CancellationToken::new();
+        let speaker = speaker.unwrap_or_else(|| obedient(&stop));
+        let ended = supervise(&mut Signals::new().unwrap(), tasks, speaker, stop.clone()).await;
+        assert!(stop.is_cancelled(), "whatever happened, the rest is told to stop");
+        format!("{:#}", ended.unwrap_err())
+    }
+
+    #[tokio::test]
+    async fn a_task_that_panics_fails_or_ends_ends_the_process_with_an_error() {
+        let mut tasks = Tasks::new();
+        tasks.spawn(async { panic!("on purpose") });
+        assert!(end_with(tasks, None).await.contains("panicked"));
+        let mut tasks = Tasks::new();
+        tasks.spawn(async { ("port", Err(anyhow!("broken"))) });
+        assert_eq!(end_with(tasks, None).await, "the task 'port' failed: broken");
+        let mut tasks = Tasks::new();
+        tasks.spawn(async { ("manifests", Ok(())) });
+        assert!(end_with(tasks, None).await.contains("'manifests' ended"));
+        let mut tasks = Tasks::new();
+        tasks.spawn(std::future::pending());
+        let speaker = tokio::spawn(async { panic!("on purpose") });
+        assert!(end_with(tasks, Some(speaker)).await.contains("panicked"));
     }
 }

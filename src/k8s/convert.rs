@@ -337,3 +337,180 @@ impl Names {
         name
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::{Value, json};
+
+    fn service(converter: &mut Converter, object: Value) -> Reading {
+        converter.service(serde_json::from_value(object).unwrap())
+    }
+
+    fn load_balancer(extra: Value) -> Value {
+        let mut object = json!({"metadata": {"name": "s", "namespace": "ns"}, "spec": {"type": "LoadBalancer"}});
+        for (key, value) in extra.as_object().unwrap() {
+            match object.get_mut(key) {
+                Some(Value::Object(known)) => known.extend(value.as_object().unwrap().clone()),
+                Some(_) | None => drop(object.as_object_mut().unwrap().insert(key.clone(), value.clone())),
+            }
+        }
+        object
+    }
+
+    fn held(reading: Reading) -> Service {
+        match reading {
+            Reading::Held(Object::Service(_, service)) => Service::clone(&service),
+            other => panic!("not held: {other:?}"),
+        }
+    }
+
+    #[test]
+    fn endpoint_conditions_with_the_defaults_of_the_api() {
+        // ready, serving, terminating -> servable
+        let table = [
+            (None, None, None, true),
+            (Some(true), None, None, true),
+            (Some(false), None, None, false),
+            (Some(false), Some(true), None, false),
+            (Some(false), Some(true), Some(false), false),
+            (Some(false), Some(true), Some(true), true),
+            (Some(false), Some(false), Some(true), false),
+            (Some(false), None, Some(true), false),
+            (None, None, Some(true), true),
+        ];
+        for (ready, serving, terminating, servable) in table {
+            let conditions = EndpointConditions { ready, serving, terminating };
+            assert_eq!(conditions.servable(), servable, "{conditions:?}");
+        }
+    }
+
+    #[test]
+    fn other_service_types_are_irrelevant() {
+        let mut converter = Converter::default();
+        for spec in [json!({"type": "ClusterIP"}), json!({"type": "NodePort"}), json!({}), Value::Null] {
+            let reading = service(&mut converter, json!({"metadata": {"name": "s"}, "spec": spec}));
+            assert!(matches!(reading, Reading::Irrelevant(_)), "{reading:?}");
+        }
+        assert_eq!(service(&mut converter, json!({"metadata": {}})), Reading::Nameless);
+    }
+
+    #[test]
+    fn what_counts_of_a_service() {
+        let mut converter = Converter::default();
+        let read = held(service(
+            &mut converter,
+            load_balancer(json!({
+                "metadata": {"deletionTimestamp": "2026-01-01T00:00:00Z", "managedFields": [{"fieldsV1": {}}]},
+                "spec": {"loadBalancerClass": "a/b", "externalTrafficPolicy": "Local", "ports": "of no concern"},
+                "status": {"loadBalancer": {"ingress": [
+                    {"ip": "198.51.100.1"}, {"hostname": "only.example"}, {"ip": "2001:db8::1", "ipMode": "Proxy"},
+                    {"ip": "::ffff:198.51.100.2", "ipMode": "VIP"}]}},
+            })),
+        ));
+        let ingress = |text: &str, mode| Ingress { ip: text.parse().unwrap(), mode };
+        assert_eq!(
+            read,
+            Service {
+                load_balancer_class: Some("a/b".to_owned()),
+                ingress: vec![
+                    ingress("198.51.100.1", IpMode::Vip),
+                    ingress("2001:db8::1", IpMode::Proxy),
+                    ingress("198.51.100.2", IpMode::Vip)
+                ],
+                traffic_policy: TrafficPolicy::Local,
+                lifecycle: Lifecycle::Deleting,
+            }
+        );
+        assert!(converter.complaints().is_empty());
+        let empty =
+            held(service(&mut converter, load_balancer(json!({"status": {"loadBalancer": {"ingress": null}}}))));
+        assert_eq!((empty.ingress.len(), empty.lifecycle), (0, Lifecycle::Live));
+    }
+
+    #[test]
+    fn a_bad_address_is_a_complaint_and_not_a_failure() {
+        let mut converter = Converter::default();
+        let with = |entries: Value| load_balancer(json!({"status": {"loadBalancer": {"ingress": entries}}}));
+        let entries =
+            json!([{"ip": "198.51.100.300"}, {"ip": "198.51.100.1", "ipMode": "Odd"}, {"ip": "198.51.100.2"}]);
+        assert_eq!(held(service(&mut converter, with(entries))).ingress.len(), 1);
+        let complaint = converter.complaints().values().next().unwrap();
+        assert!(complaint.contains("198.51.100.300") && complaint.contains("Odd"), "{complaint}");
+        held(service(&mut converter, with(json!([{"ip": "198.51.100.2"}]))));
+        assert!(converter.complaints().is_empty());
+    }
+
+    #[test]
+    fn a_policy_that_does_not_exist_is_bad_and_a_deletion_forgets_that() {
+        let mut converter = Converter::default();
+        let object = load_balancer(json!({"spec": {"externalTrafficPolicy": "Sideways"}}));
+        assert!(matches!(service(&mut converter, object.clone()), Reading::Bad(_)));
+        assert_eq!(converter.complaints().len(), 1);
+        converter.service_gone(serde_json::from_value(object).unwrap());
+        assert!(converter.complaints().is_empty());
+    }
+
+    #[test]
+    fn slices_of_a_service_with_servable_endpoints() {
+        let mut converter = Converter::default();
+        let mut read = |address_type: &str, labels: Value, endpoints: Value| {
+            let metadata = json!({"name": "x", "namespace": "ns", "labels": labels});
+            let object = json!({"metadata": metadata, "addressType": address_type, "endpoints": endpoints});
+            converter.slice(serde_json::from_value(object).unwrap())
+        };
+        let labels = json!({"kubernetes.io/service-name": "web"});
+        let endpoints = json!([
+            {"nodeName": "n2"}, {"nodeName": "n1", "conditions": null}, {"nodeName": "n1"}, {"addresses": ["10.0.0.1"]},
+            {"nodeName": "n3", "conditions": {"ready": false}}
+        ]);
+        let Reading::Held(Object::Slice(_, slice)) = read("IPv4", labels.clone(), endpoints.clone()) else { panic!() };
+        assert_eq!(slice.service.to_string(), "ns/web");
+        let nodes: Vec<_> = slice.endpoints.iter().map(|endpoint| endpoint.node.as_deref()).collect();
+        assert_eq!(nodes, [None, Some("n1"), Some("n2")]);
+        let irrelevant = [
+            read("FQDN", labels.clone(), endpoints.clone()),
+            read("IPv4", Value::Null, endpoints),
+            read("IPv6", labels.clone(), Value::Null),
+            read("IPv6", labels, json!([{"nodeName": "n1", "conditions": {"ready": false}}])),
+        ];
+        assert!(irrelevant.iter().all(|reading| matches!(reading, Reading::Irrelevant(_))), "{irrelevant:?}");
+    }
+
+    #[test]
+    fn what_counts_of_a_node() {
+        let mut converter = Converter::default();
+        let mut read = |status: Value| {
+            let object = json!({"metadata": {"name": "n1", "labels": {"a": "b"}}, "status": status});
+            match converter.node(serde_json::from_value(object).unwrap()) {
+                Reading::Held(Object::Node(_, node)) => Node::clone(&node),
+                other => panic!("{other:?}"),
+            }
+        };
+        let address = |kind: &str, address: &str| json!({"type": kind, "address": address});
+        let node = read(json!({
+            "addresses": [address("Hostname", "n1"), address("InternalIP", "172.30.0.1"),
+                          address("ExternalIP", "198.51.100.1"), address("InternalIP", "fd00::1")],
+            "conditions": [{"type": "Ready", "status": "False"}, {"type": "NetworkUnavailable", "status": "True"}],
+        }));
+        assert_eq!(node.labels["a"], "b");
+        assert_eq!(node.internal_ips, ["172.30.0.1".parse::<IpAddr>().unwrap(), "fd00::1".parse().unwrap()]);
+        assert_eq!(node.network, Network::Unavailable);
+        for status in ["False", "Unknown"] {
+            let node = read(json!({"conditions": [{"type": "NetworkUnavailable", "status": status}]}));
+            assert_eq!(node.network, Network::Available);
+        }
+    }
+
+    #[test]
+    fn equal_names_share_memory_and_unused_ones_go() {
+        let mut names = Names::default();
+        let kept = names.shared("kept");
+        assert!(Arc::ptr_eq(&kept, &names.shared("kept")));
+        for n in 0..10_000 {
+            names.shared(&format!("gone-{n}"));
+        }
+        assert!(names.held.len() < 2_000, "{}", names.held.len());
+        assert!(Arc::ptr_eq(&kept, &names.shared("kept")));
+    }
+}

@@ -265,3 +265,143 @@ enum Doubt {
     First,
     Second,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A folder in memory: every write gives a new stamp.
+    #[derive(Default)]
+    struct Disk {
+        files: BTreeMap<String, (Stamp, String)>,
+        writes: i128,
+    }
+
+    impl Disk {
+        fn write(&mut self, name: &str, text: &str) {
+            self.writes += 1;
+            let stamp = Stamp { modified_ns: self.writes, changed_ns: self.writes, size: text.len() as u64, inode: 1 };
+            self.files.insert(name.to_owned(), (stamp, text.to_owned()));
+        }
+
+        /// One look: the names that were applied (`+`) and deleted (`-`).
+        fn look(&self, folder: &mut Folder) -> Vec<String> {
+            let listing = self.files.iter().map(|(name, (stamp, _))| (name.clone(), *stamp)).collect();
+            let changes = folder.look(&listing, |name| Ok(self.files[name].1.clone().into_bytes()));
+            changes
+                .iter()
+                .map(|change| match change {
+                    Change::Apply(object) => format!("+{}", object.key()),
+                    Change::Delete(key) => format!("-{key}"),
+                })
+                .collect()
+        }
+    }
+
+    fn node(name: &str) -> String {
+        format!("apiVersion: v1\nkind: Node\nmetadata: {{name: {name}}}\n---\n")
+    }
+
+    const NOTHING: [&str; 0] = [];
+
+    #[test]
+    fn what_adds_is_taken_at_once_and_what_takes_away_at_the_second_look() {
+        let (mut disk, mut folder) = (Disk::default(), Folder::default());
+        disk.write("a.yaml", &(node("n1") + &node("n2")));
+        assert_eq!(disk.look(&mut folder), ["+Node n1", "+Node n2"]);
+        assert_eq!(disk.look(&mut folder), NOTHING);
+        disk.write("a.yaml", &node("n1"));
+        assert_eq!(disk.look(&mut folder), NOTHING);
+        assert!(!folder.is_settled());
+        assert_eq!(disk.look(&mut folder), ["-Node n2"]);
+        assert!(folder.is_settled());
+    }
+
+    #[test]
+    fn a_file_caught_half_written_takes_nothing_away() {
+        let (mut disk, mut folder) = (Disk::default(), Folder::default());
+        disk.write("a.yaml", &(node("n1") + &node("n2")));
+        disk.look(&mut folder);
+        for half in ["", &node("n1"), "apiVersion: v1\nkind: [", &node("n2")] {
+            disk.write("a.yaml", half);
+            assert_eq!(disk.look(&mut folder), NOTHING, "{half:?}");
+            assert_eq!(folder.problems(), NOTHING);
+            disk.write("a.yaml", &(node("n1") + &node("n2")));
+            assert_eq!(disk.look(&mut folder), NOTHING);
+            assert!(folder.is_settled());
+        }
+    }
+
+    #[test]
+    fn a_broken_file_keeps_its_objects_and_says_where() {
+        let (mut disk, mut folder) = (Disk::default(), Folder::default());
+        disk.write("a.yaml", &node("n1"));
+        disk.look(&mut folder);
+        disk.write("a.yaml", "apiVersion: v1\nkind: Node\nmetadata: 7\n");
+        assert_eq!(disk.look(&mut folder), NOTHING);
+        assert_eq!(disk.look(&mut folder), NOTHING);
+        let problems = folder.problems();
+        assert!(problems.len() == 1 && problems[0].starts_with("a.yaml:3:11: "), "{problems:?}");
+        assert_eq!(folder.readings(Kind::Node).len(), 1);
+        disk.write("a.yaml", &node("n3"));
+        assert_eq!(disk.look(&mut folder), NOTHING);
+        assert_eq!(disk.look(&mut folder), ["-Node n1", "+Node n3"]);
+        assert_eq!(folder.problems(), NOTHING);
+    }
+
+    #[test]
+    fn a_file_that_moves_is_never_missed() {
+        let (mut disk, mut folder) = (Disk::default(), Folder::default());
+        disk.write("a.yaml", &node("n1"));
+        disk.look(&mut folder);
+        let moved = disk.files.remove("a.yaml").unwrap();
+        assert_eq!(disk.look(&mut folder), NOTHING, "a listing between the names");
+        disk.files.insert("b.yaml".to_owned(), moved);
+        // The new name claims what the old one still holds, or takes over; the object is applied, never deleted.
+        let changes = [disk.look(&mut folder), disk.look(&mut folder), disk.look(&mut folder)].concat();
+        assert!(changes.iter().all(|change| change == "+Node n1"), "{changes:?}");
+        assert!(folder.is_settled() && folder.problems().is_empty());
+        assert_eq!(folder.readings(Kind::Node).len(), 1);
+        disk.files.clear();
+        assert_eq!(disk.look(&mut folder), NOTHING);
+        assert_eq!(disk.look(&mut folder), ["-Node n1"]);
+    }
+
+    #[test]
+    fn the_first_file_by_name_wins_and_both_are_named() {
+        let (mut disk, mut folder) = (Disk::default(), Folder::default());
+        disk.write("b.yaml", &node("n1"));
+        disk.write("a.yaml", &(node("n1") + &node("n1")));
+        assert_eq!(disk.look(&mut folder), ["+Node n1"]);
+        let problems = folder.problems();
+        assert_eq!(problems.len(), 2, "{problems:?}");
+        assert!(problems[0].contains("a.yaml: Node n1 is in this file twice"), "{problems:?}");
+        assert!(problems[1].contains("Node n1 is in a.yaml and in b.yaml"), "{problems:?}");
+        disk.files.remove("a.yaml");
+        disk.look(&mut folder);
+        assert_eq!(disk.look(&mut folder), ["+Node n1"], "b.yaml's word counts now");
+        assert_eq!(folder.problems(), NOTHING);
+    }
+
+    #[test]
+    fn a_bad_object_keeps_its_last_good_state_until_it_leaves_the_file() {
+        let (mut disk, mut folder) = (Disk::default(), Folder::default());
+        let service = |policy: &str| {
+            format!(
+                "apiVersion: v1\nkind: Service\nmetadata: {{name: s}}\n\
+                 spec: {{type: LoadBalancer, externalTrafficPolicy: {policy}}}\n"
+            )
+        };
+        disk.write("a.yaml", &service("Local"));
+        disk.look(&mut folder);
+        let good = folder.readings(Kind::Service);
+        disk.write("a.yaml", &service("Sideways"));
+        disk.look(&mut folder);
+        assert_eq!(folder.readings(Kind::Service), good);
+        assert_eq!(folder.complaints().len(), 1);
+        disk.write("a.yaml", "");
+        disk.look(&mut folder);
+        assert_eq!(disk.look(&mut folder), ["-Service default/s"]);
+        assert_eq!(folder.complaints(), NOTHING);
+    }
+}

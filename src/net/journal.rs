@@ -9,6 +9,9 @@ pub fn report(before: &Status, after: &Status) {
     for notification in news(&before.notifications, &after.notifications) {
         warn!(peer = %after.name, address = %after.address, "NOTIFICATION {notification}");
     }
+    for barred in after.barred.iter().filter(|barred| !before.barred.contains(barred)) {
+        warn!(peer = %after.name, "this route never leaves: {barred}");
+    }
     let was_up = matches!(before.phase, Phase::Established { .. });
     if before.last_down != after.last_down
         && let Some((_, reason)) = &after.last_down

@@ -171,3 +171,50 @@ impl Stream {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::io::AsyncWriteExt;
+    use tokio::net::TcpListener;
+
+    async fn connected() -> (Stream, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let tcp = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let stream = Stream { tcp, input: BytesMut::new(), output: BytesMut::new(), writing: Writing::Drained };
+        (stream, listener.accept().await.unwrap().0)
+    }
+
+    #[tokio::test]
+    async fn last_words_arrive_although_input_was_never_read() {
+        let (mut stream, mut peer) = connected().await;
+        peer.write_all(&[0; 200_000]).await.unwrap();
+        stream.tcp.readable().await.unwrap();
+        // More than is on its way at once, so that a reset would throw away what the kernel still holds.
+        let words = vec![7; 4 << 20];
+        stream.write(|out| out.extend_from_slice(&words)).unwrap();
+        let leaving = tokio::spawn(stream.farewell());
+        let mut heard = Vec::new();
+        peer.read_to_end(&mut heard).await.expect("an orderly end, not a reset");
+        assert_eq!(heard.len(), words.len());
+        drop(peer);
+        leaving.await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn what_a_socket_does_not_take_waits_and_is_bounded_by_who_fills() {
+        let (mut stream, peer) = connected().await;
+        // Far more than both sockets hold: the rest stays here, and writing goes on only when the peer reads.
+        stream.write(|out| out.resize(32 << 20, 7)).unwrap();
+        let waiting = stream.output.len();
+        assert!(waiting > 0);
+        assert_eq!(stream.writing, Writing::Pending);
+        stream.write(|_| {}).unwrap();
+        assert!(stream.output.len() <= waiting);
+        drop(peer);
+        // The peer is gone with octets unread: writing ends with an error in words, sooner or later never a panic.
+        stream.tcp.readable().await.unwrap();
+        let error = std::iter::repeat_with(|| stream.write(|_| {})).find_map(Result::err).unwrap();
+        assert!(!error.is_empty());
+    }
+}

@@ -122,8 +122,8 @@ impl Peer {
                 if messages > 0 {
                     *self.status.sent.entry(link::UPDATE).or_default() += messages;
                     self.session.sent_update(now);
-                    self.publish();
                 }
+                self.publish();
             }
             Link::Absent | Link::Dialing(_) | Link::Opening(_) | Link::Up(..) => {}
         }

@@ -60,7 +60,8 @@ fn rules(bed: &Bed, account: &str, namespace: &str) -> Outcome<Rights> {
         r#"{{"apiVersion":"authorization.k8s.io/v1","kind":"SelfSubjectRulesReview","spec":{{"namespace":"{namespace}"}}}}"#
     );
     crate::rig::write_file(&file, &review)?;
-    let answer = bed.kubectl().json(&["create", "-f", &file.display().to_string(), "--as", account])?;
+    let answer =
+        bed.kubectl().json(&["create", "--validate=false", "-f", &file.display().to_string(), "--as", account])?;
     let resources = answer["status"]["resourceRules"].as_array().ok_or_else(|| format!("no rules in {answer}"))?;
     let others = answer["status"]["nonResourceRules"].as_array().map(Vec::as_slice).unwrap_or_default();
     let mut found = Rights::new();

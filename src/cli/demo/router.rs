@@ -266,7 +266,8 @@ mod tests {
         damaged.faults.push(Fault {
             code: 1,
             verdict: Verdict::TreatAsWithdraw,
-            reason: "no such origin",
+            reason: crate::wire::fault::Reason::OriginUndefined,
+            offset: 0,
             octets: bytes::Bytes::new(),
         });
         table.apply(Happening::Update(from, damaged));

@@ -1,0 +1,11 @@
+//! The codec from outside: round trips and packing as properties, hostile octets, and messages that nobody here wrote.
+//!
+//! The corpora are not part of the tree. `HERALD_CORPORA` names the folder that holds them; without it they are left out,
+//! and that is said aloud. With it, a folder that yields no case is a failure.
+
+mod corpora;
+mod generate;
+mod hostile;
+mod mrt;
+mod packing;
+mod round_trips;
