@@ -2,7 +2,7 @@
 
 use crate::generate;
 use bytes::BytesMut;
-use herald::wire::{AsWidth, Context, Error, Message, PeerKind, Update, Verdict, frame};
+use herald::wire::{AsWidth, Asn, Context, Error, Family, Message, PeerKind, Update, Verdict, frame};
 use proptest::prelude::*;
 
 /// Every kind of session.
@@ -11,7 +11,21 @@ pub fn contexts() -> Vec<Context> {
     for as_width in [AsWidth::Two, AsWidth::Four] {
         for peer_kind in [PeerKind::Internal, PeerKind::External] {
             for max_len in [4096, 65_535] {
-                all.push(Context { as_width, peer_kind, max_len, families: generate::both_families() });
+                let plain = Context {
+                    as_width,
+                    peer_kind,
+                    max_len,
+                    families: generate::both_families(),
+                    ..Context::before_open()
+                };
+                all.push(Context {
+                    path_ids_received: generate::both_families(),
+                    path_ids_sent: generate::both_families(),
+                    ipv6_next_hops: [Family::IPV4_UNICAST].into(),
+                    first_as: Some(Asn(65_000)),
+                    ..plain.clone()
+                });
+                all.push(plain);
             }
         }
     }
@@ -51,7 +65,8 @@ fn examine(message: &Message, context: &Context) {
         assert!(notification.to_string().chars().all(|c| !c.is_control()), "{notification:?}");
     }
     if let Message::Update(update) = message {
-        let (announced, gone) = (update.announced().count(), update.gone().count());
+        let (announced, gone) = (update.announced().count() + update.astray().count(), update.gone().count());
+        let _ = (update.as_path(), update.aggregator());
         if update.end_of_rib().is_some() {
             assert_eq!((announced, gone), (0, 0));
         }
@@ -170,7 +185,8 @@ fn announcement(before: &[u8], after: &[u8]) -> Vec<u8> {
 }
 
 fn read(octets: &[u8], peer_kind: PeerKind) -> Result<Update, Error> {
-    let context = Context { as_width: AsWidth::Four, peer_kind, max_len: 4096, families: generate::both_families() };
+    let families = generate::both_families();
+    let context = Context { as_width: AsWidth::Four, peer_kind, families, ..Context::before_open() };
     match Message::decode(octets, &context)? {
         Message::Update(update) => Ok(update),
         other => panic!("{other:?}"),
