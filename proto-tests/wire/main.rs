@@ -4,8 +4,13 @@
 //! and that is said aloud. With it, a folder that yields no case is a failure.
 
 mod corpora;
+mod differential;
 mod generate;
 mod hostile;
 mod mrt;
+mod oracle;
+mod oracle_netgauze;
+mod oracle_rustbgpd;
 mod packing;
 mod round_trips;
+mod sayable;

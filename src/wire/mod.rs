@@ -46,7 +46,7 @@ pub use nlri::Nlri;
 pub use notification::{CeaseSubcode, Notification};
 pub use open::Open;
 pub use prefix::Prefix;
-pub use route_refresh::RouteRefresh;
+pub use route_refresh::{RefreshKind, RouteRefresh};
 pub use router_id::RouterId;
 pub use text::Text;
 pub use update::{Announce, EndOfRib, Update, Withdraw};
