@@ -2,7 +2,7 @@
 
 use crate::generate;
 use bytes::BytesMut;
-use herald::wire::{AsWidth, Asn, Context, Error, Family, Message, PeerKind, Update, Verdict, frame};
+use herald::wire::{AsWidth, Asn, Context, Error, Family, Message, PeerKind, Update, frame};
 use proptest::prelude::*;
 
 /// Every kind of session.
@@ -198,37 +198,6 @@ fn attribute(flags: u8, code: u8, value: &[u8]) -> Vec<u8> {
     let len = u16::try_from(value.len()).unwrap().to_be_bytes();
     let len = if flags & 0x10 == 0 { &len[1..] } else { &len[..] };
     [&[flags, code], len, value].concat()
-}
-
-/// All 256 types with all 256 flags octets and four lengths, behind and before good attributes: no attribute but the two
-/// that carry prefixes can reset a session, and the announced prefix is always accounted for (the class of VU#347067).
-#[test]
-fn no_attribute_of_any_type_and_flags_resets_a_session() {
-    let mut tried = 0;
-    for code in 0..=255u8 {
-        for flags in 0..=255u8 {
-            for len in [0, 1, 4, 8] {
-                let bad = attribute(flags, code, &vec![1; len]);
-                for (octets, peer_kind) in
-                    [(announcement(&[], &bad), PeerKind::External), (announcement(&bad, &[]), PeerKind::Internal)]
-                {
-                    tried += 1;
-                    match read(&octets, peer_kind) {
-                        Ok(update) => {
-                            let withdrawn = update.verdict() == Some(Verdict::TreatAsWithdraw);
-                            assert_eq!(update.announced().count(), usize::from(!withdrawn));
-                            assert_eq!(update.gone().count(), usize::from(withdrawn));
-                        }
-                        Err(error) => {
-                            assert!([14, 15].contains(&code), "{code} {flags:#x} {len}: {error}");
-                            refuse(&error);
-                        }
-                    }
-                }
-            }
-        }
-    }
-    assert_eq!(tried, 524_288);
 }
 
 proptest! {

@@ -3,6 +3,7 @@
 //! The corpora are not part of the tree. `HERALD_CORPORA` names the folder that holds them; without it they are left out,
 //! and that is said aloud. With it, a folder that yields no case is a failure.
 
+mod attack;
 mod corpora;
 mod differential;
 mod generate;
@@ -14,3 +15,4 @@ mod oracle_rustbgpd;
 mod packing;
 mod round_trips;
 mod sayable;
+mod verdicts;

@@ -46,7 +46,7 @@ pub fn sayable(message: Message) -> Message {
 }
 
 fn family(any: Family) -> Family {
-    if any.afi % 2 == 0 { Family::IPV6_UNICAST } else { Family::IPV4_UNICAST }
+    if any.afi.is_multiple_of(2) { Family::IPV6_UNICAST } else { Family::IPV4_UNICAST }
 }
 
 /// An address of class A, B or C.
