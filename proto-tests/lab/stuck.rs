@@ -19,8 +19,8 @@ use std::time::{Duration, Instant};
 const MANY: u32 = 100_000;
 /// Rounds without and with the stop, alternating.
 const ROUNDS: usize = 2;
-/// Single changes in each half of a round.
-const CHANGES: usize = 250;
+/// Single changes in a round's half without the stop, and in its half with it.
+const CHANGES: [usize; 2] = [150, 250];
 /// Longer than the case: a stopped daemon sends no KEEPALIVE.
 const HOLD: Duration = Duration::from_secs(90);
 /// So long must our socket have been unwritable.
@@ -48,11 +48,11 @@ pub fn a_stopped_daemon_delays_nobody(rig: &Arc<Rig>) -> Outcome {
     let (mut free, mut stopped) = (Vec::new(), Vec::new());
     let mut memory = Vec::new();
     for round in 0..ROUNDS {
-        free.extend(case.single_changes()?);
+        free.extend(case.single_changes(CHANGES[0])?);
         case.bird.daemon().signal(Signal::STOP)?;
         case.flip_until_stuck()?;
         let before = case.speaker.process().rss()?;
-        stopped.extend(case.single_changes()?);
+        stopped.extend(case.single_changes(CHANGES[1])?);
         let after = case.speaker.process().rss()?;
         case.still_stuck()?;
         case.bird.daemon().signal(Signal::CONT)?;
@@ -192,12 +192,12 @@ impl Case {
     }
 
     /// One service comes and goes; how long until the other router is told, each time.
-    fn single_changes(&mut self) -> Outcome<Vec<Duration>> {
+    fn single_changes(&mut self, count: usize) -> Outcome<Vec<Duration>> {
         let route = service_route(SINGLE, Family::V4);
         let events = self.receiver.drain();
         self.absorb(&events)?;
         let mut times = Vec::new();
-        for n in 0..CHANGES {
+        for n in 0..count {
             let there = n % 2 == 0;
             let begin = Instant::now();
             self.manifests.service(SINGLE, Policy::Local, if there { &[1] } else { &[] })?;

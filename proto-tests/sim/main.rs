@@ -5,10 +5,13 @@
 //! `HERALD_SIM_SEED=N` runs one seed and prints its story; `HERALD_SIM_SEEDS=N` runs that many.
 
 mod chance;
+mod desk;
 mod model;
 mod network;
 mod router;
+mod scenes;
 mod speed;
+mod told;
 mod world;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -27,7 +30,7 @@ fn when_quiet_the_router_holds_the_plan() {
         return;
     }
     let seeds = number("HERALD_SIM_SEEDS").unwrap_or(SEEDS);
-    let mut total = world::Told::default();
+    let mut total = told::Told::default();
     for seed in 0..seeds {
         match catch_unwind(AssertUnwindSafe(|| world::run(seed, world::Voice::Silent))) {
             Ok(told) => total.add(&told),

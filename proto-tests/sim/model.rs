@@ -69,7 +69,7 @@ impl Setting {
             router_hold: chance.pick(&[3, 9, 90, 180]),
             local,
             interface,
-            limit: chance.pick(&[40, 200, 1000, 16_384, 65_536]),
+            limit: chance.pick(&[40, 40, 200, 1000, 65_536]),
             universe: if chance.once_in(25) { 3000 } else { chance.pick(&[4, 12, 40]) },
         }
     }

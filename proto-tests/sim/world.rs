@@ -4,6 +4,7 @@ use crate::chance::Chance;
 use crate::model::{Setting, Table, draw_plan};
 use crate::network::Pipe;
 use crate::router::{Drop, Router, Stage};
+use crate::told::Told;
 use bytes::BytesMut;
 use herald::peer::{
     CloseHow, ConnId, EndOfRib, Identity, Input, LocalEnd, Neighbor, Output, Peer, Phase, Plan, Settings, Stop,
@@ -17,60 +18,6 @@ use std::time::{Duration, Instant};
 pub enum Voice {
     Silent,
     Aloud,
-}
-
-/// What happened in a story, or in many.
-#[derive(Debug, Default, Clone, Copy)]
-pub struct Told {
-    sessions: u64,
-    updates: u64,
-    plans: u64,
-    refreshes: u64,
-    cuts: u64,
-    half_open: u64,
-    stuck: u64,
-    complaints: u64,
-    garbage: u64,
-    stopped: u64,
-    end_of_rib_checked: u64,
-    /// Stories that ended with routes at the router.
-    with_routes: u64,
-}
-
-impl Told {
-    pub fn add(&mut self, other: &Told) {
-        self.sessions += other.sessions;
-        self.updates += other.updates;
-        self.plans += other.plans;
-        self.refreshes += other.refreshes;
-        self.cuts += other.cuts;
-        self.half_open += other.half_open;
-        self.stuck += other.stuck;
-        self.complaints += other.complaints;
-        self.garbage += other.garbage;
-        self.stopped += other.stopped;
-        self.end_of_rib_checked += other.end_of_rib_checked;
-        self.with_routes += other.with_routes;
-    }
-
-    /// A simulation in which nothing happens proves nothing.
-    pub fn assert_rich(&self, seeds: u64) {
-        for (what, count) in [
-            ("sessions", self.sessions),
-            ("plans", self.plans),
-            ("end-of-rib", self.end_of_rib_checked),
-            ("stuck", self.stuck),
-            ("with routes", self.with_routes * 2),
-            ("refreshes", self.refreshes * 2),
-            ("cuts", self.cuts * 4),
-            ("complaints", self.complaints * 4),
-            ("stopped", self.stopped * 4),
-            ("half open", self.half_open * 8),
-            ("garbage", self.garbage * 8),
-        ] {
-            assert!(count >= seeds, "too little of {what}: {self:?}");
-        }
-    }
 }
 
 #[derive(Debug, Clone)]
@@ -198,10 +145,10 @@ impl World {
         let mut failures = 0;
         for n in 0..steps {
             // Bursts, and now and then a long pause.
-            let pause = self.chance.pick(&[0, 0, 3, 20, 200, 1000, 9000]);
+            let pause = self.chance.pick(&[0, 0, 3, 20, 20, 200, 1000, 9000]);
             at += Duration::from_millis(self.chance.below(pause + 1) as u64);
             let step = match self.chance.below(20) {
-                0 | 1 => Step::Stick(Duration::from_millis(self.chance.pick(&[20, 500, 4000, 20_000]))),
+                0 | 1 => Step::Stick(Duration::from_millis(self.chance.pick(&[20, 20, 100, 500, 4000, 20_000]))),
                 2 => Step::Cut,
                 3 if self.setting.hold() > 0 => Step::HalfOpen,
                 4 | 5 => Step::Refresh,

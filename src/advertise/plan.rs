@@ -1,6 +1,6 @@
 //! From view and policy to routes, at the price of what changed.
 
-use super::cluster::{ClusterView, Endpoint, Node, ServiceKey};
+use super::cluster::{ClusterView, Endpoint, Node, Service, ServiceKey};
 use super::policy::Policy;
 use super::select::{Grade, PoolIndex, applicable, grade, in_service, is_destination, joined, ours, session, under};
 use crate::rib::{Attributes, RouteSet};
@@ -86,8 +86,8 @@ impl Last {
             claims: BTreeMap::new(),
             plan: held,
         };
-        for key in view.services.keys() {
-            for (address, grade) in this.wishes(view, key) {
+        for (key, service) in &view.services {
+            for (address, grade) in wishes(policy, &this.here, view, key, service) {
                 this.claims.entry(address).or_default().add(grade);
             }
         }
@@ -115,14 +115,18 @@ impl Last {
     fn recount(&mut self, view: &ClusterView) -> BTreeSet<IpAddr> {
         let mut touched = BTreeSet::new();
         for key in changed_keys(&self.view, view) {
-            for (address, grade) in self.wishes(&self.view, &key) {
-                let claims = self.claims.entry(address).or_default();
-                claims.remove(grade);
-                touched.insert(address);
+            let (policy, here) = (&self.policy, &self.here);
+            if let Some(service) = self.view.services.get(&key) {
+                for (address, grade) in wishes(policy, here, &self.view, &key, service) {
+                    self.claims.entry(address).or_default().remove(grade);
+                    touched.insert(address);
+                }
             }
-            for (address, grade) in self.wishes(view, &key) {
-                self.claims.entry(address).or_default().add(grade);
-                touched.insert(address);
+            if let Some(service) = view.services.get(&key) {
+                for (address, grade) in wishes(policy, here, view, &key, service) {
+                    self.claims.entry(address).or_default().add(grade);
+                    touched.insert(address);
+                }
             }
         }
         for address in &touched {
@@ -131,17 +135,6 @@ impl Last {
             }
         }
         touched
-    }
-
-    /// The addresses that a service wants announced from here, where policy allows.
-    fn wishes(&self, view: &ClusterView, key: &ServiceKey) -> Vec<(IpAddr, Grade)> {
-        let Some(service) = view.services.get(key) else { return Vec::new() };
-        let grade = ours(&self.policy, key, service)
-            .and_then(|()| grade(key, service, view.endpoints.get(key).map(Arc::as_ref), &self.here));
-        match grade {
-            Ok(grade) => service.ingress.iter().filter(|i| is_destination(i)).map(|i| (i.ip, grade)).collect(),
-            Err(_) => Vec::new(),
-        }
     }
 
     /// Makes the route of one address right towards every peer.
@@ -170,6 +163,20 @@ impl Last {
         let claimed: Vec<IpAddr> = self.claims.keys().copied().collect();
         claimed.into_iter().chain(unclaimed).for_each(|address| self.settle(address));
     }
+}
+
+/// The addresses that a service wants announced from here, where policy allows.
+fn wishes<'a>(
+    policy: &Policy,
+    here: &Endpoint,
+    view: &ClusterView,
+    key: &ServiceKey,
+    service: &'a Service,
+) -> impl Iterator<Item = (IpAddr, Grade)> + use<'a> {
+    let grade =
+        ours(policy, key, service).and_then(|()| grade(key, service, view.endpoints.get(key).map(Arc::as_ref), here));
+    let entries = grade.ok().map(|grade| (grade, service.ingress.iter().filter(|entry| is_destination(entry))));
+    entries.into_iter().flat_map(|(grade, entries)| entries.map(move |entry| (entry.ip, grade)))
 }
 
 impl Claims {
