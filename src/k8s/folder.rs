@@ -41,6 +41,8 @@ pub struct Folder {
     files: BTreeMap<Arc<str>, File>,
     /// By object: the files that hold it, in order; the first one counts.
     claims: BTreeMap<Key, Vec<Arc<str>>>,
+    /// The objects that more than one file holds.
+    contested: BTreeSet<Key>,
     converter: Converter,
     foreign: BTreeSet<String>,
 }
@@ -123,7 +125,8 @@ impl Folder {
     pub fn problems(&self) -> Vec<String> {
         let mut problems: Vec<String> = self.files.values().flat_map(|file| file.faults.iter().cloned()).collect();
         let missing = |name: &Arc<str>| self.files[name].look == Look::Missing;
-        for (key, files) in self.claims.iter().filter(|(_, files)| files.len() > 1) {
+        for key in &self.contested {
+            let files = &self.claims[key];
             if let [first, others @ ..] = files.as_slice()
                 && !files.iter().any(missing)
             {
@@ -200,6 +203,10 @@ impl Folder {
                     self.claims.remove(key);
                 }
             }
+            self.contested.remove(key);
+            if self.claims.get(key).is_some_and(|files| files.len() > 1) {
+                self.contested.insert(key.clone());
+            }
             touched.insert(key.clone());
         }
         for (key, object) in now {
@@ -209,6 +216,9 @@ impl Folder {
             let files = self.claims.entry(key.clone()).or_default();
             if let Err(place) = files.binary_search(name) {
                 files.insert(place, name.clone());
+            }
+            if files.len() > 1 {
+                self.contested.insert(key.clone());
             }
             touched.insert(key.clone());
         }
