@@ -10,7 +10,7 @@ demo:
 
 bench:
 	proto-tests/packages.sh
-	cargo bench --locked
+	cargo bench --locked --bench bench
 
 image:
 	deploy/image.sh target/herald.oci
