@@ -1,6 +1,7 @@
 //! A script of inputs to a `Peer`, as octets. Whatever is fed, what it sends is whole messages that begin with an OPEN or a
 //! NOTIFICATION, nothing follows a NOTIFICATION, and its outputs come to an end.
 #![no_main]
+#![expect(clippy::disallowed_methods, reason = "some instant must be the first; from there on time is an argument")]
 
 use bytes::{Buf, BytesMut};
 use herald::peer::settings::Ttl;
