@@ -279,6 +279,18 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_router_away_is_out_of_reach_of_ebgp_and_within_that_of_ibgp() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mut settings = settings(Ipv4Addr::LOCALHOST.into(), listener.local_addr().unwrap().port(), Ttl::Default);
+        let (external, _) = dial(&settings).await.unwrap();
+        assert_eq!(option(&external, libc::IPPROTO_IP, libc::IP_TTL), 1);
+        settings.neighbor.asn = settings.identity.asn;
+        let (internal, _) = dial(&settings).await.unwrap();
+        assert_eq!(option(&internal, libc::IPPROTO_IP, libc::IP_TTL), 64);
+        assert_eq!(option(&internal, libc::IPPROTO_IP, libc::IP_MINTTL), 0);
+    }
+
+    #[tokio::test]
     async fn refusal_and_a_foreign_source_are_told_apart() {
         let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let refused = dial(&settings(Ipv4Addr::LOCALHOST.into(), closed, Ttl::Default)).await.unwrap_err();
