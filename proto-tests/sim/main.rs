@@ -5,6 +5,7 @@
 //! `HERALD_SIM_SEED=N` runs one seed and prints its story; `HERALD_SIM_SEEDS=N` runs that many.
 
 mod chance;
+mod collisions;
 mod desk;
 mod model;
 mod network;

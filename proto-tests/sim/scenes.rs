@@ -12,13 +12,13 @@ use herald::wire::{
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 
-fn plan(prefixes: &[&str]) -> Plan {
+pub fn plan(prefixes: &[&str]) -> Plan {
     let routes: RouteSet = prefixes.iter().map(|text| (text.parse().unwrap(), Arc::default())).collect();
     Plan { routes, node_addresses: vec![] }
 }
 
 /// What a list of messages says, a word each: prefixes announced or withdrawn (+, -), End-of-RIB, or the message's name.
-fn words(messages: &[Message]) -> Vec<String> {
+pub fn words(messages: &[Message]) -> Vec<String> {
     let mut words = Vec::new();
     for message in messages {
         match message {

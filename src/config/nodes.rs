@@ -1,5 +1,6 @@
 //! What a configuration means on the nodes of a cluster: who each is, which sessions it has, and what looks wrong.
 
+use super::peers::Reach;
 use super::resolve::Config;
 use crate::advertise::{ClusterView, Node, NodeName, NodeSelector};
 use crate::peer::{Identity, Settings};
@@ -23,10 +24,10 @@ impl Config {
         Identity { asn: self.asn, router_id }
     }
 
-    /// The sessions that a node should have, by peer name.
+    /// The sessions that a node should have, by peer name. Those of ranges come with the routers that dial.
     pub fn sessions(&self, name: &str, node: &Node) -> BTreeMap<Arc<str>, Settings> {
         let identity = self.identity(name, &node.internal_ips);
-        let chosen = self.peers.iter().filter(|(_, peer)| peer.nodes.matches(node));
+        let chosen = self.peers.iter().filter(|(_, peer)| peer.reach == Reach::One && peer.nodes.matches(node));
         chosen.map(|(name, peer)| (Arc::clone(name), Settings { identity, neighbor: peer.neighbor.clone() })).collect()
     }
 

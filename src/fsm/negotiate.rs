@@ -17,6 +17,46 @@ pub struct Terms {
     pub hold_time: Duration,
     /// The families that we offer.
     pub families: BTreeSet<Family>,
+    /// Whether we dial.
+    pub opening: Opening,
+    /// How long our OPEN waits for the peer's (DelayOpenTime); zero: not at all.
+    pub delay_open: Duration,
+    /// How long the peer may take nothing.
+    pub send_hold_time: SendHoldTime,
+}
+
+/// Who opens the connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Opening {
+    /// We dial. The peer may dial too.
+    #[default]
+    Active,
+    /// The peer does; we never dial (RFC 4271 §8.1.1 PassiveTcpEstablishment).
+    Passive,
+}
+
+/// How long the peer may acknowledge nothing before the session ends (RFC 9687 §4.1).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum SendHoldTime {
+    /// The larger of 8 minutes and twice the negotiated hold time (RFC 9687 §6).
+    #[default]
+    Recommended,
+    /// As configured, more than the hold time; zero: for ever.
+    Fixed(Duration),
+}
+
+/// The least of RFC 9687 §6.
+const SEND_HOLD_TIME: Duration = Duration::from_secs(480);
+
+impl SendHoldTime {
+    /// The time for a session with this hold time; zero: no limit. Without a hold time nothing needs to be taken regularly.
+    pub fn of(self, hold_time: Duration) -> Duration {
+        match self {
+            _ if hold_time.is_zero() => Duration::ZERO,
+            SendHoldTime::Recommended => SEND_HOLD_TIME.max(2 * hold_time),
+            SendHoldTime::Fixed(time) => time,
+        }
+    }
 }
 
 /// What both sides agreed on.
@@ -26,9 +66,25 @@ pub struct Negotiated {
     pub router_id: RouterId,
     /// The smaller of both hold times; zero: no hold timer and no KEEPALIVEs after the first.
     pub hold_time: Duration,
+    /// How long the peer may take nothing; zero: no limit.
+    pub send_hold_time: Duration,
+    /// Whether the peer can restart gracefully.
+    pub restart: Restart,
     /// What the codec must know: families both offered, width of AS numbers, iBGP or eBGP.
     pub context: Context,
 }
+
+/// Whether the peer announced that it can restart gracefully (RFC 4724 §3).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Restart {
+    /// It sent no such capability.
+    Unannounced,
+    /// It did.
+    Announced,
+}
+
+/// Code of the Graceful Restart capability (RFC 4724 §3).
+const GRACEFUL_RESTART: u8 = 64;
 
 /// Why an OPEN that could be read is not acceptable.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -100,7 +156,10 @@ impl Terms {
             ..Context::before_open()
         };
         let hold_time = self.hold_time.min(Duration::from_secs(theirs.hold_time.into()));
-        Ok(Negotiated { router_id: theirs.router_id, hold_time, context })
+        let announced = theirs.capabilities.iter().any(|capability| capability.code() == GRACEFUL_RESTART);
+        let restart = if announced { Restart::Announced } else { Restart::Unannounced };
+        let send_hold_time = self.send_hold_time.of(hold_time);
+        Ok(Negotiated { router_id: theirs.router_id, hold_time, send_hold_time, restart, context })
     }
 }
 
@@ -116,6 +175,9 @@ mod tests {
             peer_asn: Asn(64512),
             hold_time: Duration::from_secs(90),
             families: [Family::IPV4_UNICAST, Family::IPV6_UNICAST].into(),
+            opening: Opening::Active,
+            delay_open: Duration::ZERO,
+            send_hold_time: SendHoldTime::Recommended,
         }
     }
 
@@ -131,6 +193,14 @@ mod tests {
         assert_eq!(terms().negotiate(&theirs).unwrap().hold_time, Duration::ZERO);
         let ours = Terms { hold_time: Duration::from_secs(3), ..terms() };
         assert_eq!(ours.negotiate(&open(vec![])).unwrap().hold_time, Duration::from_secs(3));
+    }
+
+    #[test]
+    fn the_send_hold_time_follows_the_hold_time_and_is_none_without_one() {
+        let of = |time: SendHoldTime, hold| time.of(Duration::from_secs(hold)).as_secs();
+        assert_eq!([0, 9, 90, 240, 300].map(|hold| of(SendHoldTime::Recommended, hold)), [0, 480, 480, 480, 600]);
+        let fixed = SendHoldTime::Fixed(Duration::from_secs(18));
+        assert_eq!([0, 9].map(|hold| of(fixed, hold)), [0, 18]);
     }
 
     #[test]

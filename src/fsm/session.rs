@@ -1,13 +1,13 @@
 //! One session: the state with its timers, counter and outputs around it.
 
-use super::damping::Damping;
+use super::damping::{Damping, Failure};
 use super::event::Event;
 use super::negotiate::{Negotiated, Terms};
 use super::output::Output;
 use super::state::State;
 use super::timers::{Timer, Timers};
 use super::transition::{Effects, step};
-use crate::wire::Context;
+use crate::wire::{Context, Open};
 use std::collections::VecDeque;
 use std::time::Instant;
 
@@ -49,6 +49,8 @@ impl Session {
                 Timer::Hold => Event::HoldTimerExpires,
                 Timer::Keepalive => Event::KeepaliveTimerExpires,
                 Timer::IdleHold => Event::IdleHoldTimerExpires,
+                Timer::DelayOpen => Event::DelayOpenTimerExpires,
+                Timer::SendHold => Event::SendHoldTimerExpires,
             };
             self.handle(event, now);
         }
@@ -60,6 +62,54 @@ impl Session {
         if let State::Established(negotiated, _) = state {
             effects.start_keepalive(negotiated);
         }
+    }
+
+    /// An OPEN that could be read: event 19, or 20 while ours waits.
+    pub fn handle_open(&mut self, open: Open, now: Instant) {
+        let event = match self.state {
+            State::OpenDelayed(_) => Event::BgpOpenWithDelayOpenTimerRunning(open),
+            State::Idle
+            | State::Connect
+            | State::Active
+            | State::OpenSent
+            | State::OpenConfirm(_)
+            | State::Established(..) => Event::BgpOpen(open),
+        };
+        self.handle(event, now);
+    }
+
+    /// Whether an OPEN would take this session to OpenConfirm: it is awaited, and its terms are acceptable.
+    pub fn would_accept(&self, open: &Open) -> bool {
+        matches!(self.state, State::OpenSent | State::OpenDelayed(_)) && self.terms.negotiate(open).is_ok()
+    }
+
+    /// The peer acknowledged octets that it had not acknowledged before (RFC 9687 §4.3).
+    pub fn acknowledged(&mut self, now: Instant) {
+        let (state, mut effects) = self.split(now);
+        if let State::Established(negotiated, _) = state {
+            effects.restart_send_hold(negotiated);
+        }
+    }
+
+    /// Whether a connection of the peer is welcome. At rest, and while the end of a session is waited out, none is
+    /// (RFC 4271 §8.2.2, Idle). A peer that could not be reached may well reach us.
+    pub fn is_open_to_peer(&self) -> bool {
+        match self.state {
+            State::Idle => {
+                self.timers.deadline(Timer::IdleHold).is_some() && self.damping.waited_out() == Failure::Unreachable
+            }
+            State::Connect
+            | State::Active
+            | State::OpenDelayed(_)
+            | State::OpenSent
+            | State::OpenConfirm(_)
+            | State::Established(..) => true,
+        }
+    }
+
+    /// Goes on with the failures that another session of the same peer has counted.
+    pub fn inherit(&mut self, other: &Session) {
+        self.damping = other.damping.clone();
     }
 
     /// The next thing to do.
@@ -91,7 +141,7 @@ impl Session {
     pub fn negotiated(&self) -> Option<&Negotiated> {
         match &self.state {
             State::OpenConfirm(negotiated) | State::Established(negotiated, _) => Some(negotiated),
-            State::Idle | State::Connect | State::Active | State::OpenSent => None,
+            State::Idle | State::Connect | State::Active | State::OpenDelayed(_) | State::OpenSent => None,
         }
     }
 

@@ -56,6 +56,8 @@ pub enum Input<'a> {
     Received(ConnId, &'a mut BytesMut),
     /// The connection is gone; the error for people, or `None` for an orderly end.
     Closed(ConnId, Option<String>),
+    /// The peer acknowledged octets that it had not acknowledged before. Say so at the latest a second after it did.
+    Acknowledged(ConnId),
     /// The newest plan.
     Plan(Plan),
 }

@@ -23,6 +23,8 @@ pub struct Status {
     pub last_down: Option<(Instant, String)>,
     /// Times Established was reached.
     pub established_count: u64,
+    /// Connections that were closed because another one was kept (RFC 4271 §6.8).
+    pub collisions: u64,
     /// Messages sent and received, by message name.
     pub sent: BTreeMap<&'static str, u64>,
     /// See `sent`.
@@ -97,6 +99,7 @@ impl Status {
             started: now,
             last_down: None,
             established_count: 0,
+            collisions: 0,
             sent: BTreeMap::new(),
             received: BTreeMap::new(),
             notifications: Vec::new(),
