@@ -3,7 +3,7 @@
 use super::{
     Advertisement, Attributes, ClusterView, Endpoint, Ingress, IpMode, Node, NodeSelector, Planner, Policy, Pool,
 };
-use super::{EndpointRule, Lifecycle, Service, ServiceKey, TrafficPolicy};
+use super::{EndpointRule, Family, Lifecycle, Service, ServiceKey, TrafficPolicy};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
@@ -17,7 +17,7 @@ fn key(n: u32) -> ServiceKey {
 }
 
 fn on(node: &str) -> Arc<BTreeSet<Endpoint>> {
-    Arc::new(BTreeSet::from([Endpoint { node: Some(node.into()) }]))
+    Arc::new(BTreeSet::from([Endpoint { family: Family::IPV4_UNICAST, node: Some(node.into()) }]))
 }
 
 fn view() -> ClusterView {

@@ -31,7 +31,7 @@ pub struct Measure {
     pub last: Duration,
     /// UPDATEs that carry routes.
     pub updates: usize,
-    /// End-of-RIB markers of IPv4.
+    /// UPDATEs that carry none: End-of-RIB, one a family.
     pub end_of_rib: usize,
     /// Octets of all UPDATEs.
     pub octets: usize,
@@ -220,7 +220,7 @@ impl Tally {
                     self.last_update = self.at + length;
                     self.octets += length;
                     self.prefixes += routes;
-                    if length == 23 { self.end_of_rib += 1 } else { self.updates += 1 }
+                    if routes == 0 { self.end_of_rib += 1 } else { self.updates += 1 }
                 }
                 3 => return Err(format!("NOTIFICATION {}/{}", message[19], message[20])),
                 _ => {}

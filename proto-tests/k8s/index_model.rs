@@ -3,6 +3,7 @@
 use herald::advertise::cluster::{Lifecycle, Network};
 use herald::advertise::{ClusterView, Endpoint, Ingress, IpMode, Node, Service, ServiceKey, TrafficPolicy};
 use herald::k8s::{Index, Key, Kind, Object, Reading, Slice, SliceKey};
+use herald::wire::Family;
 use proptest::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -23,7 +24,10 @@ fn slice_key(n: u8) -> SliceKey {
 }
 
 fn slice(n: u8, of: u8, nodes: &BTreeSet<u8>) -> Object {
-    let endpoints = nodes.iter().map(|n| Endpoint { node: (*n > 0).then(|| format!("n{n}").into()) }).collect();
+    let endpoints = nodes
+        .iter()
+        .map(|n| Endpoint { family: Family::IPV4_UNICAST, node: (*n > 0).then(|| format!("n{n}").into()) })
+        .collect();
     Object::Slice(slice_key(n), Slice { service: service_key(of), endpoints: Arc::new(endpoints) })
 }
 

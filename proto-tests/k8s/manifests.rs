@@ -121,6 +121,21 @@ async fn changed_broken_mended_moved_removed() {
 }
 
 #[tokio::test]
+async fn a_file_that_never_parsed_is_no_empty_wish() {
+    let dir = TempDir::new().unwrap();
+    fs::write(dir.path().join("good.yaml"), service("one", "198.51.100.1")).unwrap();
+    fs::write(dir.path().join("bad.yaml"), "kind: [").unwrap();
+    let mut door = Door::open(dir);
+    door.complains("the file is broken", |problems| problems.len() == 1).await;
+    assert!(door.view.borrow().is_none() && !door.health.borrow().is_synced(), "half a folder is no view");
+    door.write("bad.yaml", &service("two", "198.51.100.2"));
+    let first = until("a view", &mut door.view, Option::is_some).await.clone().unwrap();
+    assert_eq!(first.services.len(), 2, "the first view is complete");
+    door.stop.cancel();
+    door.task.await.unwrap().unwrap();
+}
+
+#[tokio::test]
 async fn one_object_in_two_files() {
     let dir = TempDir::new().unwrap();
     fs::write(

@@ -209,13 +209,15 @@ pub fn service(name: &str, addresses: &[String]) -> String {
     for address in addresses {
         writeln!(text, "    - ip: \"{address}\"").unwrap();
     }
-    write!(
-        text,
-        "---\napiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\nmetadata:\n  namespace: shop\n  name: {name}-1\n  \
-         labels: {{kubernetes.io/service-name: {name}}}\naddressType: IPv4\nports: [{{port: 8080}}]\nendpoints:\n\
-         - {{addresses: [10.244.1.5], nodeName: n1, conditions: {{ready: true}}}}\n"
-    )
-    .unwrap();
+    for (family, pod) in [("IPv4", "10.244.1.5"), ("IPv6", "fd00:244:1::5")] {
+        write!(
+            text,
+            "---\napiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\nmetadata:\n  namespace: shop\n  name: {name}-{family}\n  \
+             labels: {{kubernetes.io/service-name: {name}}}\naddressType: {family}\nports: [{{port: 8080}}]\nendpoints:\n\
+             - {{addresses: [\"{pod}\"], nodeName: n1, conditions: {{ready: true}}}}\n"
+        )
+        .unwrap();
+    }
     text
 }
 

@@ -208,7 +208,7 @@ fn two_nodes_with_one_router_id_are_reported() {
     let (_, peers) = stage.ask("/v1/peers");
     let peers: serde_json::Value = serde_json::from_str(&peers).unwrap();
     assert_eq!(peers["routerId"], "192.0.2.11", "the first IPv4 InternalIP");
-    assert_eq!(peers["conflicts"].as_array().unwrap().len(), 1);
+    assert_eq!(peers["doubts"].as_array().unwrap().len(), 1);
 }
 
 /// The moments of the first `count` connections.

@@ -2,9 +2,9 @@
 
 use crate::desk::{Desk, end, open};
 use crate::scenes::{plan, words};
-use bytes::Bytes;
 use herald::peer::settings::{Opening, SendHoldTime};
 use herald::peer::{CloseHow, Input, Output, Stop};
+use herald::wire::capability::GracefulRestart;
 use herald::wire::{Capability, Message, Notification, Open, RouterId};
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ fn open_of(last: u8) -> Message {
 /// The same with the graceful restart capability: restart time 120 s, no family.
 fn restarting_open_of(last: u8) -> Message {
     let Message::Open(mut open) = open_of(last) else { panic!("an OPEN") };
-    open.capabilities.push(Capability::decoded(64, Bytes::from_static(&[0, 120])));
+    open.capabilities.push(Capability::GracefulRestart(GracefulRestart { restart_time: 120, ..Default::default() }));
     Message::Open(open)
 }
 
@@ -113,7 +113,6 @@ fn an_unacceptable_open_wins_no_collision() {
 #[test]
 fn established_wins_against_what_comes_later_and_against_what_came_before() {
     let mut desk = Desk::established();
-    let first = desk.conn;
     let later = desk.accept();
     assert_eq!(words(&desk.said()), ["OPEN"]);
     desk.receive(&[open_of(2)]);
@@ -126,7 +125,6 @@ fn established_wins_against_what_comes_later_and_against_what_came_before() {
     assert_eq!(desk.state(), "Established");
     assert_eq!(desk.outputs(), [Output::Close(theirs, CloseHow::AfterFlush)]);
     assert_eq!(words(&desk.said_on(theirs)), ["6/7"]);
-    let _ = first;
 }
 
 #[test]

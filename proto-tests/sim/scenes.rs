@@ -189,6 +189,7 @@ fn a_quiet_session_lives_for_ever_and_speaks_three_times_a_hold_time() {
         desk.peer.handle(Input::Timeout, desk.now);
         desk.receive(&[Message::Keepalive]);
         assert_eq!(words(&desk.said()), ["KEEPALIVE"]);
+        desk.acknowledge();
     }
     assert_eq!(desk.peer.status().established_count, 1);
     let spoken = desk.sent("KEEPALIVE") - 1;

@@ -158,6 +158,13 @@ impl World {
             failures += usize::from(fails);
             // Back-off doubles: a handful of failures is a story, twenty are an hour.
             self.script.push_back((at, if fails && failures > 4 { Step::Plan } else { step }));
+            // The hardest moment for the books: another plan while the answer to a refresh is half out.
+            if matches!(self.script.back(), Some((_, Step::Refresh))) && self.chance.once_in(2) {
+                for (millis, step) in [(30, Step::Stick(Duration::from_millis(60))), (40, Step::Plan)] {
+                    at += Duration::from_millis(self.chance.below(millis) as u64);
+                    self.script.push_back((at, step));
+                }
+            }
             if n == 0 && self.chance.once_in(2) {
                 at += Duration::from_secs(2);
             }

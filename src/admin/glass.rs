@@ -24,8 +24,8 @@ pub struct Peers {
     pub router_id: Option<String>,
     /// Why no session is begun, where that is so.
     pub waiting: Option<String>,
-    /// Router IDs that several nodes share.
-    pub conflicts: Vec<String>,
+    /// What is doubtful about the configuration in this cluster.
+    pub doubts: Vec<String>,
     /// By name.
     pub peers: Vec<Peer>,
 }
@@ -196,7 +196,7 @@ pub fn peers(handles: &Handles, clock: Clock) -> Peers {
         asn: identity.map(|us| us.asn.0),
         router_id: identity.map(|us| us.router_id.to_string()),
         waiting,
-        conflicts: speakers.conflicts.clone(),
+        doubts: speakers.doubts.clone(),
         peers: speakers
             .peers
             .values()

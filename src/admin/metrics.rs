@@ -100,11 +100,11 @@ impl Collector for Scrape {
             "Whether AS and router ID of this node are known",
             [(NONE, known.into())],
         )?;
-        let shared = u32::try_from(speakers.conflicts.len()).unwrap_or(u32::MAX);
+        let shared = u32::try_from(speakers.doubts.len()).unwrap_or(u32::MAX);
         gauge(
             &mut encoder,
-            "bgp_router_id_conflicts",
-            "Router IDs that more than one node has",
+            "config_doubts",
+            "What is doubtful about the configuration in this cluster: shared router IDs, selectors that match no node",
             [(NONE, shared.into())],
         )?;
         self.watches(&mut encoder)

@@ -1,6 +1,6 @@
 //! From view and policy to routes, at the price of what changed.
 
-use super::cluster::{ClusterView, Endpoint, Node, Service, ServiceKey};
+use super::cluster::{ClusterView, Node, NodeName, Service, ServiceKey};
 use super::policy::Policy;
 use super::select::{Grade, PoolIndex, applicable, grade, in_service, is_destination, joined, ours, session, under};
 use crate::rib::{Attributes, RouteSet};
@@ -28,7 +28,7 @@ pub struct Planner {
 struct Last {
     view: ClusterView,
     policy: Arc<Policy>,
-    here: Endpoint,
+    here: NodeName,
     standpoint: Standpoint,
     claims: BTreeMap<IpAddr, Claims>,
     plan: Plan,
@@ -73,7 +73,7 @@ impl Planner {
 
 impl Last {
     fn is_of(&self, policy: &Arc<Policy>, node: &str) -> bool {
-        self.here.node.as_deref() == Some(node) && (Arc::ptr_eq(&self.policy, policy) || self.policy == *policy)
+        *self.here == *node && (Arc::ptr_eq(&self.policy, policy) || self.policy == *policy)
     }
 
     /// A plan from scratch. What it shares with the `held` plan stays the same memory, so that a diff skips it.
@@ -81,7 +81,7 @@ impl Last {
         let mut this = Self {
             view: view.clone(),
             policy: Arc::clone(policy),
-            here: Endpoint { node: Some(node.into()) },
+            here: node.into(),
             standpoint: Standpoint::new(policy, node, view.nodes.get(node).map(Arc::as_ref), before),
             claims: BTreeMap::new(),
             plan: held,
@@ -96,7 +96,7 @@ impl Last {
     }
 
     fn advance(&mut self, view: &ClusterView) {
-        let node = self.here.node.clone().unwrap_or_default();
+        let node = self.here.clone();
         let touched = self.recount(view);
         let same_node = self.view.nodes.get(&node) == view.nodes.get(&node);
         self.view = view.clone();
@@ -168,15 +168,18 @@ impl Last {
 /// The addresses that a service wants announced from here, where policy allows.
 fn wishes<'a>(
     policy: &Policy,
-    here: &Endpoint,
-    view: &ClusterView,
-    key: &ServiceKey,
+    here: &'a NodeName,
+    view: &'a ClusterView,
+    key: &'a ServiceKey,
     service: &'a Service,
 ) -> impl Iterator<Item = (IpAddr, Grade)> + use<'a> {
-    let grade =
-        ours(policy, key, service).and_then(|()| grade(key, service, view.endpoints.get(key).map(Arc::as_ref), here));
-    let entries = grade.ok().map(|grade| (grade, service.ingress.iter().filter(|entry| is_destination(entry))));
-    entries.into_iter().flat_map(|(grade, entries)| entries.map(move |entry| (entry.ip, grade)))
+    let endpoints = view.endpoints.get(key).map(Arc::as_ref);
+    let entries =
+        ours(policy, key, service).ok().map(|()| service.ingress.iter().filter(|entry| is_destination(entry)));
+    entries
+        .into_iter()
+        .flatten()
+        .filter_map(move |entry| Some((entry.ip, grade(key, service, endpoints, entry.ip, here).ok()?)))
 }
 
 impl Claims {

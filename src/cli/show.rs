@@ -102,7 +102,7 @@ fn peers_text(answer: &Peers) -> String {
     let asn = answer.asn.map_or("unknown".to_owned(), |asn| asn.to_string());
     let mut text =
         format!("Node {}, AS {asn}, router ID {}\n", answer.node, answer.router_id.as_deref().unwrap_or("unknown"));
-    for line in answer.waiting.iter().chain(&answer.conflicts) {
+    for line in answer.waiting.iter().chain(&answer.doubts) {
         text += &format!("! {line}\n");
     }
     let mut table = table(["NAME", "ADDRESS", "AS", "STATE", "SINCE", "HOLD", "IPV4", "IPV6", "LAST ERROR"]);

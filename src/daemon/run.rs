@@ -72,7 +72,7 @@ async fn speak(options: Options) -> anyhow::Result<()> {
     let (speakers, speakers_read) = watch::channel(Arc::new(Speakers {
         standing: Standing::Waiting("starting".to_owned()),
         peers: BTreeMap::new(),
-        conflicts: Vec::new(),
+        doubts: Vec::new(),
     }));
     let handles = Handles {
         node: options.node.clone(),

@@ -1,7 +1,7 @@
 //! Running peers equal to the configuration, and to each of them its routes.
 
 use super::door::{Door, Member, RANGE_LIMIT};
-use super::identity::{Conflicts, Identities};
+use super::identity::{Doubts, Identities};
 use crate::admin::{Metrics, PeerHandles, Speakers, Standing};
 use crate::advertise::{self, ClusterView, NodeName, NodeSelector, Planner};
 use crate::config::{Config, Reach};
@@ -39,7 +39,7 @@ pub struct Speaker {
     channels: Channels,
     metrics: Metrics,
     identities: Identities,
-    conflicts: Conflicts,
+    doubts: Doubts,
     planner: Planner,
     planned: Option<Planned>,
     running: BTreeMap<PeerName, Running>,
@@ -76,7 +76,7 @@ impl Speaker {
             channels,
             metrics,
             identities: Identities::default(),
-            conflicts: Conflicts::default(),
+            doubts: Doubts::default(),
             planner: Planner::default(),
             planned: None,
             running: BTreeMap::new(),
@@ -284,16 +284,16 @@ impl Speaker {
             (name.clone(), PeerHandles { status: running.status.clone(), plan: running.plan.subscribe() })
         });
         let before = self.channels.speakers.borrow().clone();
-        let conflicts = view.map(|view| self.conflicts.among(config, &view.nodes).to_vec()).unwrap_or_default();
-        for conflict in conflicts.iter().filter(|conflict| !before.conflicts.contains(conflict)) {
-            warn!("{conflict}");
+        let doubts = view.map(|view| self.doubts.about(config, view).to_vec()).unwrap_or_default();
+        for doubt in doubts.iter().filter(|doubt| !before.doubts.contains(doubt)) {
+            warn!("{doubt}");
         }
         if let Standing::Waiting(why) = &standing
             && before.standing != standing
         {
             info!("no session is begun yet: {why}");
         }
-        self.channels.speakers.send_replace(Arc::new(Speakers { standing, peers: peers.collect(), conflicts }));
+        self.channels.speakers.send_replace(Arc::new(Speakers { standing, peers: peers.collect(), doubts }));
     }
 
     async fn shut_down(mut self) {

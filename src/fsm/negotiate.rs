@@ -83,9 +83,6 @@ pub enum Restart {
     Announced,
 }
 
-/// Code of the Graceful Restart capability (RFC 4724 §3).
-const GRACEFUL_RESTART: u8 = 64;
-
 /// Why an OPEN that could be read is not acceptable.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
@@ -156,7 +153,7 @@ impl Terms {
             ..Context::before_open()
         };
         let hold_time = self.hold_time.min(Duration::from_secs(theirs.hold_time.into()));
-        let announced = theirs.capabilities.iter().any(|capability| capability.code() == GRACEFUL_RESTART);
+        let announced = theirs.capabilities.iter().any(|c| matches!(c, Capability::GracefulRestart(_)));
         let restart = if announced { Restart::Announced } else { Restart::Unannounced };
         let send_hold_time = self.send_hold_time.of(hold_time);
         Ok(Negotiated { router_id: theirs.router_id, hold_time, send_hold_time, restart, context })

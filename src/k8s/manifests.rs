@@ -65,7 +65,7 @@ struct Door {
     stage: Stage,
 }
 
-/// Whether the folder was read completely once.
+/// Whether every file of the folder was read once; before that there is no view.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Stage {
     Starting,
@@ -101,7 +101,7 @@ impl Door {
 
     fn follow(&mut self, changes: Vec<Change>) {
         match self.stage {
-            Stage::Starting if self.folder.is_settled() => {
+            Stage::Starting if self.folder.is_known() => {
                 for kind in Kind::ALL {
                     self.index.reset(kind, self.folder.readings(kind));
                 }

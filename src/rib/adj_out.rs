@@ -222,4 +222,20 @@ mod tests {
         assert_eq!(write(&mut adj_out, &RouteSet::new(), usize::MAX), 1);
         assert_eq!(adj_out.counts()[&V4], 0);
     }
+
+    #[test]
+    fn a_newer_plan_amid_a_refresh_still_withdraws_what_was_not_sent_again() {
+        for written in [1, 3] {
+            let mut adj_out = AdjRibOut::new([V4]);
+            write(&mut adj_out, &set(0..3000), usize::MAX);
+            adj_out.forget(V4, &egress());
+            for _ in 0..written {
+                write(&mut adj_out, &set(0..3000), 1);
+            }
+            // Every tree here is a new one, so each write begins anew from what was sent.
+            assert_eq!(adj_out.counts()[&V4], 3000);
+            write(&mut adj_out, &set(0..10), usize::MAX);
+            assert_eq!(adj_out.counts()[&V4], 10, "after {written} messages");
+        }
+    }
 }

@@ -3,6 +3,7 @@
 mod bare;
 mod failures;
 mod local;
+mod older;
 mod rights;
 mod story;
 
@@ -26,7 +27,7 @@ pub const ALL: &[(&str, Case)] = &[
     ("a3_silent_cut_and_return", failures::silent_cut_and_return),
     ("a3_pod_deleted_daemonset_restores", failures::pod_deleted_daemonset_restores),
     ("a7_rights_are_exactly_the_reviewed_list", rights::exactly_the_reviewed_list),
-    ("a7_every_right_is_used_and_none_was_missed", rights::used_and_none_missed),
+    ("a7_every_right_is_needed_and_none_is_missing", rights::used_and_none_missed),
     ("a7_the_speaker_runs_without_privileges", rights::without_privileges),
 ];
 

@@ -1,11 +1,12 @@
 //! What the speaker may do: at the API server and on its node.
 
-use super::same;
+use super::{older, same};
 use crate::bed::{Bed, HERALD, tree};
 use crate::rig::{Outcome, run};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
+use std::path::Path;
 use std::process::Command;
 
 /// `GROUP RESOURCE VERB`, the group `core` for the empty one.
@@ -91,44 +92,45 @@ fn pairs<'a>(a: &'a Value, b: &'a Value) -> Vec<(&'a str, &'a str)> {
     words(a).into_iter().flat_map(|left| words(b).into_iter().map(move |right| (left, right))).collect()
 }
 
-/// By the API server's own record: what was asked is on the list, nothing was refused, and every kind on the list was asked for.
-///
-/// `list` stays on the list although this API server streams lists (it counts that as `watch`): an older one is asked for lists.
+/// By the API servers' own records: what was asked is on the list, nothing was refused, and everything on the list was asked for,
+/// by the speakers in their pods or by one on an older API server, which has to be asked for lists.
 pub fn used_and_none_missed(bed: &Bed) -> Outcome {
     bed.herald()?;
-    let text =
-        fs::read_to_string(bed.audit()).map_err(|e| format!("{} could not be read: {e}", bed.audit().display()))?;
+    let mut used = asked(bed.audit())?;
+    println!("  asked by the pods, with the answers' codes: {used:?}");
+    let older = asked(&older::announces_from_pages(bed)?)?;
+    println!("  asked of an older API server: {older:?}");
+    // What an older server refuses as unknown (a streaming list, 422) is no question of rights.
+    for (what, codes) in older {
+        used.entry(what).or_default().extend(codes);
+    }
+    let refused = used.iter().find(|(_, codes)| codes.contains(&403) || codes.contains(&401));
+    if let Some((what, codes)) = refused {
+        return Err(format!("{what} was answered with {codes:?}"));
+    }
+    same("what was asked for", &used.into_keys().collect(), &reviewed()?)
+}
+
+/// What the speaker's account asked for by an audit log, and the codes of the answers.
+fn asked(audit: &Path) -> Outcome<BTreeMap<String, BTreeSet<u64>>> {
+    let text = fs::read_to_string(audit).map_err(|e| format!("{} could not be read: {e}", audit.display()))?;
     let mut used: BTreeMap<String, BTreeSet<u64>> = BTreeMap::new();
     for line in text.lines() {
-        let event: Value =
-            serde_json::from_str(line).map_err(|e| format!("the audit log holds no JSON: {e}: {line}"))?;
+        let event: Value = serde_json::from_str(line).map_err(|e| format!("the audit log is no JSON: {e}: {line}"))?;
         if event["user"]["username"] != ACCOUNT {
             continue;
         }
         let object = &event["objectRef"];
-        let group = object["apiGroup"].as_str().unwrap_or("core");
+        let word = |value: &Value| value.as_str().unwrap_or_default().to_owned();
         let what = match object["resource"].as_str() {
-            Some(resource) => format!("{group} {resource} {}", event["verb"].as_str().unwrap_or_default()),
-            None => format!(
-                "url {} {}",
-                event["requestURI"].as_str().unwrap_or_default(),
-                event["verb"].as_str().unwrap_or_default()
-            ),
+            Some(resource) => {
+                format!("{} {resource} {}", object["apiGroup"].as_str().unwrap_or("core"), word(&event["verb"]))
+            }
+            None => format!("url {} {}", word(&event["requestURI"]), word(&event["verb"])),
         };
         used.entry(what).or_default().extend(event["responseStatus"]["code"].as_u64());
     }
-    println!("  asked of the API server, with the answers' codes: {used:?}");
-    let reviewed = reviewed()?;
-    if let Some((what, codes)) =
-        used.iter().find(|(what, codes)| !reviewed.contains(*what) || codes.contains(&403) || codes.contains(&401))
-    {
-        return Err(format!("the speaker asked for {what}, answered with {codes:?}, and the list holds {reviewed:?}"));
-    }
-    let unused: Vec<&String> = reviewed.iter().filter(|right| !used.contains_key(*right)).collect();
-    match unused.iter().find(|right| !right.ends_with(" list")) {
-        None => Ok(()),
-        Some(right) => Err(format!("{right:?} is on the list and was never used")),
-    }
+    Ok(used)
 }
 
 /// By the kernel: the speaker's user, its capabilities, its system call filter and its root.
