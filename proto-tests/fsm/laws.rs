@@ -87,7 +87,9 @@ fn check_timers(session: &Session, now: std::time::Instant) {
         State::Connect => assert!(runs(Timer::ConnectRetry) && !runs(Timer::Hold) && !runs(Timer::Keepalive)),
         State::Active => assert!(!runs(Timer::Hold) && !runs(Timer::Keepalive)),
         State::OpenDelayed(_) => {
-            assert!(runs(Timer::DelayOpen) && !runs(Timer::Hold) && !runs(Timer::Keepalive) && !runs(Timer::ConnectRetry));
+            assert!(
+                runs(Timer::DelayOpen) && !runs(Timer::Hold) && !runs(Timer::Keepalive) && !runs(Timer::ConnectRetry)
+            );
         }
         State::OpenSent => assert!(runs(Timer::Hold) && !runs(Timer::Keepalive)),
         State::OpenConfirm(negotiated) | State::Established(negotiated, _) => {

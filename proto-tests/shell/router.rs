@@ -87,6 +87,28 @@ impl Router {
         Self { address, log }
     }
 
+    /// A router on 127.0.0.`host` that dials, as long as it takes, and again when a session ends.
+    pub fn dialling(host: u8, speaker: SocketAddr) -> Self {
+        let address = SocketAddr::new(Ipv4Addr::new(127, 0, 0, host).into(), 0);
+        let log = Arc::new(Log::default());
+        let writer = Arc::downgrade(&log);
+        thread::spawn(move || {
+            while let Some(log) = writer.upgrade() {
+                let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+                socket.bind(&address.into()).unwrap();
+                if socket.connect(&speaker.into()).is_ok() {
+                    log.add(Entry::Accepted(Instant::now()));
+                    let session = Session { stream: socket.into(), log: log.clone(), context: Context::before_open() };
+                    let _ended = session.run(Manner::Ordinary);
+                    log.add(Entry::Closed);
+                }
+                drop(log);
+                thread::sleep(Duration::from_millis(50));
+            }
+        });
+        Self { address, log }
+    }
+
     /// Everything that happened so far.
     pub fn log(&self) -> Vec<Entry> {
         self.log.entries.lock().unwrap().clone()

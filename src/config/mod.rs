@@ -23,5 +23,6 @@ mod values;
 pub use diff::{Changes, PeerChange, PolicyChange, diff};
 pub use error::{Diagnostics, Finding, Severity, Style};
 pub use listen::Listen;
-pub use peers::{PeerConfig, Reach};
+pub use peers::PeerConfig;
 pub use resolve::Config;
+pub use transport::Reach;

@@ -1,7 +1,7 @@
 //! What a configuration means on the nodes of a cluster: who each is, which sessions it has, and what looks wrong.
 
-use super::peers::Reach;
 use super::resolve::Config;
+use super::transport::Reach;
 use crate::advertise::{ClusterView, Node, NodeName, NodeSelector};
 use crate::peer::{Identity, Settings};
 use crate::wire::RouterId;

@@ -4,7 +4,7 @@ use super::error::{Finding, Place};
 use super::names::{Names, nearest};
 use super::raw;
 use super::selector;
-use super::transport;
+use super::transport::{self, Reach};
 use super::values::{asn, hold_time, number, session_address};
 use crate::advertise::NodeSelector;
 use crate::peer::settings::Ttl;
@@ -26,15 +26,6 @@ pub struct PeerConfig {
     pub reach: Reach,
     /// The neighbour; of a block the pattern for all of them, with the block's first address.
     pub neighbor: Neighbor,
-}
-
-/// Which routers an entry stands for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Reach {
-    /// The one at its address.
-    One,
-    /// Each one of this block that dials us.
-    Range(IpNetwork),
 }
 
 const FAMILIES: [(&str, Family); 2] = [("ipv4", Family::IPV4_UNICAST), ("ipv6", Family::IPV6_UNICAST)];
@@ -91,7 +82,8 @@ fn report_shared_range(first: &(IpNetwork, Dialled), second: &(IpNetwork, &Diall
     if !overlap || first.1.nodes.is_disjoint(&second.1.nodes) {
         return;
     }
-    let title = format!("the ranges of peers {:?} and {:?} overlap, and a node may have both", first.1.name, second.1.name);
+    let title =
+        format!("the ranges of peers {:?} and {:?} overlap, and a node may have both", first.1.name, second.1.name);
     let help = "split them, or give them selectors that exclude one another; a single router may have its own entry";
     out.push(Finding::error(second.1.place, title).related(first.1.place, "the other range").help(help));
 }
@@ -150,7 +142,9 @@ fn peer(
 fn source_address(raw: &raw::Peer, peer: Option<IpAddr>, out: &mut Vec<Finding>) -> Option<Option<IpAddr>> {
     let Some(value) = &raw.source_address else { return Some(None) };
     let source = session_address("sourceAddress", value, out)?;
-    let Some((peer, at)) = peer.zip(raw.address.as_ref().or(raw.range.as_ref()).map(Place::of)) else { return Some(Some(source)) };
+    let Some((peer, at)) = peer.zip(raw.address.as_ref().or(raw.range.as_ref()).map(Place::of)) else {
+        return Some(Some(source));
+    };
     let family = |address: IpAddr| if address.is_ipv4() { "IPv4" } else { "IPv6" };
     if source.is_ipv4() != peer.is_ipv4() {
         let title = format!("sourceAddress {source} is {}, but the peer's address is {}", family(source), family(peer));

@@ -1,7 +1,6 @@
 //! How a connection to a peer comes about: who dials, how long things may take.
 
 use super::error::{Finding, Place};
-use super::peers::Reach;
 use super::raw;
 use super::values::{duration, session_address};
 use crate::peer::settings::{Opening, SendHoldTime};
@@ -10,8 +9,21 @@ use serde_saphyr::Spanned;
 use std::net::IpAddr;
 use std::time::Duration;
 
+/// Which routers an entry stands for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reach {
+    /// The one at its address.
+    One,
+    /// Each one of this block that dials us.
+    Range(IpNetwork),
+}
+
 /// The peer's address, or the block that its routers are in: then the first address stands for all.
-pub fn reach(raw: &raw::Peer, missing: impl FnOnce(&mut Vec<Finding>), out: &mut Vec<Finding>) -> Option<(IpAddr, Reach)> {
+pub fn reach(
+    raw: &raw::Peer,
+    missing: impl FnOnce(&mut Vec<Finding>),
+    out: &mut Vec<Finding>,
+) -> Option<(IpAddr, Reach)> {
     match (&raw.address, &raw.range) {
         (Some(address), None) => Some((session_address("address", address, out)?, Reach::One)),
         (None, Some(range)) => {
@@ -22,7 +34,9 @@ pub fn reach(raw: &raw::Peer, missing: impl FnOnce(&mut Vec<Finding>), out: &mut
             let help = "keep 'address' for one router, or 'range' for all routers of a block that dial us";
             let title = "'address' and 'range' exclude one another";
             out.push(
-                Finding::error(Place::of(range), title).related(Place::of(address), "one router is named here").help(help),
+                Finding::error(Place::of(range), title)
+                    .related(Place::of(address), "one router is named here")
+                    .help(help),
             );
             None
         }
@@ -58,7 +72,9 @@ fn block(value: &Spanned<String>, out: &mut Vec<Finding>) -> Option<IpNetwork> {
 /// Who dials. In a range the routers do.
 pub fn opening(raw: &raw::Peer, listen: Option<&raw::Listen>, out: &mut Vec<Finding>) -> Option<Opening> {
     let passive = raw.passive.as_ref().filter(|passive| passive.value);
-    let needs = passive.map(|value| (Place::of(value), "'passive'")).or(raw.range.as_ref().map(|range| (Place::of(range), "'range'")));
+    let needs = passive
+        .map(|value| (Place::of(value), "'passive'"))
+        .or(raw.range.as_ref().map(|range| (Place::of(range), "'range'")));
     match needs {
         Some((place, what)) if listen.is_none() => {
             let title = format!("{what} leaves dialling to the router, but nothing listens here");
@@ -82,8 +98,12 @@ pub fn send_hold_time(raw: &raw::Peer, hold_time: Option<Duration>, out: &mut Ve
     let time = duration("sendHoldTime", value, 0..=86_400, out)?;
     let hold_time = hold_time?;
     if !time.is_zero() && time <= hold_time {
-        let title = format!("a send hold time of {} s is not above the hold time of {} s", time.as_secs(), hold_time.as_secs());
-        let help = format!("leave it out for the larger of 8m and twice the hold time, or write {}s (RFC 9687 §4.4)", 2 * hold_time.as_secs());
+        let title =
+            format!("a send hold time of {} s is not above the hold time of {} s", time.as_secs(), hold_time.as_secs());
+        let help = format!(
+            "leave it out for the larger of 8m and twice the hold time, or write {}s (RFC 9687 §4.4)",
+            2 * hold_time.as_secs()
+        );
         out.push(Finding::error(Place::of(value), title).help(help));
         return None;
     }

@@ -24,8 +24,8 @@ pub struct Door {
 }
 
 impl Door {
-    /// A closed door.
-    pub fn new() -> Self {
+    /// Nowhere yet.
+    pub fn closed() -> Self {
         let (sender, accepted) = mpsc::channel(QUEUE);
         Self { open: None, sender, accepted }
     }

@@ -4,8 +4,8 @@ use super::door::{Door, Member, RANGE_LIMIT};
 use super::identity::{Doubts, Identities};
 use crate::admin::{Metrics, PeerHandles, Speakers, Standing};
 use crate::advertise::{self, ClusterView, NodeName, NodeSelector, Planner};
-use crate::config::{Config, Reach};
 use crate::config::diff::{Cause, restart_causes};
+use crate::config::{Config, Reach};
 use crate::net::{Accepted, Driver, Lines};
 use crate::peer::{Identity, PeerName, Phase, Plan, Settings, Status, Stop};
 use std::collections::BTreeMap;
@@ -81,7 +81,7 @@ impl Speaker {
             planned: None,
             running: BTreeMap::new(),
             members: BTreeMap::new(),
-            door: Door::new(),
+            door: Door::closed(),
             stopping: BTreeMap::new(),
             tasks: JoinSet::new(),
         }

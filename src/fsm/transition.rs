@@ -329,9 +329,7 @@ fn open_confirm(negotiated: Negotiated, event: Event, fx: &mut Effects<'_>) -> S
         Event::ConnectRetryTimerExpires
         | Event::DelayOpenTimerExpires
         | Event::IdleHoldTimerExpires
-        | Event::SendHoldTimerExpires => {
-            fx.refuse(FSM_ERROR, Down::Unexpected { event: name, state: "OpenConfirm" })
-        }
+        | Event::SendHoldTimerExpires => fx.refuse(FSM_ERROR, Down::Unexpected { event: name, state: "OpenConfirm" }),
         Event::UpdateMsg | Event::UpdateMsgErr(_) => fx.unexpected_message(Place::OpenConfirm, UPDATE, name),
         Event::RouteRefreshMsg(_) => fx.unexpected_message(Place::OpenConfirm, ROUTE_REFRESH, name),
     }

@@ -58,7 +58,8 @@ pub fn judge(ours: End, theirs: End, rival: Rival) -> Verdict {
     match rival {
         Rival::Early => Verdict::KeepBoth,
         Rival::OpenConfirm(opener) => {
-            let winner = if (ours.router_id, ours.asn) > (theirs.router_id, theirs.asn) { Opener::Us } else { Opener::Them };
+            let winner =
+                if (ours.router_id, ours.asn) > (theirs.router_id, theirs.asn) { Opener::Us } else { Opener::Them };
             if winner == opener { Verdict::CloseThis } else { Verdict::CloseRival }
         }
         Rival::Established { router_id, restart: Restart::Announced } if router_id == theirs.router_id => {

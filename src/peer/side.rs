@@ -43,10 +43,9 @@ impl Side {
         match self.session.state() {
             State::Idle | State::Connect | State::Active | State::OpenDelayed(_) | State::OpenSent => Rival::Early,
             State::OpenConfirm(_) => Rival::OpenConfirm(which.opener()),
-            State::Established(negotiated, _) => Rival::Established {
-                router_id: negotiated.router_id,
-                restart: negotiated.restart,
-            },
+            State::Established(negotiated, _) => {
+                Rival::Established { router_id: negotiated.router_id, restart: negotiated.restart }
+            }
         }
     }
 
