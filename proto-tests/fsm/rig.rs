@@ -15,6 +15,7 @@ pub fn terms(hold_time: Duration) -> Terms {
         opening: Opening::Active,
         delay_open: Duration::ZERO,
         send_hold_time: SendHoldTime::Recommended,
+        graceful_restart: None,
     }
 }
 

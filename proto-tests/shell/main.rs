@@ -5,6 +5,7 @@
 
 mod dialled;
 mod doors;
+mod graceful;
 mod process;
 mod router;
 mod sessions;

@@ -1,6 +1,7 @@
 //! The receiving end of BGP for these tests: it writes down what arrives, in order, and can misbehave.
 
 use bytes::BytesMut;
+use herald::wire::capability::GracefulRestart;
 use herald::wire::{
     AsWidth, Asn, Attribute, Capability, Context, Family, Message, Notification, Open, PeerKind, RouterId, Update,
     frame,
@@ -30,6 +31,8 @@ pub enum Manner {
     HangsUp,
     /// Accepts, and never says a word.
     Silent,
+    /// Offers graceful restart, with the N bit.
+    Graceful,
     /// Establishes the session, then reads nothing more but keeps it alive.
     Stuck,
 }
@@ -38,12 +41,22 @@ pub enum Manner {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Entry {
     Accepted(Instant),
+    /// An OPEN, with what it says about graceful restart.
+    Open(Option<GracefulRestart>),
     Up,
-    Announce { prefix: String, next_hop: IpAddr, communities: Vec<String> },
+    Announce {
+        prefix: String,
+        next_hop: IpAddr,
+        communities: Vec<String>,
+    },
     Withdraw(String),
     EndOfRib(Family),
     Keepalive,
-    Notification { code: u8, subcode: u8, text: String },
+    Notification {
+        code: u8,
+        subcode: u8,
+        text: String,
+    },
     Closed,
 }
 
@@ -184,10 +197,15 @@ impl Session {
         match manner {
             Manner::HangsUp => return Ok(()),
             Manner::Silent => return self.listen(),
-            Manner::Ordinary | Manner::OtherAs | Manner::Stuck => {}
+            Manner::Ordinary | Manner::OtherAs | Manner::Graceful | Manner::Stuck => {}
         }
         let asn = if manner == Manner::OtherAs { ROUTER_ASN + 1 } else { ROUTER_ASN };
-        self.send(&Message::Open(open(asn)))?;
+        let mut ours = open(asn);
+        if manner == Manner::Graceful {
+            let offer = GracefulRestart { notification: true, restart_time: 120, ..Default::default() };
+            ours.capabilities.push(Capability::GracefulRestart(offer));
+        }
+        self.send(&Message::Open(ours))?;
         let mut input = BytesMut::new();
         loop {
             while let Some(octets) = frame(&mut input, &self.context).expect("a message of BGP") {
@@ -203,7 +221,12 @@ impl Session {
 
     fn take(&mut self, message: Message) -> io::Result<()> {
         match message {
-            Message::Open(_) => {
+            Message::Open(open) => {
+                let offer = open.capabilities.iter().find_map(|capability| match capability {
+                    Capability::GracefulRestart(offer) => Some(offer.clone()),
+                    _ => None,
+                });
+                self.log.add(Entry::Open(offer));
                 self.context = Context {
                     as_width: AsWidth::Four,
                     peer_kind: PeerKind::External,

@@ -1,6 +1,7 @@
 //! A peer on the desk: every input by hand, every octet read back.
 
 use bytes::BytesMut;
+use herald::peer::settings::RestartState;
 use herald::peer::{ConnId, Identity, Input, LocalEnd, Neighbor, Output, Peer, Plan, Settings};
 use herald::wire::{AsWidth, Asn, Capability, Context, Family, Message, Open, RouterId, frame};
 use std::net::Ipv4Addr;
@@ -42,8 +43,13 @@ impl Desk {
 
     /// At rest, configured in another way.
     pub fn with(change: impl FnOnce(&mut Neighbor)) -> Self {
+        Self::in_state(RestartState::default(), change)
+    }
+
+    pub fn in_state(restart_state: RestartState, change: impl FnOnce(&mut Neighbor)) -> Self {
         let mut settings = Settings {
             identity: Identity { asn: Asn(64512), router_id: router_id(1) },
+            restart_state,
             neighbor: Neighbor::new("router".into(), "192.0.2.254".parse().unwrap(), Asn(64513)),
         };
         change(&mut settings.neighbor);

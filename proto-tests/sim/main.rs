@@ -10,6 +10,7 @@ mod collisions;
 mod desk;
 mod model;
 mod network;
+mod restart;
 mod router;
 mod scenes;
 mod speed;

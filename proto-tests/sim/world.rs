@@ -6,6 +6,7 @@ use crate::network::Pipe;
 use crate::router::{Drop, Router, Stage};
 use crate::told::Told;
 use bytes::BytesMut;
+use herald::peer::settings::RestartState;
 use herald::peer::{
     CloseHow, ConnId, EndOfRib, Identity, Input, LocalEnd, Neighbor, Output, Peer, Phase, Plan, Settings, Stop,
 };
@@ -106,6 +107,7 @@ impl World {
         let now = Instant::now();
         let settings = Settings {
             identity: Identity { asn: setting.our_asn, router_id: RouterId::new(Ipv4Addr::new(10, 0, 0, 1)).unwrap() },
+            restart_state: RestartState::default(),
             neighbor: Neighbor {
                 hold_time: Duration::from_secs(setting.our_hold.into()),
                 families: setting.our_families.clone(),

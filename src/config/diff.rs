@@ -61,6 +61,8 @@ pub enum Cause {
     Opening,
     /// How long our OPEN waits.
     DelayOpen,
+    /// Graceful restart, offered or not, or its time.
+    GracefulRestart,
     /// How long the peer may take nothing.
     SendHoldTime,
 }
@@ -79,6 +81,7 @@ impl fmt::Display for Cause {
             Cause::Ttl => "TTL",
             Cause::Opening => "who dials",
             Cause::DelayOpen => "delay of OPEN",
+            Cause::GracefulRestart => "graceful restart",
             Cause::SendHoldTime => "send hold time",
         })
     }
@@ -104,7 +107,8 @@ pub fn diff(old: &Config, new: &Config, name: &str, node: &Node) -> Changes {
 /// Why a session with the settings `running` must begin anew to have the settings `wanted`; empty: it need not.
 pub fn restart_causes(running: &Settings, wanted: &Settings) -> Vec<Cause> {
     // Taken apart, so that a new field is not forgotten here.
-    let Settings { identity, neighbor } = running;
+    // The restart_state is no setting: it goes on from one session to the next.
+    let Settings { identity, neighbor, restart_state: _ } = running;
     let crate::peer::Identity { asn: local_asn, router_id } = identity;
     let crate::peer::Neighbor {
         name: _,
@@ -118,6 +122,7 @@ pub fn restart_causes(running: &Settings, wanted: &Settings) -> Vec<Cause> {
         opening,
         delay_open,
         send_hold_time,
+        graceful_restart,
     } = neighbor;
     let other = &wanted.neighbor;
     let causes = [
@@ -132,6 +137,7 @@ pub fn restart_causes(running: &Settings, wanted: &Settings) -> Vec<Cause> {
         (Cause::Ttl, *ttl != other.ttl),
         (Cause::Opening, *opening != other.opening),
         (Cause::DelayOpen, *delay_open != other.delay_open),
+        (Cause::GracefulRestart, *graceful_restart != other.graceful_restart),
         (Cause::SendHoldTime, *send_hold_time != other.send_hold_time),
     ];
     causes.into_iter().filter(|(_, differs)| *differs).map(|(cause, _)| cause).collect()
@@ -182,6 +188,7 @@ advertisements:
             ("address: 172.30.1.1, asn: 64500, ttlSecurity: 1", Cause::Ttl),
             ("address: 172.30.1.1, asn: 64500, passive: true", Cause::Opening),
             ("address: 172.30.1.1, asn: 64500, delayOpen: 5s", Cause::DelayOpen),
+            ("address: 172.30.1.1, asn: 64500, gracefulRestart: {}", Cause::GracefulRestart),
             ("address: 172.30.1.1, asn: 64500, sendHoldTime: 10m", Cause::SendHoldTime),
         ] {
             let changes = changed("address: 172.30.1.1, asn: 64500", to);

@@ -3,6 +3,7 @@
 use super::resolve::Config;
 use super::transport::Reach;
 use crate::advertise::{ClusterView, Node, NodeName, NodeSelector};
+use crate::peer::settings::RestartState;
 use crate::peer::{Identity, Settings};
 use crate::wire::RouterId;
 use std::collections::BTreeMap;
@@ -28,7 +29,14 @@ impl Config {
     pub fn sessions(&self, name: &str, node: &Node) -> BTreeMap<Arc<str>, Settings> {
         let identity = self.identity(name, &node.internal_ips);
         let chosen = self.peers.iter().filter(|(_, peer)| peer.reach == Reach::One && peer.nodes.matches(node));
-        chosen.map(|(name, peer)| (Arc::clone(name), Settings { identity, neighbor: peer.neighbor.clone() })).collect()
+        chosen
+            .map(|(name, peer)| {
+                (
+                    Arc::clone(name),
+                    Settings { identity, neighbor: peer.neighbor.clone(), restart_state: RestartState::default() },
+                )
+            })
+            .collect()
     }
 
     /// Router IDs that more than one node of the view would have, with the nodes. Empty is well.

@@ -118,6 +118,7 @@ fn peer(
     let port = raw.port.as_ref().map_or(Some(179), |port| number("port", port, 1..=65535, out));
     let hold_time = raw.hold_time.as_ref().map_or(Some(Duration::from_secs(90)), |value| hold_time(value, out));
     let send_hold_time = transport::send_hold_time(raw, hold_time, out);
+    let graceful_restart = transport::graceful_restart(raw, out);
     let source_address = source_address(raw, address, out);
     let families = families(raw, out);
     let ttl = ttl(raw, out);
@@ -134,6 +135,7 @@ fn peer(
         opening: opening?,
         delay_open: delay_open?,
         send_hold_time: send_hold_time?,
+        graceful_restart: graceful_restart?,
     };
     Some(PeerConfig { nodes, reach: reach?.1, neighbor })
 }

@@ -77,6 +77,8 @@ pub struct Peer {
     pub delay_open: Option<Spanned<String>>,
     /// How long the router may take nothing.
     pub send_hold_time: Option<Spanned<String>>,
+    /// Whether the router may keep our routes while we are away (RFC 4724).
+    pub graceful_restart: Option<GracefulRestart>,
     /// The address to dial from.
     pub source_address: Option<Spanned<String>>,
     /// Largest distance in hops (RFC 5082).
@@ -87,6 +89,16 @@ pub struct Peer {
     pub families: List<String>,
     /// The nodes with a session.
     pub node_selector: Option<NodeSelector>,
+}
+
+/// `gracefulRestart`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct GracefulRestart {
+    /// True where absent.
+    pub enabled: Option<Spanned<bool>>,
+    /// How long the router waits for us, `120s` where absent.
+    pub restart_time: Option<Spanned<String>>,
 }
 
 /// `nodeSelector`, as Kubernetes writes label selectors.

@@ -3,7 +3,7 @@
 use super::error::{Finding, Place};
 use super::raw;
 use super::values::{duration, session_address};
-use crate::peer::settings::{Opening, SendHoldTime};
+use crate::peer::settings::{Offer, Opening, SendHoldTime};
 use ipnetwork::IpNetwork;
 use serde_saphyr::Spanned;
 use std::net::IpAddr;
@@ -108,4 +108,18 @@ pub fn send_hold_time(raw: &raw::Peer, hold_time: Option<Duration>, out: &mut Ve
         return None;
     }
     Some(SendHoldTime::Fixed(time))
+}
+
+/// The restart time where none is given, and the longest that its 12 bits can say (RFC 4724 §3).
+const RESTART_TIME: Duration = Duration::from_secs(120);
+const RESTART_TIME_MAX: u64 = 4095;
+
+/// `gracefulRestart`: off where absent, on where present unless it says otherwise.
+pub fn graceful_restart(raw: &raw::Peer, out: &mut Vec<Finding>) -> Option<Option<Offer>> {
+    let Some(raw) = &raw.graceful_restart else { return Some(None) };
+    let time = raw.restart_time.as_ref();
+    let restart_time =
+        time.map_or(Some(RESTART_TIME), |value| duration("restartTime", value, 1..=RESTART_TIME_MAX, out))?;
+    let enabled = raw.enabled.as_ref().is_none_or(|enabled| enabled.value);
+    Some(enabled.then_some(Offer { restart_time }))
 }

@@ -7,8 +7,10 @@ use crate::advertise::{self, ClusterView, NodeName, NodeSelector, Planner};
 use crate::config::diff::{Cause, restart_causes};
 use crate::config::{Config, Reach};
 use crate::net::{Accepted, Driver, Lines};
-use crate::peer::{Identity, PeerName, Phase, Plan, Settings, Status, Stop};
-use std::collections::BTreeMap;
+use crate::peer::settings::RestartState;
+use crate::peer::status::FirstTable;
+use crate::peer::{Identity, Neighbor, PeerName, Phase, Plan, Settings, Status, Stop};
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
@@ -45,6 +47,10 @@ pub struct Speaker {
     running: BTreeMap<PeerName, Running>,
     /// Routers of ranges that dialled us.
     members: BTreeMap<PeerName, Member>,
+    /// How the process stands towards routers that it has told nothing.
+    restart_state: RestartState,
+    /// Routers that had End-of-RIB from this process, on a session that is gone.
+    told: BTreeSet<IpAddr>,
     door: Door,
     stopping: BTreeMap<PeerName, SocketAddr>,
     tasks: JoinSet<PeerName>,
@@ -69,8 +75,8 @@ struct Running {
 const ACCEPTED_QUEUE: usize = 2;
 
 impl Speaker {
-    /// A speaker of `node` at rest.
-    pub fn new(node: NodeName, channels: Channels, metrics: Metrics) -> Self {
+    /// A speaker of `node` at rest. `restart_state` is that towards a router that this process has told nothing yet.
+    pub fn new(node: NodeName, channels: Channels, metrics: Metrics, restart_state: RestartState) -> Self {
         Self {
             node,
             channels,
@@ -81,6 +87,8 @@ impl Speaker {
             planned: None,
             running: BTreeMap::new(),
             members: BTreeMap::new(),
+            restart_state,
+            told: BTreeSet::new(),
             door: Door::closed(),
             stopping: BTreeMap::new(),
             tasks: JoinSet::new(),
@@ -140,7 +148,16 @@ impl Speaker {
         let peers = config.peers.values().filter(|peer| peer.reach == Reach::One && here(&peer.nodes));
         let members = self.members.values().filter_map(|member| member.neighbor(config, here));
         let neighbors = peers.map(|peer| peer.neighbor.clone()).chain(members);
-        neighbors.map(|neighbor| (neighbor.name.clone(), Settings { identity, neighbor })).collect()
+        let settings = |neighbor: Neighbor| {
+            let restart_state = self.restart_state_towards(neighbor.address);
+            (neighbor.name.clone(), Settings { identity, neighbor, restart_state })
+        };
+        neighbors.map(settings).collect()
+    }
+
+    /// Routers that had all routes from this process do not see a restart when a session begins anew.
+    fn restart_state_towards(&self, router: IpAddr) -> RestartState {
+        if self.told.contains(&router) { RestartState::Running } else { self.restart_state }
     }
 
     fn is_here(&self, nodes: &NodeSelector, view: Option<&ClusterView>) -> bool {
@@ -235,6 +252,9 @@ impl Speaker {
     fn stop(&mut self, name: &PeerName, reason: Stop, why: &str) {
         let Some(running) = self.running.remove(name) else { return };
         info!(peer = %name, why, "peer stops");
+        if running.status.borrow().first_table == FirstTable::Sent {
+            self.told.insert(running.settings.neighbor.address);
+        }
         self.stopping.insert(name.clone(), end_of(&running.settings));
         // A driver that ended by itself no longer listens; its task is about to be joined.
         let _ended = running.stop.send(reason);

@@ -9,6 +9,7 @@ pub mod damping;
 pub mod event;
 pub mod negotiate;
 pub mod output;
+pub mod restart;
 pub mod session;
 pub mod state;
 pub mod timers;

@@ -1,5 +1,6 @@
 //! From two OPENs to the terms of a session (RFC 4271 §4.2, §6.2; RFC 4760 §8; RFC 6286 §2; RFC 6793 §4).
 
+use super::restart::{Graceful, Offer, Restart, RestartState};
 use crate::wire::{AsWidth, Asn, Capability, Context, Family, Notification, Open, PeerKind, RouterId};
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -23,6 +24,8 @@ pub struct Terms {
     pub delay_open: Duration,
     /// How long the peer may take nothing.
     pub send_hold_time: SendHoldTime,
+    /// Graceful restart, if we offer it.
+    pub graceful_restart: Option<Offer>,
 }
 
 /// Who opens the connection.
@@ -70,17 +73,10 @@ pub struct Negotiated {
     pub send_hold_time: Duration,
     /// Whether the peer can restart gracefully.
     pub restart: Restart,
+    /// Whether the peer keeps our routes when the session ends.
+    pub graceful: Graceful,
     /// What the codec must know: families both offered, width of AS numbers, iBGP or eBGP.
     pub context: Context,
-}
-
-/// Whether the peer announced that it can restart gracefully (RFC 4724 §3).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Restart {
-    /// It sent no such capability.
-    Unannounced,
-    /// It did.
-    Announced,
 }
 
 /// Why an OPEN that could be read is not acceptable.
@@ -120,13 +116,16 @@ impl Terms {
     }
 
     /// Our OPEN. Capability 65 always goes with it (RFC 6793 §4.1).
-    pub fn open(&self) -> Open {
+    pub fn open(&self, restart_state: RestartState) -> Open {
         let families = self.families.iter().map(|family| Capability::Multiprotocol(*family));
         Open {
             my_as: self.asn.two_octets(),
             hold_time: u16::try_from(self.hold_time.as_secs()).unwrap_or(u16::MAX),
             router_id: self.router_id,
-            capabilities: families.chain([Capability::RouteRefresh, Capability::FourOctetAs(self.asn)]).collect(),
+            capabilities: families
+                .chain([Capability::RouteRefresh, Capability::FourOctetAs(self.asn)])
+                .chain(self.graceful_restart.map(|offer| offer.capability(restart_state, &self.families)))
+                .collect(),
         }
     }
 
@@ -153,10 +152,10 @@ impl Terms {
             ..Context::before_open()
         };
         let hold_time = self.hold_time.min(Duration::from_secs(theirs.hold_time.into()));
-        let announced = theirs.capabilities.iter().any(|c| matches!(c, Capability::GracefulRestart(_)));
-        let restart = if announced { Restart::Announced } else { Restart::Unannounced };
+        let (restart, theirs_graceful) = Restart::of(theirs);
+        let graceful = if self.graceful_restart.is_some() { theirs_graceful } else { Graceful::No };
         let send_hold_time = self.send_hold_time.of(hold_time);
-        Ok(Negotiated { router_id: theirs.router_id, hold_time, send_hold_time, restart, context })
+        Ok(Negotiated { router_id: theirs.router_id, hold_time, send_hold_time, restart, graceful, context })
     }
 }
 
@@ -175,6 +174,7 @@ mod tests {
             opening: Opening::Active,
             delay_open: Duration::ZERO,
             send_hold_time: SendHoldTime::Recommended,
+            graceful_restart: None,
         }
     }
 
@@ -213,8 +213,10 @@ mod tests {
         assert_eq!(terms().negotiate(&open(vec![])).unwrap().context.as_width, AsWidth::Two);
         let wide = open(vec![Capability::FourOctetAs(Asn(64512))]);
         assert_eq!(terms().negotiate(&wide).unwrap().context.as_width, AsWidth::Four);
-        assert_eq!(terms().open().my_as, 23456);
-        assert!(terms().open().capabilities.contains(&Capability::FourOctetAs(Asn(4_200_000_001))));
+        assert_eq!(terms().open(RestartState::Running).my_as, 23456);
+        assert!(
+            terms().open(RestartState::Running).capabilities.contains(&Capability::FourOctetAs(Asn(4_200_000_001)))
+        );
     }
 
     #[test]

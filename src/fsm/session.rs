@@ -4,6 +4,7 @@ use super::damping::{Damping, Failure};
 use super::event::Event;
 use super::negotiate::{Negotiated, Terms};
 use super::output::Output;
+use super::restart::RestartState;
 use super::state::State;
 use super::timers::{Timer, Timers};
 use super::transition::{Effects, step};
@@ -15,6 +16,7 @@ use std::time::Instant;
 #[derive(Debug)]
 pub struct Session {
     terms: Terms,
+    restart_state: RestartState,
     state: State,
     timers: Timers,
     damping: Damping,
@@ -27,6 +29,7 @@ impl Session {
     pub fn new(terms: Terms, seed: u64) -> Self {
         Self {
             terms,
+            restart_state: RestartState::default(),
             state: State::default(),
             timers: Timers::default(),
             damping: Damping::new(seed),
@@ -107,6 +110,11 @@ impl Session {
         }
     }
 
+    /// How we stand towards the peer; the next OPEN says so.
+    pub fn set_restart_state(&mut self, restart_state: RestartState) {
+        self.restart_state = restart_state;
+    }
+
     /// Goes on with the failures that another session of the same peer has counted.
     pub fn inherit(&mut self, other: &Session) {
         self.damping = other.damping.clone();
@@ -151,7 +159,7 @@ impl Session {
     }
 
     fn split(&mut self, now: Instant) -> (&mut State, Effects<'_>) {
-        let Self { terms, state, timers, damping, outputs, before_open: _ } = self;
-        (state, Effects { terms, timers, damping, outputs, now })
+        let Self { terms, restart_state, state, timers, damping, outputs, before_open: _ } = self;
+        (state, Effects { terms, restart_state: *restart_state, timers, damping, outputs, now })
     }
 }

@@ -13,6 +13,7 @@ use super::damping::{Damping, Failure};
 use super::event::{Event, Violation};
 use super::negotiate::{Negotiated, Opening, Terms};
 use super::output::{Down, Output, Parting};
+use super::restart::RestartState;
 use super::state::{Origin, State};
 use super::timers::{Timer, Timers};
 use crate::wire::notification::CeaseSubcode;
@@ -38,6 +39,7 @@ const ROUTE_REFRESH: u8 = 5;
 /// What a transition may touch beside the state.
 pub(super) struct Effects<'a> {
     pub(super) terms: &'a Terms,
+    pub(super) restart_state: RestartState,
     pub(super) timers: &'a mut Timers,
     pub(super) damping: &'a mut Damping,
     pub(super) outputs: &'a mut VecDeque<Output>,
@@ -445,7 +447,7 @@ impl Effects<'_> {
             Origin::Accepted => OPEN_HOLD_TIME_ACCEPTED,
         };
         self.timers.set(Timer::Hold, self.now + patience);
-        self.send(Message::Open(self.terms.open()));
+        self.send(Message::Open(self.terms.open(self.restart_state)));
         State::OpenSent
     }
 

@@ -283,12 +283,14 @@ unsafe fn ip_of(address: *const libc::sockaddr) -> Option<IpAddr> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::peer::settings::RestartState;
     use crate::peer::{Identity, Neighbor};
     use crate::wire::{Asn, RouterId};
 
     fn settings(address: IpAddr, port: u16, ttl: Ttl) -> Settings {
         Settings {
             identity: Identity { asn: Asn(64512), router_id: RouterId::new(Ipv4Addr::new(192, 0, 2, 1)).unwrap() },
+            restart_state: RestartState::default(),
             neighbor: Neighbor { port, ttl, ..Neighbor::new("r1".into(), address, Asn(64513)) },
         }
     }

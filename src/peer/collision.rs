@@ -1,6 +1,6 @@
 //! Which of two connections to one peer is kept (RFC 4271 §6.8, RFC 6286 §2.3, RFC 4724 §4.2).
 
-use crate::fsm::negotiate::Restart;
+use crate::fsm::restart::Restart;
 use crate::wire::{Asn, RouterId};
 
 /// One end of a session, as far as a collision is about it.

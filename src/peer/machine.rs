@@ -3,13 +3,14 @@
 use super::collision::{self, End, Verdict};
 use super::export::Export;
 use super::link::{self, Connection, Link, Queue};
+use super::restart::Manner;
 use super::seam::{CloseHow, ConnId, Input, LocalEnd, Output, Plan, Stop};
-use super::settings::{Opening, Settings};
+use super::settings::{Opening, RestartState, Settings};
 use super::side::{Side, Which};
-use super::status::{Phase, Status};
+use super::status::{EndOfRib, FirstTable, Phase, Status};
+use crate::fsm::restart::Graceful;
 use crate::fsm::{self, Down, Event, Origin, Parting, Session, State, Terms};
-use crate::wire::notification::CeaseSubcode;
-use crate::wire::{Attribute, Message, Notification, Open, Update, frame};
+use crate::wire::{Attribute, Message, Open, Update, frame};
 use bytes::BytesMut;
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Instant;
@@ -29,6 +30,7 @@ pub struct Peer {
     /// The connection that the peer opened, while it is not the lasting one.
     guest: Option<Side>,
     seed: u64,
+    restart_state: RestartState,
     /// What connections that were closed after a NOTIFICATION still have to write.
     last_words: BTreeMap<ConnId, Queue>,
     /// The newest plan. `None`: not planned yet, which is not an empty plan; nothing is sent until there is one.
@@ -49,9 +51,13 @@ enum Life {
 impl Peer {
     /// A peer at rest. `seed` decides the jitter of its timers.
     pub fn new(settings: Settings, seed: u64, now: Instant) -> Self {
+        let restart_state = settings.restart_state;
+        let mut session = Session::new(terms(&settings), seed);
+        session.set_restart_state(restart_state);
         Self {
             status: Status::at_rest(&settings, now),
-            home: Side { session: Session::new(terms(&settings), seed), link: Link::Absent },
+            home: Side { session, link: Link::Absent },
+            restart_state,
             guest: None,
             seed,
             settings,
@@ -71,7 +77,8 @@ impl Peer {
         }
         self.dump(Which::Guest, now);
         let id = self.next_connection();
-        let session = Session::new(terms(&self.settings), self.seed ^ id.0);
+        let mut session = Session::new(terms(&self.settings), self.seed ^ id.0);
+        session.set_restart_state(self.restart_state);
         self.guest = Some(Side { session, link: Link::Opening(Connection { id, end, queue: Queue::default() }) });
         self.event(Which::Guest, Event::AutomaticStartPassive, now);
         self.event(Which::Guest, Event::TcpConnectionConfirmed, now);
@@ -132,7 +139,7 @@ impl Peer {
             return;
         }
         let Some(which) = self.side_of(conn) else { return };
-        let Self { home, guest, status, plan, .. } = self;
+        let Self { home, guest, status, plan, restart_state, .. } = self;
         let Some(side) = (match which {
             Which::Home => Some(home),
             Which::Guest => guest.as_mut(),
@@ -148,6 +155,11 @@ impl Peer {
                 if messages > 0 {
                     *status.sent.entry(link::UPDATE).or_default() += messages;
                     side.session.sent_update(now);
+                }
+                if matches!(export.end_of_rib(), EndOfRib::Sent(_)) {
+                    *restart_state = RestartState::Running;
+                    status.first_table = FirstTable::Sent;
+                    side.session.set_restart_state(RestartState::Running);
                 }
                 self.publish();
             }
@@ -183,18 +195,19 @@ impl Peer {
     }
 
     fn stop(&mut self, stop: &Stop, now: Instant) {
-        let cease = match stop {
-            Stop::Shutdown(text) => Notification::cease(CeaseSubcode::AdministrativeShutdown, text),
-            Stop::Deconfigured => {
-                if let Link::Up(connection, export) = &mut self.home.link {
-                    let mut octets = BytesMut::new();
-                    let messages = export.write_withdrawals(&mut octets);
-                    connection.queue.push_updates(messages, octets);
-                }
-                Notification::bare(6, CeaseSubcode::PeerDeconfigured as u8)
-            }
-            Stop::ConfigurationChange => Notification::bare(6, CeaseSubcode::OtherConfigurationChange as u8),
-        };
+        let graceful = self.home.session.negotiated().map_or(Graceful::No, |negotiated| negotiated.graceful);
+        if *stop == Stop::Deconfigured
+            && let Link::Up(connection, export) = &mut self.home.link
+        {
+            let mut octets = BytesMut::new();
+            let messages = export.write_withdrawals(&mut octets);
+            connection.queue.push_updates(messages, octets);
+        }
+        let (cease, manner) = stop.words(graceful);
+        match (manner, &self.home.link) {
+            (Manner::Silent, Link::Up(..)) => self.part(Which::Home, Parting::Now),
+            (Manner::Silent | Manner::Said, _) => {}
+        }
         self.event(Which::Guest, Event::ManualStop(cease.clone()), now);
         self.event(Which::Home, Event::ManualStop(cease), now);
         self.life = Life::Stopped;
@@ -448,15 +461,15 @@ impl Peer {
     }
 
     fn send(&mut self, which: Which, message: &Message) {
-        if let Message::Notification(notification) = message {
-            self.remember(format!("sent {notification}"));
-        }
         let Some(side) = self.side_mut(which) else { return };
         match &mut side.link {
-            Link::Absent | Link::Dialing(_) => {}
+            Link::Absent | Link::Dialing(_) => return,
             Link::Opening(connection) | Link::Up(connection, _) => {
                 connection.queue.push(message, side.session.context());
             }
+        }
+        if let Message::Notification(notification) = message {
+            self.remember(format!("sent {notification}"));
         }
     }
 
@@ -516,6 +529,7 @@ impl Peer {
                 local: connection.end.local,
                 router_id: negotiated.router_id,
                 hold_time: negotiated.hold_time,
+                graceful: negotiated.graceful,
                 families: negotiated.context.families.iter().copied().collect(),
                 next_hops: export.next_hops().clone(),
                 end_of_rib: export.end_of_rib(),
@@ -548,5 +562,6 @@ fn terms(settings: &Settings) -> Terms {
         opening: neighbor.opening,
         delay_open: neighbor.delay_open,
         send_hold_time: neighbor.send_hold_time,
+        graceful_restart: neighbor.graceful_restart,
     }
 }

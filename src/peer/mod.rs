@@ -8,6 +8,7 @@ mod export;
 mod link;
 pub mod machine;
 mod next_hop;
+mod restart;
 pub mod seam;
 pub mod settings;
 mod side;

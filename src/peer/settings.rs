@@ -7,6 +7,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+pub use crate::fsm::restart::{Offer, RestartState};
 pub use crate::fsm::{Opening, SendHoldTime};
 
 /// The name of a peer in the configuration.
@@ -59,6 +60,8 @@ pub struct Neighbor {
     pub delay_open: Duration,
     /// How long the peer may acknowledge nothing (RFC 9687).
     pub send_hold_time: SendHoldTime,
+    /// Graceful restart (RFC 4724), if offered.
+    pub graceful_restart: Option<Offer>,
 }
 
 impl Neighbor {
@@ -76,6 +79,7 @@ impl Neighbor {
             opening: Opening::Active,
             delay_open: Duration::ZERO,
             send_hold_time: SendHoldTime::Recommended,
+            graceful_restart: None,
         }
     }
 }
@@ -99,6 +103,8 @@ pub struct Settings {
     pub identity: Identity,
     /// Them.
     pub neighbor: Neighbor,
+    /// How this process stands towards them.
+    pub restart_state: RestartState,
 }
 
 impl Settings {
