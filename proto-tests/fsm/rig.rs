@@ -1,6 +1,6 @@
 //! A session, the events that can be thrown at it, and a clock that the test moves.
 
-use herald::fsm::{Event, Opening, Output, SendHoldTime, Session, Terms, Violation};
+use herald::fsm::{Event, MessageSize, Opening, Output, SendHoldTime, Session, Terms, Violation};
 use herald::wire::{Asn, Capability, Family, Notification, Open, RouterId};
 use std::net::Ipv4Addr;
 use std::time::{Duration, Instant};
@@ -16,6 +16,8 @@ pub fn terms(hold_time: Duration) -> Terms {
         delay_open: Duration::ZERO,
         send_hold_time: SendHoldTime::Recommended,
         graceful_restart: None,
+        message_size: MessageSize::Standard,
+        role: None,
     }
 }
 

@@ -63,6 +63,10 @@ pub enum Cause {
     DelayOpen,
     /// Graceful restart, offered or not, or its time.
     GracefulRestart,
+    /// The longest message.
+    MessageSize,
+    /// What we are to the peer.
+    Role,
     /// How long the peer may take nothing.
     SendHoldTime,
 }
@@ -82,6 +86,8 @@ impl fmt::Display for Cause {
             Cause::Opening => "who dials",
             Cause::DelayOpen => "delay of OPEN",
             Cause::GracefulRestart => "graceful restart",
+            Cause::MessageSize => "size of messages",
+            Cause::Role => "role",
             Cause::SendHoldTime => "send hold time",
         })
     }
@@ -123,6 +129,8 @@ pub fn restart_causes(running: &Settings, wanted: &Settings) -> Vec<Cause> {
         delay_open,
         send_hold_time,
         graceful_restart,
+        message_size,
+        role,
     } = neighbor;
     let other = &wanted.neighbor;
     let causes = [
@@ -138,6 +146,8 @@ pub fn restart_causes(running: &Settings, wanted: &Settings) -> Vec<Cause> {
         (Cause::Opening, *opening != other.opening),
         (Cause::DelayOpen, *delay_open != other.delay_open),
         (Cause::GracefulRestart, *graceful_restart != other.graceful_restart),
+        (Cause::MessageSize, *message_size != other.message_size),
+        (Cause::Role, *role != other.role),
         (Cause::SendHoldTime, *send_hold_time != other.send_hold_time),
     ];
     causes.into_iter().filter(|(_, differs)| *differs).map(|(cause, _)| cause).collect()
@@ -188,6 +198,8 @@ advertisements:
             ("address: 172.30.1.1, asn: 64500, ttlSecurity: 1", Cause::Ttl),
             ("address: 172.30.1.1, asn: 64500, passive: true", Cause::Opening),
             ("address: 172.30.1.1, asn: 64500, delayOpen: 5s", Cause::DelayOpen),
+            ("address: 172.30.1.1, asn: 64500, extendedMessages: true", Cause::MessageSize),
+            ("address: 172.30.1.1, asn: 64500, role: customer", Cause::Role),
             ("address: 172.30.1.1, asn: 64500, gracefulRestart: {}", Cause::GracefulRestart),
             ("address: 172.30.1.1, asn: 64500, sendHoldTime: 10m", Cause::SendHoldTime),
         ] {

@@ -31,18 +31,14 @@ pub struct PeerConfig {
 const FAMILIES: [(&str, Family); 2] = [("ipv4", Family::IPV4_UNICAST), ("ipv6", Family::IPV6_UNICAST)];
 
 /// Names and peers; a peer with an error has its name only.
-pub fn resolve(
-    raw: &raw::List<raw::Peer>,
-    listen: Option<&raw::Listen>,
-    out: &mut Vec<Finding>,
-) -> (Names, BTreeMap<Arc<str>, PeerConfig>) {
+pub fn resolve(file: &raw::File, out: &mut Vec<Finding>) -> (Names, BTreeMap<Arc<str>, PeerConfig>) {
     let mut names = Names::new("peer", "peers");
     let mut peers = BTreeMap::new();
     let mut dialled: BTreeMap<SocketAddr, Vec<Dialled>> = BTreeMap::new();
     let mut ranges: Vec<(IpNetwork, Dialled)> = Vec::new();
-    for object in raw.iter().flatten() {
+    for object in file.peers.iter().flatten() {
         let name = names.give(Place::of(object), object.value.name.as_ref(), out);
-        let Some((peer, name)) = peer(object, name.clone(), listen, out).zip(name) else { continue };
+        let Some((peer, name)) = peer(object, name.clone(), file, out).zip(name) else { continue };
         let place = object.value.address.as_ref().or(object.value.range.as_ref()).map(Place::of).unwrap_or_default();
         if let Reach::Range(range) = peer.reach {
             let second = Dialled { place, name: Arc::clone(&name), nodes: peer.nodes.clone() };
@@ -91,7 +87,7 @@ fn report_shared_range(first: &(IpNetwork, Dialled), second: &(IpNetwork, &Diall
 fn peer(
     object: &Spanned<raw::Peer>,
     name: Option<Arc<str>>,
-    listen: Option<&raw::Listen>,
+    file: &raw::File,
     out: &mut Vec<Finding>,
 ) -> Option<PeerConfig> {
     let raw = &object.value;
@@ -106,7 +102,7 @@ fn peer(
     let nowhere = |out: &mut Vec<Finding>| missing("address", "add 'address: 172.30.1.1', the router's address", out);
     let reach = transport::reach(raw, nowhere, out);
     let address = reach.map(|(address, _)| address);
-    let opening = transport::opening(raw, listen, out);
+    let opening = transport::opening(raw, file.listen.as_ref(), out);
     let delay_open = transport::delay_open(raw, out);
     let number_of_as = match &raw.asn {
         Some(value) => asn(value, out),
@@ -119,6 +115,7 @@ fn peer(
     let hold_time = raw.hold_time.as_ref().map_or(Some(Duration::from_secs(90)), |value| hold_time(value, out));
     let send_hold_time = transport::send_hold_time(raw, hold_time, out);
     let graceful_restart = transport::graceful_restart(raw, out);
+    let role = transport::role(raw, file.asn.as_ref(), out);
     let source_address = source_address(raw, address, out);
     let families = families(raw, out);
     let ttl = ttl(raw, out);
@@ -136,6 +133,8 @@ fn peer(
         delay_open: delay_open?,
         send_hold_time: send_hold_time?,
         graceful_restart: graceful_restart?,
+        message_size: transport::message_size(raw),
+        role: role?,
     };
     Some(PeerConfig { nodes, reach: reach?.1, neighbor })
 }

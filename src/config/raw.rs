@@ -79,6 +79,10 @@ pub struct Peer {
     pub send_hold_time: Option<Spanned<String>>,
     /// Whether the router may keep our routes while we are away (RFC 4724).
     pub graceful_restart: Option<GracefulRestart>,
+    /// Whether messages above 4096 octets are offered (RFC 8654).
+    pub extended_messages: Option<Spanned<bool>>,
+    /// What we are to the router (RFC 9234).
+    pub role: Option<Spanned<String>>,
     /// The address to dial from.
     pub source_address: Option<Spanned<String>>,
     /// Largest distance in hops (RFC 5082).

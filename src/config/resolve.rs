@@ -70,7 +70,7 @@ fn resolve(raw: &raw::File, out: &mut Vec<Finding>) -> Option<Config> {
     let own_router_id = raw.router_id.as_ref().map(|value| router_id(value, out));
     let node_router_ids = nodes(&raw.nodes, out);
     let listen = listen::resolve(raw.listen.as_ref(), out);
-    let (peer_names, peers) = peers::resolve(&raw.peers, raw.listen.as_ref(), out);
+    let (peer_names, peers) = peers::resolve(raw, out);
     let (pool_names, pools) = pools::resolve(&raw.pools, out);
     let advertisements = advertisements::resolve(&raw.advertisements, &pool_names, &peer_names, out);
     let classless = raw.services.as_ref().and_then(|services| services.classless.as_ref());

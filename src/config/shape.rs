@@ -148,6 +148,8 @@ const EXAMPLES: &[(&str, Level, &str)] = &[
     ("gracefulRestart", Level::Inside, "{restartTime: 120s}"),
     ("enabled", Level::Inside, "true"),
     ("restartTime", Level::Inside, "120s"),
+    ("extendedMessages", Level::Inside, "true"),
+    ("role", Level::Inside, "customer"),
     ("delayOpen", Level::Inside, "5s"),
     ("sendHoldTime", Level::Inside, "8m"),
     ("sourceAddress", Level::Inside, "172.30.1.11"),

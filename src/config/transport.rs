@@ -1,9 +1,10 @@
 //! How a connection to a peer comes about: who dials, how long things may take.
 
 use super::error::{Finding, Place};
+use super::names::nearest;
 use super::raw;
 use super::values::{duration, session_address};
-use crate::peer::settings::{Offer, Opening, SendHoldTime};
+use crate::peer::settings::{MessageSize, Offer, Opening, Role, SendHoldTime};
 use ipnetwork::IpNetwork;
 use serde_saphyr::Spanned;
 use std::net::IpAddr;
@@ -122,4 +123,46 @@ pub fn graceful_restart(raw: &raw::Peer, out: &mut Vec<Finding>) -> Option<Optio
         time.map_or(Some(RESTART_TIME), |value| duration("restartTime", value, 1..=RESTART_TIME_MAX, out))?;
     let enabled = raw.enabled.as_ref().is_none_or(|enabled| enabled.value);
     Some(enabled.then_some(Offer { restart_time }))
+}
+
+const ROLES: [(&str, Role); 5] = [
+    ("provider", Role::Provider),
+    ("routeServer", Role::RouteServer),
+    ("routeServerClient", Role::RouteServerClient),
+    ("customer", Role::Customer),
+    ("peer", Role::Peer),
+];
+
+/// `role`: what we are to the router; between two ASes only (RFC 9234 §4.1).
+pub fn role(raw: &raw::Peer, own: Option<&Spanned<i64>>, out: &mut Vec<Finding>) -> Option<Option<Role>> {
+    let Some(value) = &raw.role else { return Some(None) };
+    let place = Place::of(value);
+    let Some((_, role)) = ROLES.iter().find(|(name, _)| *name == value.value) else {
+        let title = format!("{:?} is no role", value.value);
+        let help = match nearest(&value.value, ROLES.map(|(name, _)| name)) {
+            Some(near) => format!("write {near}"),
+            None => {
+                "write what this cluster is to the router: customer as a rule, else peer, provider, routeServer or \
+                     routeServerClient"
+                    .to_owned()
+            }
+        };
+        out.push(Finding::error(place, title).help(help));
+        return None;
+    };
+    let internal = own.zip(raw.asn.as_ref()).is_some_and(|(ours, theirs)| ours.value == theirs.value);
+    if internal {
+        let help = "remove it: roles are between two ASes (RFC 9234 §4.1)";
+        out.push(Finding::error(place, "a router in our own AS has no role").help(help));
+        return None;
+    }
+    Some(Some(*role))
+}
+
+/// `extendedMessages`, off where absent.
+pub fn message_size(raw: &raw::Peer) -> MessageSize {
+    match raw.extended_messages.as_ref().is_some_and(|wanted| wanted.value) {
+        true => MessageSize::Extended,
+        false => MessageSize::Standard,
+    }
 }

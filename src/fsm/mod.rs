@@ -16,7 +16,7 @@ pub mod timers;
 mod transition;
 
 pub use event::{Event, Violation};
-pub use negotiate::{Negotiated, Opening, Refusal, SendHoldTime, Terms};
+pub use negotiate::{MessageSize, Negotiated, Opening, Refresh, Refusal, SendHoldTime, Terms};
 pub use output::{Down, Output, Parting};
 pub use session::Session;
 pub use state::{Origin, State};

@@ -1,7 +1,7 @@
 //! The peer as one object: inputs in, outputs out.
 
 use super::collision::{self, End, Verdict};
-use super::export::Export;
+use super::export::{Export, Written};
 use super::link::{self, Connection, Link, Queue};
 use super::restart::Manner;
 use super::seam::{CloseHow, ConnId, Input, LocalEnd, Output, Plan, Stop};
@@ -10,6 +10,7 @@ use super::side::{Side, Which};
 use super::status::{EndOfRib, FirstTable, Phase, Status};
 use crate::fsm::restart::Graceful;
 use crate::fsm::{self, Down, Event, Origin, Parting, Session, State, Terms};
+use crate::wire::route_refresh::RefreshKind;
 use crate::wire::{Attribute, Message, Open, Update, frame};
 use bytes::BytesMut;
 use std::collections::{BTreeMap, VecDeque};
@@ -151,10 +152,12 @@ impl Peer {
             Link::Up(connection, export) => {
                 connection.queue.write(out, limit, &mut status.sent);
                 let Some(plan) = plan else { return };
-                let messages = export.write(&plan.routes, out, limit, now);
-                if messages > 0 {
-                    *status.sent.entry(link::UPDATE).or_default() += messages;
-                    side.session.sent_update(now);
+                let Written { updates, marks } = export.write(&plan.routes, out, limit, now);
+                for (name, count) in [(link::UPDATE, updates), (link::ROUTE_REFRESH, marks)] {
+                    if count > 0 {
+                        *status.sent.entry(name).or_default() += count;
+                        side.session.sent_update(now);
+                    }
                 }
                 if matches!(export.end_of_rib(), EndOfRib::Sent(_)) {
                     *restart_state = RestartState::Running;
@@ -282,9 +285,11 @@ impl Peer {
             Message::Keepalive => self.event(which, Event::KeepAliveMsg, now),
             Message::RouteRefresh(request) => {
                 self.event(which, Event::RouteRefreshMsg(request.family), now);
-                // Other subtypes are RFC 7313's, which was not offered.
-                if let (Which::Home, Link::Up(_, export), 0) = (which, &mut self.home.link, request.subtype) {
-                    export.refresh(request.family);
+                // Marks belong to an answer, and we ask for nothing.
+                let Link::Up(_, export) = &mut self.home.link else { return };
+                match request.kind() {
+                    RefreshKind::Request if which == Which::Home => export.refresh(request.family),
+                    RefreshKind::Request | RefreshKind::Begin | RefreshKind::End | RefreshKind::Unknown(_) => {}
                 }
             }
         }
@@ -563,5 +568,7 @@ fn terms(settings: &Settings) -> Terms {
         delay_open: neighbor.delay_open,
         send_hold_time: neighbor.send_hold_time,
         graceful_restart: neighbor.graceful_restart,
+        message_size: neighbor.message_size,
+        role: neighbor.role,
     }
 }

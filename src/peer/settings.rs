@@ -8,7 +8,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use crate::fsm::restart::{Offer, RestartState};
-pub use crate::fsm::{Opening, SendHoldTime};
+pub use crate::fsm::{MessageSize, Opening, SendHoldTime};
+pub use crate::wire::capability::Role;
 
 /// The name of a peer in the configuration.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -62,6 +63,10 @@ pub struct Neighbor {
     pub send_hold_time: SendHoldTime,
     /// Graceful restart (RFC 4724), if offered.
     pub graceful_restart: Option<Offer>,
+    /// The longest message that we offer to take (RFC 8654).
+    pub message_size: MessageSize,
+    /// What we are to this neighbour (RFC 9234), where that is said.
+    pub role: Option<Role>,
 }
 
 impl Neighbor {
@@ -80,6 +85,8 @@ impl Neighbor {
             delay_open: Duration::ZERO,
             send_hold_time: SendHoldTime::Recommended,
             graceful_restart: None,
+            message_size: MessageSize::Standard,
+            role: None,
         }
     }
 }
