@@ -69,8 +69,13 @@ impl Stage {
 
     /// Starts the speaker.
     pub fn start(&mut self, node: &str) {
+        self.start_with(node, &[]);
+    }
+
+    /// The same with more arguments.
+    pub fn start_with(&mut self, node: &str, more: &[&str]) {
         let log = fs::File::create(self.path("log")).unwrap();
-        let child = self.speak(node).stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn().unwrap();
+        let child = self.speak(node).args(more).stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn().unwrap();
         self.child = Some(child);
     }
 

@@ -7,6 +7,7 @@
 mod advertisements;
 pub mod diff;
 pub mod error;
+mod listen;
 mod names;
 pub mod nodes;
 mod peers;
@@ -16,9 +17,12 @@ pub mod resolve;
 mod review;
 mod selector;
 mod shape;
+mod transport;
 mod values;
 
 pub use diff::{Changes, PeerChange, PolicyChange, diff};
 pub use error::{Diagnostics, Finding, Severity, Style};
+pub use listen::Listen;
 pub use peers::PeerConfig;
 pub use resolve::Config;
+pub use transport::Reach;

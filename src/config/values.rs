@@ -92,12 +92,7 @@ fn instead(what: &str, text: &str) -> Option<String> {
 pub fn hold_time(value: &Spanned<String>, out: &mut Vec<Finding>) -> Option<Duration> {
     let place = Place::of(value);
     let Some(seconds) = seconds(&value.value) else {
-        let title = format!("{:?} is no length of time", value.value);
-        let help = match value.value.parse::<u64>() {
-            Ok(number) => format!("say the unit: {number}s"),
-            Err(_) => "write 90s or 1m30s".to_owned(),
-        };
-        out.push(Finding::error(place, title).help(help));
+        out.push(no_time(value));
         return None;
     };
     let finding = match seconds {
@@ -124,6 +119,36 @@ pub fn hold_time(value: &Spanned<String>, out: &mut Vec<Finding>) -> Option<Dura
     };
     out.push(finding);
     Some(Duration::from_secs(seconds))
+}
+
+/// A length of time within a range of seconds.
+pub fn duration(
+    what: &str,
+    value: &Spanned<String>,
+    range: RangeInclusive<u64>,
+    out: &mut Vec<Finding>,
+) -> Option<Duration> {
+    let place = Place::of(value);
+    let Some(seconds) = seconds(&value.value) else {
+        out.push(no_time(value));
+        return None;
+    };
+    if !range.contains(&seconds) {
+        let title = format!("'{what}' cannot be {seconds} s");
+        let help = format!("write a time from {}s to {}s", range.start(), range.end());
+        out.push(Finding::error(place, title).help(help));
+        return None;
+    }
+    Some(Duration::from_secs(seconds))
+}
+
+fn no_time(value: &Spanned<String>) -> Finding {
+    let title = format!("{:?} is no length of time", value.value);
+    let help = match value.value.parse::<u64>() {
+        Ok(number) => format!("say the unit: {number}s"),
+        Err(_) => "write 90s or 1m30s".to_owned(),
+    };
+    Finding::error(Place::of(value), title).help(help)
 }
 
 /// `1h2m3s` with each unit at most once and in this order, or a bare 0.

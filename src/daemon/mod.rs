@@ -4,6 +4,8 @@
 //! within two seconds whatever a peer does.
 //! Deliberately absent: every decision that can be made without a runtime. Those live below the wall.
 
+pub mod boot;
+pub mod door;
 pub mod identity;
 pub mod reload;
 pub mod run;

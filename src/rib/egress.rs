@@ -20,6 +20,8 @@ pub struct Egress {
     pub context: Context,
     /// Our own next hop, for each family that was negotiated and has one. What is not here is not announced.
     pub next_hops: BTreeMap<Family, IpAddr>,
+    /// ONLY_TO_CUSTOMER, where the roles of the session ask for it (RFC 9234 §5).
+    pub only_to_customer: Option<Asn>,
 }
 
 /// Why a route never leaves, whoever wants it announced: the last line behind policy.
@@ -129,6 +131,7 @@ impl Egress {
             local_pref: Some(policy.local_pref.unwrap_or(LOCAL_PREF)),
             communities: &policy.communities,
             large_communities: &policy.large_communities,
+            only_to_customer: self.only_to_customer,
             ..Outbound::new(&path)
         };
         outbound.encode(&self.context).expect("what would be too long is barred")
@@ -147,7 +150,12 @@ mod tests {
             families: [Family::IPV4_UNICAST].into(),
             ..Context::before_open()
         };
-        Egress { asn: Asn(64512), context, next_hops: [(Family::IPV4_UNICAST, "192.0.2.1".parse().unwrap())].into() }
+        Egress {
+            asn: Asn(64512),
+            context,
+            next_hops: [(Family::IPV4_UNICAST, "192.0.2.1".parse().unwrap())].into(),
+            only_to_customer: None,
+        }
     }
 
     #[test]
