@@ -61,17 +61,14 @@ mod tests {
     }
 
     fn status(phase: Phase, started: Instant) -> Status {
-        let neighbor = Neighbor {
-            name: "r1".into(),
-            address: Ipv4Addr::LOCALHOST.into(),
-            port: 179,
-            asn: Asn(64513),
-            hold_time: Duration::from_secs(90),
-            source_address: None,
-            families: [Family::IPV4_UNICAST].into(),
-            ttl: crate::peer::settings::Ttl::Default,
-        };
-        let status = Peer::new(Settings { identity: identity(), neighbor }, 1, started).status().clone();
+        let neighbor = Neighbor::new("r1".into(), Ipv4Addr::LOCALHOST.into(), Asn(64513));
+        let status = Peer::new(
+            Settings { identity: identity(), neighbor, restart_state: crate::fsm::restart::RestartState::default() },
+            1,
+            started,
+        )
+        .status()
+        .clone();
         Status { phase, last_down: Some((started, "nobody listens".to_owned())), ..status }
     }
 
@@ -84,6 +81,7 @@ mod tests {
             families: vec![Family::IPV4_UNICAST],
             next_hops: BTreeMap::new(),
             end_of_rib,
+            graceful: crate::fsm::restart::Graceful::No,
         }
     }
 
