@@ -1,0 +1,4 @@
+//! The allocator: scenarios by name, a model that scans, two leaders over one API server, and figures.
+
+mod rig;
+mod scenarios;
