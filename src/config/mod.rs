@@ -5,6 +5,7 @@
 //! Deliberately absent: reading files (text is an argument) and acting on what changed.
 
 mod advertisements;
+mod allocation;
 pub mod diff;
 pub mod error;
 mod names;
@@ -18,6 +19,7 @@ mod selector;
 mod shape;
 mod values;
 
+pub use allocation::Allocation;
 pub use diff::{Changes, PeerChange, PolicyChange, diff};
 pub use error::{Diagnostics, Finding, Severity, Style};
 pub use peers::PeerConfig;
