@@ -311,7 +311,10 @@ mod pools {
         world.put(claim("c").exact("10.0.0.3"));
         world.put(claim("d").from("edge"));
         for service in ["b", "c", "d"] {
-            assert_eq!((world.shown(service), world.refusals(service)), (String::new(), "pool edge is draining".into()));
+            assert_eq!(
+                (world.shown(service), world.refusals(service)),
+                (String::new(), "pool edge is draining".into())
+            );
         }
         world.restart();
         assert_eq!((world.shown("a"), world.standing("a")), ("10.0.0.1".into(), Standing::Unfit(Unfit::Draining)));
@@ -395,7 +398,8 @@ mod choosing {
 
     #[test]
     fn by_namespace_name() {
-        let mut world = World::new(vec![with("a", 1, |rule| rule.namespaces = ["db".into()].into()), with("b", 2, |_| {})]);
+        let mut world =
+            World::new(vec![with("a", 1, |rule| rule.namespaces = ["db".into()].into()), with("b", 2, |_| {})]);
         world.put(claim("db/x"));
         world.put(claim("web/x"));
         world.put(claim("db/y"));
@@ -727,7 +731,8 @@ mod figures {
         let mut world = world(vec![cooling(edge(5), 60)], &["a", "b"]);
         world.set_nodes("10.0.0.5");
         world.delete("a");
-        let usage = || Usage { pool: "edge".into(), family: Family::V4, total: 5, held: 1, cooling: 1, blocked: 1, vacant: 2 };
+        let usage =
+            || Usage { pool: "edge".into(), family: Family::V4, total: 5, held: 1, cooling: 1, blocked: 1, vacant: 2 };
         assert_eq!(world.allocator.usage(), [usage()]);
         world.restart();
         assert_eq!(world.allocator.usage(), [usage()]);

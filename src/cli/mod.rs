@@ -7,6 +7,7 @@ mod show;
 mod speak;
 
 use clap::{Parser, Subcommand};
+use std::io::{ErrorKind, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -30,6 +31,8 @@ enum Command {
         /// The configuration file
         file: PathBuf,
     },
+    /// Print herald's CustomResourceDefinitions, for kubectl apply -f -
+    Crds,
     /// Show the peers of the speaker on this node
     Peers(show::Arguments),
     /// Show the routes that the speaker on this node announces
@@ -43,10 +46,20 @@ pub fn main() -> ExitCode {
     match Arguments::parse().command {
         Command::Speak(arguments) => speak::run(arguments),
         Command::Check { file } => check::run(&file),
+        Command::Crds => or_complain(print(crate::k8s::allocation::CRDS)),
         Command::Peers(arguments) => or_complain(show::peers(&arguments)),
         Command::Routes(arguments) => or_complain(show::routes(&arguments)),
         Command::Demo(arguments) => or_complain(demonstrate(&arguments)),
     }
+}
+
+fn print(text: &str) -> anyhow::Result<ExitCode> {
+    match std::io::stdout().write_all(text.as_bytes()) {
+        // The reader (`head`, say) has seen enough.
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => {}
+        written => written?,
+    }
+    Ok(ExitCode::SUCCESS)
 }
 
 fn demonstrate(arguments: &demo::Arguments) -> anyhow::Result<ExitCode> {

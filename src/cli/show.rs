@@ -4,7 +4,6 @@ use super::client;
 use crate::admin::glass::{Peer, Peers, Routes};
 use anyhow::Context;
 use comfy_table::{ContentArrangement, Table, presets};
-use std::io::{ErrorKind, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -69,12 +68,7 @@ where
         Output::Table => text(&answer),
         Output::Json => serde_json::to_string_pretty(&answer)? + "\n",
     };
-    match std::io::stdout().write_all(shown.as_bytes()) {
-        // The reader (`head`, say) has seen enough.
-        Err(error) if error.kind() == ErrorKind::BrokenPipe => {}
-        written => written?,
-    }
-    Ok(ExitCode::SUCCESS)
+    super::print(&shown)
 }
 
 /// Octets that may not stand in a query are written as %XX (RFC 3986 §2.1).

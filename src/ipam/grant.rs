@@ -41,9 +41,7 @@ pub fn grantable(state: &State, claim: &Claim, address: IpAddr, purpose: Purpose
     match state.book.occupancy(address) {
         Occupancy::Held(holders) => joinable(state, claim, address, holders, stock.pool.sharing),
         Occupancy::Cooling { last, .. } if *last == claim.service => Ok(()),
-        Occupancy::Cooling { at, .. } => {
-            Err(Refusal::CoolingDown { address, until: state.until(address, *at) })
-        }
+        Occupancy::Cooling { at, .. } => Err(Refusal::CoolingDown { address, until: state.until(address, *at) }),
         Occupancy::Vacated => Ok(()),
     }
 }
@@ -70,9 +68,8 @@ fn joinable(
     holders: &[Holder],
     scope: SharingScope,
 ) -> Result<(), Refusal> {
-    let nobody_shares = |holder: &Holder| {
-        (&claim.terms.sharing, &holder.terms.sharing) == (&Sharing::Exclusive, &Sharing::Exclusive)
-    };
+    let nobody_shares =
+        |holder: &Holder| (&claim.terms.sharing, &holder.terms.sharing) == (&Sharing::Exclusive, &Sharing::Exclusive);
     if let Some(holder) = holders.iter().find(|holder| nobody_shares(holder)) {
         return Err(Refusal::Taken { address, holder: holder.service.clone() });
     }
@@ -95,8 +92,11 @@ pub fn first_clash(
     scope: SharingScope,
 ) -> Result<(), Refusal> {
     for holder in holders.iter().filter(|holder| holder.uid != claim.uid) {
-        clash((&claim.service, terms), (&holder.service, &holder.terms), scope)
-            .map_err(|clash| Refusal::Sharing { address, with: holder.service.clone(), clash })?;
+        clash((&claim.service, terms), (&holder.service, &holder.terms), scope).map_err(|clash| Refusal::Sharing {
+            address,
+            with: holder.service.clone(),
+            clash,
+        })?;
     }
     Ok(())
 }

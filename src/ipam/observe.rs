@@ -99,13 +99,7 @@ fn named_holders(state: &State, named: Vec<Holder>, now: Timestamp) -> (Vec<Hold
 }
 
 /// Whether a hold that the object does not name goes on beside those it names. If not, it is forgotten.
-fn rejoins(
-    state: &mut State,
-    holder: &Holder,
-    address: IpAddr,
-    named: &[Holder],
-    last: Option<&ServiceName>,
-) -> bool {
+fn rejoins(state: &mut State, holder: &Holder, address: IpAddr, named: &[Holder], last: Option<&ServiceName>) -> bool {
     let Some(claim) = state.claim(&holder.uid) else { return false };
     let fits = |claim: &Claim| first_clash(claim, &holder.terms, address, named, scope(state, address)).is_ok();
     let goes_on = fits(&claim) && last.is_none_or(|last| *last == holder.service);

@@ -192,8 +192,7 @@ fn fault(state: &State, claim: &Claim) -> Option<Refusal> {
 /// Secures what is missing.
 fn supply(state: &mut State, claim: &Claim, unmet: &mut Unmet, now: Timestamp) {
     let wanted = claim.families.wanted();
-    let needs: Vec<Family> =
-        wanted.iter().copied().filter(|family| keeper(state, claim, *family).is_none()).collect();
+    let needs: Vec<Family> = wanted.iter().copied().filter(|family| keeper(state, claim, *family).is_none()).collect();
     if needs.is_empty() {
         return;
     }

@@ -187,8 +187,7 @@ impl State {
 
     /// A Service takes an address or joins those who hold it.
     pub fn occupy(&mut self, claim: &Claim, address: IpAddr, phase: Phase) {
-        let holder =
-            Holder { service: claim.service.clone(), uid: claim.uid.clone(), terms: Arc::clone(&claim.terms) };
+        let holder = Holder { service: claim.service.clone(), uid: claim.uid.clone(), terms: Arc::clone(&claim.terms) };
         let mut holders = self.book.holders(address).to_vec();
         holders.push(holder);
         let pool = self.book.pool(address).cloned().unwrap_or_else(|| "".into());

@@ -221,15 +221,17 @@ impl Stocks {
 
     /// Figures of every pool, in order.
     pub fn usage(&self) -> Vec<Usage> {
-        let of = |stock: &Stock| [Family::V4, Family::V6].into_iter().filter(|f| stock.has(*f)).map(|f| stock.usage(f)).collect::<Vec<_>>();
+        let of = |stock: &Stock| {
+            [Family::V4, Family::V6].into_iter().filter(|f| stock.has(*f)).map(|f| stock.usage(f)).collect::<Vec<_>>()
+        };
         self.ordered.values().flat_map(of).collect()
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use super::super::pool::Edges;
+    use super::*;
 
     fn ip(text: &str) -> IpAddr {
         text.parse().unwrap()
@@ -243,7 +245,8 @@ mod tests {
     fn an_address_of_two_pools_belongs_to_the_one_asked_first() {
         let stocks = Stocks::new(vec![pool("b", 1, "10.0.0.0", "10.0.0.7"), pool("a", 0, "10.0.0.4", "10.0.0.5")]);
         let at = |text| stocks.around(ip(text)).map(|stock| stock.pool.name.to_string());
-        let found: Vec<_> = ["10.0.0.3", "10.0.0.4", "10.0.0.5", "10.0.0.6", "10.0.0.8", "9.255.255.255"].map(at).into();
+        let found: Vec<_> =
+            ["10.0.0.3", "10.0.0.4", "10.0.0.5", "10.0.0.6", "10.0.0.8", "9.255.255.255"].map(at).into();
         let expected = [Some("b"), Some("a"), Some("a"), Some("b"), None, None].map(|name| name.map(str::to_owned));
         assert_eq!(found, expected);
         assert_eq!(stocks.named("b").unwrap().fullness(Family::V4).total, 6);
