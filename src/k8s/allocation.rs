@@ -241,10 +241,9 @@ mod tests {
 
     #[test]
     fn names_are_those_of_addresses() {
-        for (address, expected) in [
-            ("198.51.100.7", "v4-198-51-100-7"),
-            ("2001:db8::7", "v6-2001-0db8-0000-0000-0000-0000-0000-0007"),
-        ] {
+        for (address, expected) in
+            [("198.51.100.7", "v4-198-51-100-7"), ("2001:db8::7", "v6-2001-0db8-0000-0000-0000-0000-0000-0007")]
+        {
             let address: IpAddr = address.parse().unwrap();
             assert_eq!(name(address), expected);
             assert_eq!(address_of(expected), Some(address));

@@ -1,0 +1,158 @@
+//! What is to be written, and what became of it.
+
+use super::{Desk, Known, Moment, is_newer};
+use crate::ipam::{Record, Refusal, Status, Tenure, Timestamp, Uid, Write};
+use crate::k8s::due::Key;
+use crate::k8s::errand::{Errand, Outcome};
+use crate::k8s::request::{ServiceForm, Sighting};
+use crate::k8s::telling::{Notice, Tone, reason, refusals, telling};
+use std::net::IpAddr;
+use tracing::{debug, info, warn};
+
+impl Desk {
+    /// The next write, if there is one.
+    pub fn next(&mut self) -> Option<Errand> {
+        loop {
+            let key = self.due.begin()?;
+            let errand = match &key {
+                Key::Address(address) => self.errand_about(*address),
+                Key::Service(uid) => self.errand_for(uid),
+                Key::Remains(uid) => {
+                    self.remains.get(uid).map(|service| Errand::Tidy { uid: uid.clone(), service: service.clone() })
+                }
+            };
+            match errand {
+                Some(errand) => return Some(errand),
+                None => self.due.succeeded(&key),
+            }
+        }
+    }
+
+    fn errand_about(&self, address: IpAddr) -> Option<Errand> {
+        let version = self.known.get(&address).and_then(|known| match known {
+            Known::At(version) => Some(version.clone()),
+            Known::Deleted(_) => None,
+        });
+        match self.allocator.as_ref()?.write(address) {
+            Write::Nothing => None,
+            Write::Put(record) => Some(Errand::Put { until: self.until(&record), record, version }),
+            Write::Delete => version.map(|version| Errand::Delete { address, version }),
+        }
+    }
+
+    /// When a cool-down ends, by the pools of today.
+    fn until(&self, record: &Record) -> Option<Timestamp> {
+        let pool = self.rules.allocation.pools.iter().find(|pool| pool.name == record.pool);
+        match &record.tenure {
+            Tenure::Released { at, .. } => pool.map(|pool| at.after(pool.cool_down)),
+            Tenure::Held(_) => None,
+        }
+    }
+
+    fn errand_for(&mut self, uid: &Uid) -> Option<Errand> {
+        let status = self.allocator.as_ref()?.status(uid)?;
+        let seen = self.services.get(uid)?;
+        let telling = telling(seen, &status);
+        let errand = (!telling.is_empty()).then(|| Errand::Tell {
+            uid: uid.clone(),
+            service: seen.service.clone(),
+            version: seen.version.clone(),
+            telling,
+        });
+        if let Some(notice) = refusal(seen, &status) {
+            self.refuse(notice, &status);
+        }
+        if status.refusals.is_empty() {
+            self.refused.remove(uid);
+        }
+        errand
+    }
+
+    /// An event for a refusal, once for each reason.
+    fn refuse(&mut self, notice: Notice, status: &Status) {
+        let reasons: Vec<&str> = status.refusals.iter().map(reason).collect();
+        let reasons = reasons.join(",");
+        let known = self.refused.insert(notice.uid.clone(), reasons.clone());
+        // A former leader has said so, and it is written on the Service.
+        let written = self.services.get(&notice.uid).and_then(|seen| seen.condition.as_ref());
+        let told_before = known.is_none() && written.is_some_and(|condition| condition.reason == notice.reason);
+        if known.as_ref() != Some(&reasons) && !told_before {
+            info!(service = %notice.service, "no address: {}", notice.note);
+            self.notify(notice);
+        }
+    }
+
+    /// What became of a write.
+    pub fn done(&mut self, key: Key, outcome: Outcome, now: Moment) {
+        match outcome {
+            Outcome::Allocation(object) => {
+                if let Key::Address(address) = key {
+                    self.written(address, &object, now);
+                }
+                self.due.succeeded(&key);
+            }
+            Outcome::NoAllocation(version) => {
+                if let Key::Address(address) = key {
+                    self.deleted(address, version, now);
+                }
+                self.due.succeeded(&key);
+            }
+            Outcome::Service(form) => {
+                self.due.succeeded(&key);
+                self.told(*form, now);
+            }
+            Outcome::Nothing => {
+                self.due.succeeded(&key);
+                if let Key::Remains(uid) = &key {
+                    self.remains.remove(uid);
+                }
+            }
+            Outcome::Conflict => {
+                debug!(?key, "written by somebody else in between");
+                self.due.failed(key, now.clock);
+            }
+            Outcome::Failed(why) => {
+                warn!(?key, "a write failed, and is tried again: {why}");
+                self.due.failed(key, now.clock);
+            }
+        }
+        self.gather();
+    }
+
+    /// A Service's status was written.
+    fn told(&mut self, form: ServiceForm, now: Moment) {
+        let Some(seen) = form.sighting() else { return };
+        // Gone meanwhile, or seen in a later state.
+        let Some(before) = self.services.get(&seen.uid) else { return };
+        if is_newer(&before.version, &seen.version) {
+            return;
+        }
+        let pools = self.status(&seen.uid).assigned;
+        let pool = |address: &IpAddr| {
+            let assigned = pools.iter().find(|assigned| assigned.address == *address);
+            assigned.map_or_else(|| address.to_string(), ToString::to_string)
+        };
+        let new = seen.shown.iter().filter(|address| !before.shown.contains(address)).map(|address| pool(address));
+        let left = before.shown.iter().filter(|address| !seen.shown.contains(address)).map(ToString::to_string);
+        for (reason, notes) in [("AddressAllocated", new.collect::<Vec<_>>()), ("AddressReleased", left.collect())] {
+            if !notes.is_empty() {
+                let (uid, service) = (seen.uid.clone(), seen.service.clone());
+                self.notify(Notice { uid, service, tone: Tone::Normal, reason, note: notes.join(", ") });
+            }
+        }
+        self.listed_services.note_write(Key::Service(seen.uid.clone()));
+        self.see(seen, now);
+    }
+}
+
+/// The event of what a Service did not get.
+fn refusal(seen: &Sighting, status: &Status) -> Option<Notice> {
+    let first: &Refusal = status.refusals.first()?;
+    Some(Notice {
+        uid: seen.uid.clone(),
+        service: seen.service.clone(),
+        tone: Tone::Warning,
+        reason: reason(first),
+        note: refusals(status),
+    })
+}
