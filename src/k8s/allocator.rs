@@ -192,7 +192,7 @@ impl Office {
     fn written(&mut self, ended: Result<(Key, Outcome), JoinError>) -> anyhow::Result<()> {
         let (key, outcome) = ended?;
         let word = match &outcome {
-            Outcome::Allocation(_) | Outcome::NoAllocation(_) | Outcome::Service(_) | Outcome::Nothing => "success",
+            Outcome::Allocation(_) | Outcome::NoAllocation(_) | Outcome::Service { .. } | Outcome::Nothing => "success",
             Outcome::Conflict => "conflict",
             Outcome::Failed(_) => "failure",
         };

@@ -47,6 +47,8 @@ pub enum Errand {
         service: ServiceName,
         /// The version that was read.
         version: String,
+        /// What it shows in that version.
+        shown: Vec<IpAddr>,
         /// What to write.
         telling: Telling,
     },
@@ -66,8 +68,13 @@ pub enum Outcome {
     Allocation(Box<Allocation>),
     /// The `Allocation` of this version is gone.
     NoAllocation(String),
-    /// The Service is now this.
-    Service(Box<ServiceForm>),
+    /// The Service is now so.
+    Service {
+        /// So.
+        now: Box<ServiceForm>,
+        /// What it showed before.
+        before: Vec<IpAddr>,
+    },
     /// There is nothing (left) to do.
     Nothing,
     /// It was not what was read: somebody else wrote it, and the watch will tell what.
@@ -109,9 +116,9 @@ impl Errand {
         match self {
             Self::Put { record, until, version } => put(client, &record, until, version.as_deref()).await,
             Self::Delete { address, version } => delete(client, address, version).await,
-            Self::Tell { service, version, telling, .. } => {
+            Self::Tell { service, version, shown, telling, .. } => {
                 let written = patch_status(client, &service, &patch(&version, &telling)).await?;
-                Ok(Outcome::Service(Box::new(written)))
+                Ok(Outcome::Service { now: Box::new(written), before: shown })
             }
             Self::Tidy { uid, service } => tidy(client, &uid, &service).await,
         }

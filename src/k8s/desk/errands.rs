@@ -57,6 +57,7 @@ impl Desk {
             uid: uid.clone(),
             service: seen.service.clone(),
             version: seen.version.clone(),
+            shown: seen.shown.clone(),
             telling,
         });
         if let Some(notice) = refusal(seen, &status) {
@@ -97,9 +98,9 @@ impl Desk {
                 }
                 self.due.succeeded(&key);
             }
-            Outcome::Service(form) => {
+            Outcome::Service { now: form, before } => {
                 self.due.succeeded(&key);
-                self.told(*form, now);
+                self.told(*form, &before, now);
             }
             Outcome::Nothing => {
                 self.due.succeeded(&key);
@@ -120,28 +121,33 @@ impl Desk {
     }
 
     /// A Service's status was written.
-    fn told(&mut self, form: ServiceForm, now: Moment) {
+    fn told(&mut self, form: ServiceForm, before: &[IpAddr], now: Moment) {
         let Some(seen) = form.sighting() else { return };
-        // Gone meanwhile, or seen in a later state.
-        let Some(before) = self.services.get(&seen.uid) else { return };
-        if is_newer(&before.version, &seen.version) {
+        self.say_what_changed(&seen, before);
+        // Gone meanwhile, or seen in a later state: the watch was quicker than the answer.
+        let Some(known) = self.services.get(&seen.uid) else { return };
+        if is_newer(&known.version, &seen.version) {
             return;
-        }
-        let pools = self.status(&seen.uid).assigned;
-        let pool = |address: &IpAddr| {
-            let assigned = pools.iter().find(|assigned| assigned.address == *address);
-            assigned.map_or_else(|| address.to_string(), ToString::to_string)
-        };
-        let new = seen.shown.iter().filter(|address| !before.shown.contains(address)).map(|address| pool(address));
-        let left = before.shown.iter().filter(|address| !seen.shown.contains(address)).map(ToString::to_string);
-        for (reason, notes) in [("AddressAllocated", new.collect::<Vec<_>>()), ("AddressReleased", left.collect())] {
-            if !notes.is_empty() {
-                let (uid, service) = (seen.uid.clone(), seen.service.clone());
-                self.notify(Notice { uid, service, tone: Tone::Normal, reason, note: notes.join(", ") });
-            }
         }
         self.listed_services.note_write(Key::Service(seen.uid.clone()));
         self.see(seen, now);
+    }
+
+    fn say_what_changed(&mut self, seen: &Sighting, before: &[IpAddr]) {
+        let assigned = self.status(&seen.uid).assigned;
+        let with_pool = |address: &IpAddr| {
+            let assigned = assigned.iter().find(|assigned| assigned.address == *address);
+            assigned.map_or_else(|| address.to_string(), ToString::to_string)
+        };
+        let new = seen.shown.iter().filter(|address| !before.contains(address)).map(with_pool).collect::<Vec<_>>();
+        let left = before.iter().filter(|address| !seen.shown.contains(address)).map(ToString::to_string).collect();
+        for (reason, notes) in [("AddressAllocated", new), ("AddressReleased", left)] {
+            if !notes.is_empty() {
+                let (uid, service, note) = (seen.uid.clone(), seen.service.clone(), notes.join(", "));
+                info!(service = %service, "{reason}: {note}");
+                self.notify(Notice { uid, service, tone: Tone::Normal, reason, note });
+            }
+        }
     }
 }
 
