@@ -233,7 +233,7 @@ impl World {
         for _ in 0..1000 {
             let changes = self.allocator.take_changes();
             if changes.is_empty() {
-                assert!(self.allocator.unwritten().is_empty(), "unwritten: {:?}", self.allocator.unwritten());
+                assert_eq!(self.allocator.unwritten().collect::<Vec<_>>(), [] as [IpAddr; 0]);
                 self.check();
                 return;
             }
@@ -244,7 +244,7 @@ impl World {
     }
 
     fn write(&mut self, address: IpAddr) {
-        let written = match self.allocator.write(address) {
+        let written = match self.allocator.begin_write(address) {
             Write::Nothing => return,
             Write::Put(record) => Some(record),
             Write::Delete => None,

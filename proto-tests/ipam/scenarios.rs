@@ -130,7 +130,7 @@ mod restarting {
         let again = Claim { uid: "again".into(), ..claim("a") };
         world.services.insert(again.uid.clone(), again);
         world.restart();
-        assert_eq!(world.allocator.status(&"again".into()).unwrap().ingress, []);
+        assert!(world.allocator.status(&"again".into()).unwrap().ingress.is_empty());
         world.pass(10);
         assert_eq!(world.allocator.status(&"again".into()).unwrap().ingress, ips("10.0.0.1"));
     }
@@ -311,10 +311,7 @@ mod pools {
         world.put(claim("c").exact("10.0.0.3"));
         world.put(claim("d").from("edge"));
         for service in ["b", "c", "d"] {
-            assert_eq!(
-                (world.shown(service), world.refusals(service)),
-                (String::new(), "pool edge is draining".into())
-            );
+            assert_eq!((world.shown(service), world.refusals(service)), (String::new(), "pool edge is draining".into()));
         }
         world.restart();
         assert_eq!((world.shown("a"), world.standing("a")), ("10.0.0.1".into(), Standing::Unfit(Unfit::Draining)));
@@ -398,8 +395,7 @@ mod choosing {
 
     #[test]
     fn by_namespace_name() {
-        let mut world =
-            World::new(vec![with("a", 1, |rule| rule.namespaces = ["db".into()].into()), with("b", 2, |_| {})]);
+        let mut world = World::new(vec![with("a", 1, |rule| rule.namespaces = ["db".into()].into()), with("b", 2, |_| {})]);
         world.put(claim("db/x"));
         world.put(claim("web/x"));
         world.put(claim("db/y"));
@@ -584,14 +580,14 @@ mod requests {
         world.allocator.apply(wish, world.now);
         // Chosen, not written: the status stays.
         assert_eq!(world.allocator.status(&uid).unwrap().ingress, ips("10.0.0.1"));
-        assert!(matches!(world.allocator.write(ip("10.0.0.3")), Write::Put(_)));
-        assert_eq!(world.allocator.write(ip("10.0.0.1")), Write::Nothing);
+        assert!(matches!(world.allocator.due_write(ip("10.0.0.3")), Write::Put(_)));
+        assert_eq!(world.allocator.due_write(ip("10.0.0.1")), Write::Nothing);
         // Written, not shown: the old one is still its own.
-        let Write::Put(record) = world.allocator.write(ip("10.0.0.3")) else { panic!("nothing to write") };
+        let Write::Put(record) = world.allocator.begin_write(ip("10.0.0.3")) else { panic!("nothing to write") };
         world.records.insert(ip("10.0.0.3"), record.clone());
         world.allocator.confirm(ip("10.0.0.3"), Some(record), world.now);
         assert_eq!(world.allocator.status(&uid).unwrap().ingress, ips("10.0.0.3"));
-        assert_eq!(world.allocator.write(ip("10.0.0.1")), Write::Nothing);
+        assert_eq!(world.allocator.due_write(ip("10.0.0.1")), Write::Nothing);
         // A crash between the two leaves it with what its status shows, or with what it asks for.
         world.restart();
         assert_eq!(world.shown("a"), "10.0.0.3");
@@ -731,8 +727,7 @@ mod figures {
         let mut world = world(vec![cooling(edge(5), 60)], &["a", "b"]);
         world.set_nodes("10.0.0.5");
         world.delete("a");
-        let usage =
-            || Usage { pool: "edge".into(), family: Family::V4, total: 5, held: 1, cooling: 1, blocked: 1, vacant: 2 };
+        let usage = || Usage { pool: "edge".into(), family: Family::V4, total: 5, held: 1, cooling: 1, blocked: 1, vacant: 2 };
         assert_eq!(world.allocator.usage(), [usage()]);
         world.restart();
         assert_eq!(world.allocator.usage(), [usage()]);
@@ -753,24 +748,24 @@ mod conflicts {
     fn a_grant_that_meets_another_leaders_is_rolled_back_and_another_found() {
         let mut world = World::new(vec![edge(3)]);
         world.allocator.apply(claim("a"), world.now);
-        assert!(matches!(world.allocator.write(ip("10.0.0.1")), Write::Put(_)));
+        assert!(matches!(world.allocator.due_write(ip("10.0.0.1")), Write::Put(_)));
         // AlreadyExists: a former leader gave it to b, of which we hear only then.
         world.allocator.apply(claim("b"), world.now);
         world.allocator.observe(ip("10.0.0.1"), Some(held("10.0.0.1", "b")), world.now);
-        assert_eq!(world.allocator.write(ip("10.0.0.1")), Write::Nothing);
+        assert_eq!(world.allocator.due_write(ip("10.0.0.1")), Write::Nothing);
         let ingress = |name| world.allocator.status(&claim(name).uid).unwrap().ingress;
         assert_eq!(ingress("b"), ips("10.0.0.1"));
         let a = world.allocator.status(&claim("a").uid).unwrap();
         assert_eq!(a.assigned.iter().map(|assigned| assigned.address).collect::<Vec<_>>(), ips("10.0.0.3"));
         // b's own choice is not needed any more.
-        assert_eq!(world.allocator.write(ip("10.0.0.2")), Write::Nothing);
+        assert_eq!(world.allocator.due_write(ip("10.0.0.2")), Write::Nothing);
     }
 
     #[test]
     fn a_late_grant_to_a_service_that_is_gone_is_swept() {
         let mut world = World::new(vec![cooling(edge(1), 5)]);
         world.allocator.observe(ip("10.0.0.1"), Some(held("10.0.0.1", "ghost")), world.now);
-        let Write::Put(record) = world.allocator.write(ip("10.0.0.1")) else { panic!("nothing to write") };
+        let Write::Put(record) = world.allocator.due_write(ip("10.0.0.1")) else { panic!("nothing to write") };
         assert!(matches!(record.tenure, Tenure::Released { .. }), "{record:?}");
         world.flush();
         world.pass(5);

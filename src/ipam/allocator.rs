@@ -38,7 +38,7 @@ pub struct Start {
 /// What is to be done about an `Allocation`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Write {
-    /// Nothing: it is as it should be.
+    /// Nothing: it is as it should be, or on its way there.
     Nothing,
     /// Create it, or replace it under the resourceVersion that was read.
     Put(Record),
@@ -181,16 +181,16 @@ impl Allocator {
         run(&mut self.state, now);
     }
 
-    /// The `Allocation` of an address was written as [`Self::write`] said: what waited for it goes on. `written` is what
-    /// the answer carried; none after a deletion.
+    /// The write that [`Self::begin_write`] began got through: what waited for it goes on. `written` is what was written; none
+    /// after a deletion.
     pub fn confirm(&mut self, address: IpAddr, written: Option<Record>, now: Timestamp) {
         self.state.expire(now);
         observe::confirm(&mut self.state, address, written, now);
         run(&mut self.state, now);
     }
 
-    /// The `Allocation` of an address is this: as a watch tells, or as was read after a write met a conflict. It rolls back
-    /// what does not go beside it.
+    /// The `Allocation` of an address is this: as a watch tells, or as was read after a write failed, which ends that write.
+    /// It rolls back what does not go beside it.
     pub fn observe(&mut self, address: IpAddr, object: Option<Record>, now: Timestamp) {
         self.state.expire(now);
         observe::observe(&mut self.state, address, object, now);
@@ -208,25 +208,35 @@ impl Allocator {
         self.state.next_rest().map(|(until, _)| until)
     }
 
-    /// What changed since the last call. What could not be written stays the caller's to try again.
+    /// What changed since the last call. A status that could not be written stays the caller's to try again.
     pub fn take_changes(&mut self) -> Changes {
         let services = std::mem::take(&mut self.state.changed);
-        Changes { services, addresses: self.state.book.take_touched() }
+        let mut addresses = self.state.book.take_touched();
+        addresses.retain(|address| !self.state.under_way.contains(address));
+        Changes { services, addresses }
     }
 
-    /// Every address whose `Allocation` is not as it should be.
-    pub fn unwritten(&self) -> &BTreeSet<IpAddr> {
-        self.state.book.unwritten()
+    /// Every address whose `Allocation` is not as it should be and of which no write is under way.
+    pub fn unwritten(&self) -> impl Iterator<Item = IpAddr> + '_ {
+        self.state.book.unwritten().difference(&self.state.under_way).copied()
     }
 
-    /// What is to be done about the `Allocation` of an address.
-    pub fn write(&self, address: IpAddr) -> Write {
-        let (desired, persisted) = (self.state.book.desired(address), self.state.book.persisted(address));
-        match desired {
-            desired if desired == persisted => Write::Nothing,
-            Some(record) => Write::Put(record),
-            None => Write::Delete,
+    /// Begins the write of an address's `Allocation`, if there is anything to write and none is under way. It ends with
+    /// [`Self::confirm`], or, whatever went wrong, with [`Self::observe`] of what was read afterwards.
+    pub fn begin_write(&mut self, address: IpAddr) -> Write {
+        let write = self.due_write(address);
+        if write != Write::Nothing {
+            self.state.under_way.insert(address);
         }
+        write
+    }
+
+    /// What [`Self::begin_write`] would begin.
+    pub fn due_write(&self, address: IpAddr) -> Write {
+        if self.state.under_way.contains(&address) || !self.state.book.unwritten().contains(&address) {
+            return Write::Nothing;
+        }
+        self.state.book.desired(address).map_or(Write::Delete, Write::Put)
     }
 
     /// What a Service is to be told; none if it is not served.

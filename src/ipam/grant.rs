@@ -2,7 +2,6 @@
 
 use super::book::Occupancy;
 use super::claim::Claim;
-use super::keep::{Standing, standing};
 use super::neighbours::Block;
 use super::pool::{Intake, Unfit};
 use super::record::Holder;
@@ -41,7 +40,9 @@ pub fn grantable(state: &State, claim: &Claim, address: IpAddr, purpose: Purpose
     match state.book.occupancy(address) {
         Occupancy::Held(holders) => joinable(state, claim, address, holders, stock.pool.sharing),
         Occupancy::Cooling { last, .. } if *last == claim.service => Ok(()),
-        Occupancy::Cooling { at, .. } => Err(Refusal::CoolingDown { address, until: state.until(address, *at) }),
+        Occupancy::Cooling { at, .. } => {
+            Err(Refusal::CoolingDown { address, until: state.until(address, *at) })
+        }
         Occupancy::Vacated => Ok(()),
     }
 }
@@ -68,8 +69,9 @@ fn joinable(
     holders: &[Holder],
     scope: SharingScope,
 ) -> Result<(), Refusal> {
-    let nobody_shares =
-        |holder: &Holder| (&claim.terms.sharing, &holder.terms.sharing) == (&Sharing::Exclusive, &Sharing::Exclusive);
+    let nobody_shares = |holder: &Holder| {
+        (&claim.terms.sharing, &holder.terms.sharing) == (&Sharing::Exclusive, &Sharing::Exclusive)
+    };
     if let Some(holder) = holders.iter().find(|holder| nobody_shares(holder)) {
         return Err(Refusal::Taken { address, holder: holder.service.clone() });
     }
@@ -92,11 +94,8 @@ pub fn first_clash(
     scope: SharingScope,
 ) -> Result<(), Refusal> {
     for holder in holders.iter().filter(|holder| holder.uid != claim.uid) {
-        clash((&claim.service, terms), (&holder.service, &holder.terms), scope).map_err(|clash| Refusal::Sharing {
-            address,
-            with: holder.service.clone(),
-            clash,
-        })?;
+        clash((&claim.service, terms), (&holder.service, &holder.terms), scope)
+            .map_err(|clash| Refusal::Sharing { address, with: holder.service.clone(), clash })?;
     }
     Ok(())
 }
@@ -122,5 +121,5 @@ pub fn counted_alone(state: &State, claim: &Claim, address: IpAddr) -> bool {
 
 /// Whether an address that a Service shows is one that nobody here gave.
 pub fn stranger(state: &State, claim: &Claim, address: IpAddr) -> bool {
-    state.book.holder(address, &claim.uid).is_none() && standing(state, claim, address) == Standing::OutsidePool
+    state.book.holder(address, &claim.uid).is_none() && state.stocks.around(address).is_none()
 }

@@ -1,7 +1,7 @@
 //! Which of a Service's addresses it keeps, and how each stands with the pools of today.
 
 use super::claim::{Claim, PoolChoice, Renumber};
-use super::family::Family;
+use super::family::{Families, Family};
 use super::name::ServiceName;
 use super::neighbours::Block;
 use super::pool::{Intake, Unfit};
@@ -67,9 +67,9 @@ fn kept<'a>(state: &'a State, claim: &Claim, family: Family) -> impl Iterator<It
     holdings.iter().copied().filter(move |h| Family::of(h.address) == family && h.phase != Phase::Leaving)
 }
 
-/// The order in which one of several is chosen: what is written down, then what is shown, then the lowest.
+/// The order in which one of several is chosen: what is shown, then what is written down, then the lowest.
 fn preference(claim: &Claim, holding: &Holding) -> (u8, u8, IpAddr) {
-    (u8::from(holding.phase == Phase::Pending), u8::from(!claim.shows(holding.address)), holding.address)
+    (u8::from(!claim.shows(holding.address)), u8::from(holding.phase == Phase::Pending), holding.address)
 }
 
 /// The address of a family that it keeps because it is what it asks for.
@@ -88,12 +88,42 @@ pub fn anchor(state: &State, claim: &Claim, family: Family) -> Option<Holding> {
     keeper.or_else(|| kept(state, claim, family).filter(firm).min_by_key(|holding| preference(claim, holding)))
 }
 
-/// An address that it is giving back and asks for again.
-pub fn returning(state: &State, claim: &Claim, family: Family) -> Option<IpAddr> {
-    if keeper(state, claim, family).is_some() {
-        return None;
+/// The address of a family that its status shows and that it is not giving back.
+pub fn shown(state: &State, claim: &Claim, family: Family) -> Option<Holding> {
+    kept(state, claim, family).find(|holding| claim.shows(holding.address))
+}
+
+/// Whether a Service has all that must come together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Completeness {
+    /// It has, or may have one without the other.
+    Complete,
+    /// RequireDualStack, and a family has nothing that could be shown.
+    OneIsMissing,
+}
+
+/// Whether a Service has all that must come together.
+pub fn completeness(state: &State, claim: &Claim) -> Completeness {
+    match claim.families {
+        Families::Single(_) | Families::Prefer(_) => Completeness::Complete,
+        Families::Require(_) => {
+            let all = claim.families.wanted().iter().all(|family| anchor(state, claim, *family).is_some());
+            if all { Completeness::Complete } else { Completeness::OneIsMissing }
+        }
     }
+}
+
+/// An address that it is giving back and asks for again: one that is still shown before anything that is not, else where it
+/// has nothing it asks for.
+pub fn returning(state: &State, claim: &Claim, family: Family) -> Option<IpAddr> {
+    let keeper = keeper(state, claim, family).map(|holding| holding.address);
     let holdings = state.subjects.get(&claim.uid).map(|subject| subject.holdings.as_slice()).unwrap_or_default();
     let leaving = holdings.iter().filter(|h| h.phase == Phase::Leaving && Family::of(h.address) == family);
-    leaving.map(|holding| holding.address).find(|address| fits(state, claim, *address))
+    leaving.map(|holding| holding.address).find(|address| {
+        let better = match keeper {
+            Some(keeper) => claim.shows(*address) && !claim.shows(keeper),
+            None => true,
+        };
+        better && fits(state, claim, *address)
+    })
 }

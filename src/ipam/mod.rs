@@ -16,17 +16,18 @@
 //! [`apply`](Allocator::apply), [`remove`](Allocator::remove), [`foreign`](Allocator::foreign) or
 //! [`observe`](Allocator::observe), and after each, [`take_changes`](Allocator::take_changes) says what may have to be written:
 //!
-//! 1. For each address, [`write`](Allocator::write) the `Allocation`, under the resourceVersion that was read, one write of an
-//!    address at a time. It got through: [`confirm`](Allocator::confirm). Conflict or AlreadyExists: read it, and
-//!    [`observe`](Allocator::observe) what is there. Anything else: try the same again later.
+//! 1. For each address, [`begin_write`](Allocator::begin_write) says what to write to its `Allocation`, under the
+//!    resourceVersion that was read. It got through: [`confirm`](Allocator::confirm). Conflict, AlreadyExists or no answer: read
+//!    the object, and [`observe`](Allocator::observe) what is there; that rolls back what is not to be. Until one of
+//!    the two, the address has a write under way, and no other is begun.
 //! 2. For each Service whose status differs from [`Status::ingress`], write that. When it got through, `apply` the Service
 //!    again with what it shows now; the watch would do so anyway. Only then is given back what it has left.
 //!
 //! An older state of an `Allocation` than the last one written must not be observed: after a write, a shell ignores what the
 //! watch says about it until the version that it wrote has come by.
 //!
-//! Deliberately absent: leases, finalizers, conditions, events. A write that was never answered is no harm: the address is then
-//! named in an `Allocation` and, at the next beginning or `observe`, held.
+//! Deliberately absent: leases, finalizers, conditions, events. A grant that was written by a leader who died over it is no
+//! harm: the next one finds it in the `Allocation`, and the Service holds it.
 
 mod allocator;
 mod book;

@@ -57,11 +57,7 @@ mod tests {
         let counted: Vec<u128> = (0..=1024).filter(|n| !matches!(n & 0xff, 0 | 255)).collect();
         let places: Vec<u128> = (0..=1024).filter_map(|n| Numbering::WithoutEdges.place(n)).collect();
         assert_eq!(places, (0..counted.len() as u128).collect::<Vec<_>>());
-        assert!(
-            counted
-                .iter()
-                .all(|n| Numbering::WithoutEdges.place(*n).map(|p| Numbering::WithoutEdges.number(p)) == Some(*n))
-        );
+        assert!(counted.iter().all(|n| Numbering::WithoutEdges.place(*n).map(|p| Numbering::WithoutEdges.number(p)) == Some(*n)));
     }
 
     #[test]

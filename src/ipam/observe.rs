@@ -18,32 +18,43 @@ use std::sync::Arc;
 
 /// Our own write got through.
 pub fn confirm(state: &mut State, address: IpAddr, written: Option<Record>, now: Timestamp) {
-    let named: Vec<Uid> = match written.as_ref().map(|record| &record.tenure) {
-        Some(Tenure::Held(holders)) => holders.iter().map(|holder| holder.uid.clone()).collect(),
-        Some(Tenure::Released { .. }) | None => Vec::new(),
-    };
+    state.under_way.remove(&address);
     state.book.learn(address, written);
-    for uid in named {
-        let Some(subject) = state.subjects.get_mut(&uid) else { continue };
-        match subject.phase(address) {
-            Some(Phase::Pending) => {
-                subject.set_phase(address, Phase::Held);
-                settle(state, &uid, now);
-            }
-            Some(Phase::Held | Phase::Leaving) | None => {}
-        }
+    for uid in agree(state, address) {
+        settle(state, &uid, now);
     }
 }
 
 /// The object is this, whoever wrote it.
 pub fn observe(state: &mut State, address: IpAddr, object: Option<Record>, now: Timestamp) {
+    state.under_way.remove(&address);
+    let mut affected = BTreeSet::new();
     if state.book.persisted(address) == object {
-        return;
+        state.book.learn(address, object);
+    } else {
+        affected = take_in(state, address, object, now);
     }
-    let affected = take_in(state, address, object, now);
+    affected.extend(agree(state, address));
     for uid in affected {
         settle(state, &uid, now);
     }
+}
+
+/// Makes every hold on an address as firm as the object says; says whose changed.
+fn agree(state: &mut State, address: IpAddr) -> Vec<Uid> {
+    let mut changed = Vec::new();
+    for uid in state.book.holders(address).iter().map(|holder| holder.uid.clone()).collect::<Vec<_>>() {
+        let firm = state.first_phase(&uid, address);
+        let subject = state.subjects.get_mut(&uid).expect("who holds an address is served");
+        match subject.phase(address) {
+            Some(phase @ (Phase::Pending | Phase::Held)) if phase != firm => {
+                subject.set_phase(address, firm);
+                changed.push(uid);
+            }
+            Some(Phase::Pending | Phase::Held | Phase::Leaving) | None => {}
+        }
+    }
+    changed
 }
 
 /// Makes the object the truth; says whose holds it touched.
@@ -99,7 +110,13 @@ fn named_holders(state: &State, named: Vec<Holder>, now: Timestamp) -> (Vec<Hold
 }
 
 /// Whether a hold that the object does not name goes on beside those it names. If not, it is forgotten.
-fn rejoins(state: &mut State, holder: &Holder, address: IpAddr, named: &[Holder], last: Option<&ServiceName>) -> bool {
+fn rejoins(
+    state: &mut State,
+    holder: &Holder,
+    address: IpAddr,
+    named: &[Holder],
+    last: Option<&ServiceName>,
+) -> bool {
     let Some(claim) = state.claim(&holder.uid) else { return false };
     let fits = |claim: &Claim| first_clash(claim, &holder.terms, address, named, scope(state, address)).is_ok();
     let goes_on = fits(&claim) && last.is_none_or(|last| *last == holder.service);

@@ -111,9 +111,7 @@ fn serves(stock: &Stock, claim: &Claim) -> Result<(), Unfit> {
     }
     match (stock.pool.auto_assign, &claim.pool) {
         (AutoAssign::OnRequest, PoolChoice::Any) => Err(Unfit::OnRequest),
-        (AutoAssign::OnRequest, PoolChoice::Named(_)) | (AutoAssign::Yes, PoolChoice::Any | PoolChoice::Named(_)) => {
-            Ok(())
-        }
+        (AutoAssign::OnRequest, PoolChoice::Named(_)) | (AutoAssign::Yes, PoolChoice::Any | PoolChoice::Named(_)) => Ok(()),
     }
 }
 
@@ -154,10 +152,10 @@ fn to_share(state: &State, claim: &Claim, family: Family, asked: &[&Stock]) -> O
         let stock = state.stocks.around(*address)?;
         asked.iter().position(|asked| asked.pool.name == stock.pool.name)
     };
-    let candidates =
-        state.with_key(key, namespace, family).into_iter().filter_map(|address| Some((place(&address)?, address)));
+    let candidates = state.with_key(key, namespace, family).into_iter().filter_map(|address| Some((place(&address)?, address)));
     let may = |(_, address): &(usize, IpAddr)| {
-        state.book.holder(*address, &claim.uid).is_none() && grantable(state, claim, *address, Purpose::Give).is_ok()
+        state.book.holder(*address, &claim.uid).is_none()
+            && grantable(state, claim, *address, Purpose::Give).is_ok()
     };
     candidates.filter(may).min().map(|(_, address)| address)
 }

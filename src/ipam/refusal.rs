@@ -135,7 +135,9 @@ pub enum PoolFault {
 /// How full a pool is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Fullness {
-    /// What the figures count.
+    /// The family that was looked for, and that the figures count.
+    pub family: Family,
+    /// Whether the pool has the other one too.
     pub extent: Extent,
     /// Addresses that it could give.
     pub total: u128,
@@ -147,20 +149,20 @@ pub struct Fullness {
     pub blocked: u64,
 }
 
-/// What figures of a pool count.
+/// What figures of one family of a pool say about the pool.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Extent {
-    /// The pool, which has one family.
+    /// All: it has one family.
     Pool,
-    /// One family of two.
-    Family(Family),
+    /// Half of it: it has two.
+    OneFamily,
 }
 
 impl fmt::Display for Fullness {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.extent {
             Extent::Pool => f.write_str("is full")?,
-            Extent::Family(family) => write!(f, "is full for {family}")?,
+            Extent::OneFamily => write!(f, "is full for {}", self.family)?,
         }
         write!(f, ": {} of {} used", self.used, self.total)?;
         if self.cooling > 0 {
@@ -191,22 +193,16 @@ impl fmt::Display for Refusal {
                 write!(f, "no pool gives an {family} address: ")?;
                 listed(f, pools, "; ")
             }
-            Self::UnknownPool { pool, known } if known.is_empty() => {
-                write!(f, "pool {pool} does not exist, nor any other")
-            }
+            Self::UnknownPool { pool, known } if known.is_empty() => write!(f, "pool {pool} does not exist, nor any other"),
             Self::UnknownPool { pool, known } => {
                 write!(f, "pool {pool} does not exist; there is ")?;
                 listed(f, known, ", ")
             }
             Self::OutsidePools(address) => write!(f, "{address} is in no pool"),
-            Self::NotInPool { address, pool, found_in } => {
-                write!(f, "{address} is in pool {found_in}, not in pool {pool}")
-            }
+            Self::NotInPool { address, pool, found_in } => write!(f, "{address} is in pool {found_in}, not in pool {pool}"),
             Self::KeptOut { address, pool } => write!(f, "{address} is kept out of pool {pool}"),
             Self::NodeAddress(address) => write!(f, "{address} is a node's address"),
-            Self::Foreign { address, service } => {
-                write!(f, "{address} is in use by {service}, which is served by others")
-            }
+            Self::Foreign { address, service } => write!(f, "{address} is in use by {service}, which is served by others"),
             Self::Taken { address, holder } => write!(f, "{address} is held by {holder}"),
             Self::Sharing { address, with, clash } => write!(f, "{address} cannot be shared with {with}: {clash}"),
             Self::CoolingDown { address, until } => write!(f, "{address} is cooling down until {until}"),
@@ -216,14 +212,9 @@ impl fmt::Display for Refusal {
             Self::WrongFamily(address) => {
                 write!(f, "{address} is {}, and the service has no such family", Family::of(*address))
             }
-            Self::SeveralOfFamily(family) => {
-                write!(f, "it names more than one {family} address; one a family is served")
-            }
+            Self::SeveralOfFamily(family) => write!(f, "it names more than one {family} address; one a family is served"),
             Self::NotOurs(address) => {
-                write!(
-                    f,
-                    "its status shows {address}, which is in no pool and was not given here; clear it to be served"
-                )
+                write!(f, "its status shows {address}, which is in no pool and was not given here; clear it to be served")
             }
             Self::BothFamilies { missing, because } => {
                 write!(f, "RequireDualStack needs both families, and {missing} is not to be had: {because}")
@@ -249,10 +240,8 @@ mod tests {
     use super::*;
 
     fn full(extent: Extent, cooling: u64, blocked: u64) -> PoolRefusal {
-        PoolRefusal {
-            pool: "edge".into(),
-            why: PoolFault::Full(Fullness { extent, total: 32, used: 32, cooling, blocked }),
-        }
+        let fullness = Fullness { family: Family::V6, extent, total: 32, used: 32, cooling, blocked };
+        PoolRefusal { pool: "edge".into(), why: PoolFault::Full(fullness) }
     }
 
     #[test]
@@ -264,7 +253,7 @@ mod tests {
         let cases = [
             (Refusal::Pool(full(Extent::Pool, 3, 0)), "pool edge is full: 32 of 32 used, 3 cooling down"),
             (
-                Refusal::Pool(full(Extent::Family(Family::V6), 0, 1)),
+                Refusal::Pool(full(Extent::OneFamily, 0, 1)),
                 "pool edge is full for IPv6: 32 of 32 used, 1 in use by nodes or by others",
             ),
             (
@@ -289,10 +278,7 @@ mod tests {
                 "198.51.100.7 is cooling down until 1970-01-01T00:00:00Z",
             ),
             (
-                Refusal::BothFamilies {
-                    missing: Family::V6,
-                    because: Box::new(Refusal::Pool(full(Extent::Pool, 0, 0))),
-                },
+                Refusal::BothFamilies { missing: Family::V6, because: Box::new(Refusal::Pool(full(Extent::Pool, 0, 0))) },
                 "RequireDualStack needs both families, and IPv6 is not to be had: pool edge is full: 32 of 32 used",
             ),
         ];

@@ -4,17 +4,16 @@
 //! is written down is let go; and what is let go is given back when the Service's status shows it no longer.
 
 use super::book::Occupancy;
-use super::claim::{Claim, PoolChoice};
+use super::claim::{Claim, PoolChoice, Renumber};
 use super::family::{Families, Family};
 use super::grant::{Purpose, first_clash, grantable, scope};
-use super::keep::{anchor, keeper, returning};
+use super::keep::{Completeness, anchor, completeness, keeper, returning};
 use super::name::Uid;
 use super::pick::{Missing, pick};
-use super::record::Tenure;
 use super::refusal::Refusal;
 use super::state::{Rest, State};
 use super::status::status;
-use super::subject::{Holding, Phase};
+use super::subject::{Exposure, Holding, Phase};
 use super::terms::Sharing;
 use super::timestamp::Timestamp;
 use super::waiting::Wait;
@@ -40,7 +39,6 @@ pub fn settle(state: &mut State, uid: &Uid, now: Timestamp) {
     let Some(claim) = state.claim(uid) else { return };
     let before = status(state, &claim);
     let mut unmet = Unmet::default();
-    leave_other_families(state, &claim, now);
     adopt_shown(state, &claim);
     resume(state, &claim);
     for (address, refusal) in amend(state, &claim) {
@@ -53,6 +51,8 @@ pub fn settle(state: &mut State, uid: &Uid, now: Timestamp) {
             retire(state, &claim, now);
         }
     }
+    // Last, so that what this frees goes to the oldest who waits for it.
+    leave_other_families(state, &claim, now);
     give_back(state, &claim, now);
     note(state, &claim, unmet);
     let after = status(state, &claim);
@@ -97,34 +97,36 @@ fn let_go(state: &mut State, claim: &Claim, holding: Holding, now: Timestamp) {
 /// A family that the Service does not have (any more) can serve nobody.
 fn leave_other_families(state: &mut State, claim: &Claim, now: Timestamp) {
     for holding in holdings(state, claim) {
-        if !claim.families.wanted().contains(&Family::of(holding.address)) {
+        let wanted = claim.families.wanted().contains(&Family::of(holding.address));
+        if !wanted && holding.phase != Phase::Leaving {
             let_go(state, claim, holding, now);
         }
     }
 }
 
-/// What its status shows and nobody has is its own, where it has nothing else of that family.
+/// What its status shows and nobody has is its own, where it has nothing of that family that it ever showed: a former leader
+/// gave it, or another allocator before this one. An edit of a status that showed something of ours moves nobody.
 pub fn adopt_shown(state: &mut State, claim: &Claim) {
+    state.subjects.get_mut(&claim.uid).expect("who is settled is served").look();
     for family in claim.families.wanted() {
-        if holdings(state, claim).iter().any(|holding| Family::of(holding.address) == *family) {
+        let seen = |holding: &Holding| Family::of(holding.address) == *family && holding.exposure == Exposure::Seen;
+        if holdings(state, claim).iter().any(seen) {
             continue;
         }
         let shown = claim.shown.iter().copied().filter(|shown| Family::of(*shown) == *family);
         if let Some(address) = shown.into_iter().find(|shown| grantable(state, claim, *shown, Purpose::Adopt).is_ok()) {
-            state.occupy(claim, address, Phase::Pending);
+            state.occupy(claim, address);
         }
     }
+    state.subjects.get_mut(&claim.uid).expect("who is settled is served").look();
 }
 
 /// Takes back what was on its way out and is asked for again.
 fn resume(state: &mut State, claim: &Claim) {
     for family in claim.families.wanted() {
         if let Some(address) = returning(state, claim, *family) {
-            let written = match state.book.persisted(address).map(|record| record.tenure) {
-                Some(Tenure::Held(holders)) => holders.iter().any(|holder| holder.uid == claim.uid),
-                Some(Tenure::Released { .. }) | None => false,
-            };
-            set_phase(state, claim, address, if written { Phase::Held } else { Phase::Pending });
+            let phase = state.first_phase(&claim.uid, address);
+            set_phase(state, claim, address, phase);
         }
     }
 }
@@ -135,8 +137,8 @@ fn resume(state: &mut State, claim: &Claim) {
 pub fn amend(state: &mut State, claim: &Claim) -> Vec<(IpAddr, Refusal)> {
     let mut refusals = Vec::new();
     let mut disputes = Vec::new();
-    for Holding { address, phase } in holdings(state, claim) {
-        if phase == Phase::Leaving {
+    for Holding { address, phase, .. } in holdings(state, claim) {
+        if phase == Phase::Leaving || !claim.families.wanted().contains(&Family::of(address)) {
             continue;
         }
         let holders = state.book.holders(address);
@@ -192,7 +194,8 @@ fn fault(state: &State, claim: &Claim) -> Option<Refusal> {
 /// Secures what is missing.
 fn supply(state: &mut State, claim: &Claim, unmet: &mut Unmet, now: Timestamp) {
     let wanted = claim.families.wanted();
-    let needs: Vec<Family> = wanted.iter().copied().filter(|family| keeper(state, claim, *family).is_none()).collect();
+    let needs: Vec<Family> =
+        wanted.iter().copied().filter(|family| keeper(state, claim, *family).is_none()).collect();
     if needs.is_empty() {
         return;
     }
@@ -230,7 +233,7 @@ fn supply(state: &mut State, claim: &Claim, unmet: &mut Unmet, now: Timestamp) {
         }
     }
     for address in take {
-        state.occupy(claim, address, Phase::Pending);
+        state.occupy(claim, address);
     }
 }
 
@@ -243,13 +246,17 @@ fn lost(state: &State, claim: &Claim, family: Family) -> bool {
 fn retire(state: &mut State, claim: &Claim, now: Timestamp) {
     for family in claim.families.wanted() {
         let keeper = keeper(state, claim, *family);
-        let stays = match keeper {
-            Some(keeper) if keeper.phase == Phase::Held => Some(keeper),
-            Some(_) | None => anchor(state, claim, *family),
+        let stays = keeper.or_else(|| anchor(state, claim, *family));
+        let complete = completeness(state, claim);
+        let replaced = |holding: &Holding| match (holding.phase, keeper.map(|keeper| keeper.phase)) {
+            (Phase::Leaving, _) => false,
+            (Phase::Pending, _) if !claim.shows(holding.address) => true,
+            (Phase::Pending | Phase::Held, _) if complete == Completeness::OneIsMissing => false,
+            (Phase::Pending | Phase::Held, Some(Phase::Pending)) => false,
+            (Phase::Pending | Phase::Held, Some(Phase::Held | Phase::Leaving) | None) => true,
         };
         for holding in holdings(state, claim) {
-            let of_family = Family::of(holding.address) == *family && holding.phase != Phase::Leaving;
-            if of_family && Some(holding) != stays && Some(holding) != keeper {
+            if Family::of(holding.address) == *family && Some(holding) != stays && replaced(&holding) {
                 let_go(state, claim, holding, now);
             }
         }
@@ -258,7 +265,7 @@ fn retire(state: &mut State, claim: &Claim, now: Timestamp) {
 
 /// Gives back what is on its way out and not shown any longer.
 fn give_back(state: &mut State, claim: &Claim, now: Timestamp) {
-    for Holding { address, phase } in holdings(state, claim) {
+    for Holding { address, phase, .. } in holdings(state, claim) {
         if phase == Phase::Leaving && !claim.shows(address) {
             state.vacate(&claim.uid, address, Rest::CoolDown, now);
         }
@@ -269,6 +276,11 @@ fn give_back(state: &mut State, claim: &Claim, now: Timestamp) {
 fn note(state: &mut State, claim: &Claim, unmet: Unmet) {
     let rank = claim.rank();
     let mut waits = unmet.waits;
+    match claim.renumber {
+        Renumber::Stay => {}
+        // An address may become irregular at any time, by a neighbour too.
+        Renumber::Move => waits.extend(holdings(state, claim).iter().map(|holding| Wait::Address(holding.address))),
+    }
     waits.sort();
     waits.dedup();
     let subject = state.subjects.get_mut(&claim.uid).expect("who is settled is served");

@@ -53,6 +53,8 @@ pub struct State {
     pub waiting: Waiting,
     /// Services of whose status something changed.
     pub changed: BTreeSet<Uid>,
+    /// Addresses of whose `Allocation` a write is under way.
+    pub under_way: BTreeSet<IpAddr>,
     /// Addresses that a namespace holds.
     used: BTreeMap<Arc<str>, u32>,
     /// When which address has cooled down.
@@ -185,9 +187,21 @@ impl State {
         }
     }
 
+    /// How far a hold has come that begins now: the object may name its holder already, where it was given back a moment ago.
+    /// Then it is held; but not while a write is under way that may take the name out.
+    pub fn first_phase(&self, uid: &Uid, address: IpAddr) -> Phase {
+        let named = match self.book.persisted(address).map(|record| record.tenure) {
+            Some(Tenure::Held(holders)) => holders.iter().any(|holder| holder.uid == *uid),
+            Some(Tenure::Released { .. }) | None => false,
+        };
+        if named && !self.under_way.contains(&address) { Phase::Held } else { Phase::Pending }
+    }
+
     /// A Service takes an address or joins those who hold it.
-    pub fn occupy(&mut self, claim: &Claim, address: IpAddr, phase: Phase) {
-        let holder = Holder { service: claim.service.clone(), uid: claim.uid.clone(), terms: Arc::clone(&claim.terms) };
+    pub fn occupy(&mut self, claim: &Claim, address: IpAddr) {
+        let phase = self.first_phase(&claim.uid, address);
+        let holder =
+            Holder { service: claim.service.clone(), uid: claim.uid.clone(), terms: Arc::clone(&claim.terms) };
         let mut holders = self.book.holders(address).to_vec();
         holders.push(holder);
         let pool = self.book.pool(address).cloned().unwrap_or_else(|| "".into());

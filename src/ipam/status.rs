@@ -1,10 +1,10 @@
 //! What a Service is to be told.
 
 use super::claim::Claim;
-use super::family::{Families, Family};
+use super::family::Family;
 use super::grant::stranger;
-use super::keep::{Standing, anchor, standing};
-use super::refusal::Refusal;
+use super::keep::{Completeness, Standing, anchor, completeness, shown, standing};
+use super::refusal::{PoolFault, PoolRefusal, Refusal};
 use super::state::State;
 use super::subject::Phase;
 use std::fmt;
@@ -51,24 +51,58 @@ pub fn status(state: &State, claim: &Claim) -> Status {
         phase: holding.phase,
         standing: standing(state, claim, holding.address),
     });
-    Status { ingress: ingress(state, claim), assigned: assigned.collect(), refusals: subject.refusals.clone() }
+    Status {
+        ingress: ingress(state, claim),
+        assigned: assigned.collect(),
+        refusals: subject.refusals.iter().map(|refusal| with_figures_of_now(state, refusal)).collect(),
+    }
+}
+
+/// A refusal as it would read if it were given now: who waits is not tried again for every address that begins to cool down.
+fn with_figures_of_now(state: &State, refusal: &Refusal) -> Refusal {
+    let mut refusal = refusal.clone();
+    match &mut refusal {
+        Refusal::Pool(pool) => count(state, pool),
+        Refusal::Pools { pools, .. } => pools.iter_mut().for_each(|pool| count(state, pool)),
+        Refusal::Quota { namespace, used, .. } => *used = state.used(namespace),
+        Refusal::BothFamilies { because, .. } | Refusal::OneFamily { because, .. } => {
+            **because = with_figures_of_now(state, because);
+        }
+        Refusal::NoPools
+        | Refusal::UnknownPool { .. }
+        | Refusal::OutsidePools(_)
+        | Refusal::NotInPool { .. }
+        | Refusal::KeptOut { .. }
+        | Refusal::NodeAddress(_)
+        | Refusal::Foreign { .. }
+        | Refusal::Taken { .. }
+        | Refusal::Sharing { .. }
+        | Refusal::CoolingDown { .. }
+        | Refusal::WrongFamily(_)
+        | Refusal::SeveralOfFamily(_)
+        | Refusal::NotOurs(_) => {}
+    }
+    refusal
+}
+
+fn count(state: &State, refusal: &mut PoolRefusal) {
+    match (&mut refusal.why, state.stocks.named(&refusal.pool)) {
+        (PoolFault::Full(fullness), Some(stock)) => *fullness = stock.fullness(fullness.family),
+        (PoolFault::Full(_), None) | (PoolFault::Unfit(_), _) => {}
+    }
 }
 
 /// The addresses that its status should show.
 pub fn ingress(state: &State, claim: &Claim) -> Vec<IpAddr> {
-    let wanted = claim.families.wanted();
-    let anchors: Vec<Option<IpAddr>> =
-        wanted.iter().map(|family| anchor(state, claim, *family).map(|holding| holding.address)).collect();
-    // Both or nothing; but what is shown already is not taken away.
-    let incomplete = match claim.families {
-        Families::Require(_) => anchors.contains(&None),
-        Families::Single(_) | Families::Prefer(_) => false,
-    };
     let mut ingress = Vec::new();
-    for (family, anchor) in wanted.iter().zip(anchors) {
-        match anchor {
-            Some(address) if !incomplete || claim.shows(address) => ingress.push(address),
-            Some(_) => {}
+    for family in claim.families.wanted() {
+        let own = match completeness(state, claim) {
+            Completeness::Complete => anchor(state, claim, *family),
+            // Both or nothing; but what is shown is not taken away.
+            Completeness::OneIsMissing => shown(state, claim, *family),
+        };
+        match own {
+            Some(holding) => ingress.push(holding.address),
             None => {
                 let of_others = |shown: &&IpAddr| Family::of(**shown) == *family && stranger(state, claim, **shown);
                 ingress.extend(claim.shown.iter().filter(of_others).copied());

@@ -107,10 +107,10 @@ impl Stock {
     /// How full it is.
     pub fn fullness(&self, family: Family) -> Fullness {
         let shelf = self.shelf(family);
-        let extent = if self.has(family.other()) { Extent::Family(family) } else { Extent::Pool };
+        let extent = if self.has(family.other()) { Extent::OneFamily } else { Extent::Pool };
         let total = shelf.given.len();
         let used = total - shelf.vacant.len();
-        Fullness { extent, total, used, cooling: shelf.cooling, blocked: shelf.blocked }
+        Fullness { family, extent, total, used, cooling: shelf.cooling, blocked: shelf.blocked }
     }
 
     fn usage(&self, family: Family) -> Usage {
@@ -221,17 +221,15 @@ impl Stocks {
 
     /// Figures of every pool, in order.
     pub fn usage(&self) -> Vec<Usage> {
-        let of = |stock: &Stock| {
-            [Family::V4, Family::V6].into_iter().filter(|f| stock.has(*f)).map(|f| stock.usage(f)).collect::<Vec<_>>()
-        };
+        let of = |stock: &Stock| [Family::V4, Family::V6].into_iter().filter(|f| stock.has(*f)).map(|f| stock.usage(f)).collect::<Vec<_>>();
         self.ordered.values().flat_map(of).collect()
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::pool::Edges;
     use super::*;
+    use super::super::pool::Edges;
 
     fn ip(text: &str) -> IpAddr {
         text.parse().unwrap()
@@ -245,8 +243,7 @@ mod tests {
     fn an_address_of_two_pools_belongs_to_the_one_asked_first() {
         let stocks = Stocks::new(vec![pool("b", 1, "10.0.0.0", "10.0.0.7"), pool("a", 0, "10.0.0.4", "10.0.0.5")]);
         let at = |text| stocks.around(ip(text)).map(|stock| stock.pool.name.to_string());
-        let found: Vec<_> =
-            ["10.0.0.3", "10.0.0.4", "10.0.0.5", "10.0.0.6", "10.0.0.8", "9.255.255.255"].map(at).into();
+        let found: Vec<_> = ["10.0.0.3", "10.0.0.4", "10.0.0.5", "10.0.0.6", "10.0.0.8", "9.255.255.255"].map(at).into();
         let expected = [Some("b"), Some("a"), Some("a"), Some("b"), None, None].map(|name| name.map(str::to_owned));
         assert_eq!(found, expected);
         assert_eq!(stocks.named("b").unwrap().fullness(Family::V4).total, 6);
@@ -271,7 +268,7 @@ mod tests {
         assert!(!stocks.named("a").unwrap().gives(ip("10.0.1.0")));
         stocks.reclassify(ip("10.0.1.3"), Class::Held, Class::Cooling);
         let full = stocks.named("a").unwrap().fullness(Family::V4);
-        assert_eq!(full, Fullness { extent: Extent::Pool, total: 2, used: 2, cooling: 1, blocked: 0 });
+        assert_eq!(full, Fullness { family: Family::V4, extent: Extent::Pool, total: 2, used: 2, cooling: 1, blocked: 0 });
     }
 
     #[test]

@@ -17,6 +17,15 @@ pub enum Phase {
     Leaving,
 }
 
+/// Whether a Service's status has shown an address since it holds it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Exposure {
+    /// Not as far as is known: nobody would miss it.
+    Unseen,
+    /// It has.
+    Seen,
+}
+
 /// A Service's hold on an address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Holding {
@@ -24,6 +33,8 @@ pub struct Holding {
     pub address: IpAddr,
     /// How far it has come.
     pub phase: Phase,
+    /// Whether it is or was live.
+    pub exposure: Exposure,
 }
 
 /// A Service that is served.
@@ -57,9 +68,16 @@ impl Subject {
         match self.holdings.iter_mut().find(|holding| holding.address == address) {
             Some(holding) => holding.phase = phase,
             None => {
-                self.holdings.push(Holding { address, phase });
+                self.holdings.push(Holding { address, phase, exposure: Exposure::Unseen });
                 self.holdings.sort_by_key(|holding| holding.address);
             }
+        }
+    }
+
+    /// Notes which of its addresses its status shows.
+    pub fn look(&mut self) {
+        for holding in self.holdings.iter_mut().filter(|holding| self.claim.shows(holding.address)) {
+            holding.exposure = Exposure::Seen;
         }
     }
 

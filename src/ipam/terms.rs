@@ -172,9 +172,11 @@ mod tests {
             assert_eq!(clash((other, &theirs), (&web, &base), scope), expected);
         }
         let base = terms("k", local("app=x"), 80);
-        for (other, selector, expected) in
-            [(&web, "app=x", Ok(())), (&web, "app=y", Err(Clash::Selector)), (&db, "app=x", Err(Clash::Selector))]
-        {
+        for (other, selector, expected) in [
+            (&web, "app=x", Ok(())),
+            (&web, "app=y", Err(Clash::Selector)),
+            (&db, "app=x", Err(Clash::Selector)),
+        ] {
             let theirs = terms("k", local(selector), 81);
             assert_eq!(clash((&web, &base), (other, &theirs), SharingScope::Cluster), expected);
         }

@@ -88,9 +88,9 @@ impl Waiting {
 
 #[cfg(test)]
 mod tests {
+    use super::*;
     use super::super::name::ServiceName;
     use super::super::timestamp::Timestamp;
-    use super::*;
 
     fn rank(age: u64) -> Rank {
         let service = ServiceName { namespace: "n".into(), name: "a".into() };
