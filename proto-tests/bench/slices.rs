@@ -78,9 +78,12 @@ struct Sample {
     update: Duration,
 }
 
+/// The names of slices that changed, and when the bare watch had the event.
+type Watched = Queue<(String, Instant)>;
+
 struct Bench {
     slices: Api<EndpointSlice>,
-    watched: Queue<(String, Instant)>,
+    watched: Watched,
     heard: Queue<Heard>,
     samples: Vec<Sample>,
 }
@@ -208,7 +211,7 @@ fn await_table(heard: &Queue<Heard>, services: u32) -> Outcome {
 }
 
 /// A watch and nothing else, in a thread of its own; it has begun when this returns.
-fn watch(kubeconfig: &Path) -> Outcome<(Queue<(String, Instant)>, JoinHandle<Outcome>)> {
+fn watch(kubeconfig: &Path) -> Outcome<(Watched, JoinHandle<Outcome>)> {
     let kubeconfig = kubeconfig.to_owned();
     let (tell, watched) = channel();
     let (begun, wait) = channel();

@@ -2,7 +2,8 @@
 //!
 //! Each seed is one story: plans come and change, connections are re-chunked, delayed, stuck, cut at any octet, half
 //! open; the router asks again, complains, closes. When all is quiet, the router must hold what the plan says.
-//! `HERALD_SIM_SEED=N` runs one seed and prints its story; `HERALD_SIM_SEEDS=N` runs that many.
+//! `HERALD_SIM_SEED=N` runs one seed and prints its story; `HERALD_SIM_SEEDS=N` runs that many,
+//! from `HERALD_SIM_FIRST` on.
 
 mod chance;
 mod desk;
@@ -31,7 +32,8 @@ fn when_quiet_the_router_holds_the_plan() {
     }
     let seeds = number("HERALD_SIM_SEEDS").unwrap_or(SEEDS);
     let mut total = told::Told::default();
-    for seed in 0..seeds {
+    let first = number("HERALD_SIM_FIRST").unwrap_or(0);
+    for seed in first..first + seeds {
         match catch_unwind(AssertUnwindSafe(|| world::run(seed, world::Voice::Silent))) {
             Ok(told) => total.add(&told),
             Err(_) => panic!("seed {seed} failed: run again with HERALD_SIM_SEED={seed} to see its story"),

@@ -193,6 +193,7 @@ impl Office {
         let (key, outcome) = ended?;
         let word = match &outcome {
             Outcome::Allocation(_) | Outcome::NoAllocation(_) | Outcome::Service { .. } | Outcome::Nothing => "success",
+            Outcome::Found(_) => "look",
             Outcome::Conflict => "conflict",
             Outcome::Failed(_) => "failure",
         };

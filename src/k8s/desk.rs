@@ -168,6 +168,10 @@ pub struct Desk {
     nodes: BTreeMap<Arc<str>, BTreeSet<IpAddr>>,
     labels: BTreeMap<Arc<str>, Arc<Labels>>,
     known: BTreeMap<IpAddr, Known>,
+    /// What was told of addresses while a write of ours was on its way.
+    deferred: BTreeMap<IpAddr, (Option<Record>, Known)>,
+    /// Addresses of which nobody knows what became of a write: they are read before anything else is written.
+    uncertain: BTreeSet<IpAddr>,
     first_records: Vec<Record>,
     listed_services: List<Sighting>,
     listed_nodes: List<NodeForm>,
@@ -191,6 +195,8 @@ impl Desk {
             nodes: BTreeMap::new(),
             labels: BTreeMap::new(),
             known: BTreeMap::new(),
+            deferred: BTreeMap::new(),
+            uncertain: BTreeSet::new(),
             first_records: Vec::new(),
             listed_services: List::new(Stage::Closed),
             listed_nodes: List::new(Stage::Closed),

@@ -68,6 +68,11 @@ impl Due {
         Some(key)
     }
 
+    /// Whether a write of it is on its way.
+    pub fn is_busy(&self, key: &Key) -> bool {
+        self.busy.contains(key)
+    }
+
     /// The write got through, or there was nothing to write.
     pub fn succeeded(&mut self, key: &Key) {
         self.busy.remove(key);

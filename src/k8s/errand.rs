@@ -9,7 +9,7 @@ use crate::ipam::{Record, ServiceName, Timestamp, Uid};
 use k8s_openapi::api::core::v1::ObjectReference;
 use k8s_openapi::api::events::v1::Event;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta};
-use kube::api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions};
+use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams, Preconditions};
 use kube::{Api, Client};
 use serde_json::{Value, json};
 use std::net::IpAddr;
@@ -38,6 +38,11 @@ pub enum Errand {
         address: IpAddr,
         /// That version.
         version: String,
+    },
+    /// Read an `Allocation`, because nobody knows what became of a write.
+    Look {
+        /// Of which address.
+        address: IpAddr,
     },
     /// Write a Service's status, if it still is what was read.
     Tell {
@@ -68,6 +73,8 @@ pub enum Outcome {
     Allocation(Box<Allocation>),
     /// The `Allocation` of this version is gone.
     NoAllocation(String),
+    /// What was read: the `Allocation`, or that there is none.
+    Found(Option<Box<Allocation>>),
     /// The Service is now so.
     Service {
         /// So.
@@ -88,7 +95,7 @@ impl Errand {
     pub fn key(&self) -> Key {
         match self {
             Self::Put { record, .. } => Key::Address(record.address),
-            Self::Delete { address, .. } => Key::Address(*address),
+            Self::Delete { address, .. } | Self::Look { address } => Key::Address(*address),
             Self::Tell { uid, .. } => Key::Service(uid.clone()),
             Self::Tidy { uid, .. } => Key::Remains(uid.clone()),
         }
@@ -116,6 +123,7 @@ impl Errand {
         match self {
             Self::Put { record, until, version } => put(client, &record, until, version.as_deref()).await,
             Self::Delete { address, version } => delete(client, address, version).await,
+            Self::Look { address } => look(client, address).await,
             Self::Tell { service, version, shown, telling, .. } => {
                 let written = patch_status(client, &service, &patch(&version, &telling)).await?;
                 Ok(Outcome::Service { now: Box::new(written), before: shown })
@@ -150,6 +158,13 @@ async fn delete(client: Client, address: IpAddr, version: String) -> kube::Resul
         Err(kube::Error::Api(status)) if status.code == 404 => Ok(Outcome::NoAllocation(version)),
         Err(error) => Err(error),
     }
+}
+
+/// As a list of one: no right to more than the watch has is needed. Without a resourceVersion it is the newest state.
+async fn look(client: Client, address: IpAddr) -> kube::Result<Outcome> {
+    let api: Api<Allocation> = Api::all(client);
+    let params = ListParams::default().fields(&format!("metadata.name={}", allocation::name(address)));
+    Ok(Outcome::Found(api.list(&params).await?.items.pop().map(Box::new)))
 }
 
 /// Patches the subresource, which takes annotations along: no right to write Services themselves is needed.

@@ -9,6 +9,7 @@
 
 pub mod allocation;
 pub mod allocator;
+mod bell;
 pub mod convert;
 pub mod desk;
 pub mod documents;

@@ -1,4 +1,7 @@
 //! News about `Allocation`s: what the watch tells, and what became of our own writes.
+//!
+//! While a write of ours is on its way, what the watch tells of that address waits: it may be older than the write. When the
+//! answer came, what is newer is taken; when none came, the object is read.
 
 use super::{Desk, Kind, Known, Moment, is_newer};
 use crate::ipam::Record;
@@ -16,21 +19,15 @@ impl Desk {
             Told::Listed(object) => self.listed_allocations.items.push(object),
             Told::Complete => self.allocations_listed(now),
             Told::Applied(object) => {
-                if let Some((record, version)) = read(&object)
-                    && !self.is_stale(record.address, &version)
-                {
-                    self.note(record.address, Known::At(version));
-                    self.observe(record.address, Some(record), now);
+                if let Some((record, version)) = read(&object) {
+                    self.hear(record.address, Some(record), Known::At(version), now);
                 }
             }
             Told::Deleted(object) => {
                 let name = object.metadata.name.as_deref().unwrap_or_default();
                 let version = object.metadata.resource_version.unwrap_or_default();
-                if let Some(address) = address_of(name)
-                    && !self.is_stale(address, &version)
-                {
-                    self.known.remove(&address);
-                    self.observe(address, None, now);
+                if let Some(address) = address_of(name) {
+                    self.hear(address, None, Known::Deleted(version), now);
                 }
             }
             Told::Heard | Told::Failed(_) => {}
@@ -42,31 +39,51 @@ impl Desk {
         let mut listed: BTreeMap<IpAddr, (Record, String)> = BTreeMap::new();
         listed.extend(list.items.iter().filter_map(read).map(|(record, version)| (record.address, (record, version))));
         let written = |address: &IpAddr| list.written.contains(&Key::Address(*address));
-        let known: Vec<IpAddr> = self.known.keys().copied().collect();
-        for address in known.into_iter().filter(|address| !written(address) && !listed.contains_key(address)) {
-            self.known.remove(&address);
-            self.observe(address, None, now);
+        let missing: Vec<IpAddr> = self.known.keys().filter(|address| !listed.contains_key(*address)).copied().collect();
+        for address in missing.into_iter().filter(|address| !written(address)) {
+            if self.awaits_an_answer(address) {
+                self.uncertain.insert(address);
+            } else {
+                self.known.remove(&address);
+                self.observe(address, None, now);
+            }
         }
         for (address, (record, version)) in listed.into_iter().filter(|(address, _)| !written(address)) {
-            self.note(address, Known::At(version));
-            if self.has_begun() {
-                self.observe(address, Some(record), now);
+            if self.awaits_an_answer(address) {
+                self.deferred.insert(address, (Some(record), Known::At(version)));
             } else {
-                self.first_records.retain(|first| first.address != address);
-                self.first_records.push(record);
+                self.known.insert(address, Known::At(version));
+                self.observe(address, Some(record), now);
             }
         }
         self.complete(Kind::Allocations, now);
     }
 
+    /// The watch tells of an address.
+    fn hear(&mut self, address: IpAddr, record: Option<Record>, known: Known, now: Moment) {
+        if self.is_stale(address, known.version()) {
+            return;
+        }
+        if self.awaits_an_answer(address) {
+            self.deferred.insert(address, (record, known));
+            return;
+        }
+        match known {
+            Known::At(_) => drop(self.known.insert(address, known)),
+            // What comes after a deletion is a new object; nothing older follows within a watch.
+            Known::Deleted(_) => drop(self.known.remove(&address)),
+        }
+        self.observe(address, record, now);
+    }
+
+    fn awaits_an_answer(&self, address: IpAddr) -> bool {
+        self.due.is_busy(&Key::Address(address)) || self.uncertain.contains(&address)
+    }
+
     /// An object is now so.
     fn observe(&mut self, address: IpAddr, record: Option<Record>, now: Moment) {
         match &mut self.allocator {
-            Some(allocator) => {
-                allocator.observe(address, record, now.civil);
-                // A conflict waits for this.
-                self.due.add_now(Key::Address(address));
-            }
+            Some(allocator) => allocator.observe(address, record, now.civil),
             None => {
                 self.first_records.retain(|first| first.address != address);
                 self.first_records.extend(record);
@@ -76,34 +93,48 @@ impl Desk {
 
     /// Our write got through.
     pub(super) fn written(&mut self, address: IpAddr, object: &Allocation, now: Moment) {
-        // The watch may have told of it already, and of what came after. An answer without sense: the watch will tell.
-        let Some((record, version)) = read(object).filter(|(_, version)| !self.is_stale(address, version)) else {
-            return;
-        };
-        self.confirm(address, Known::At(version), Some(record), now);
+        match read(object) {
+            Some((record, version)) => self.confirm(address, Known::At(version), Some(record), now),
+            None => drop(self.uncertain.insert(address)),
+        }
     }
 
     /// Our deletion of this version got through.
     pub(super) fn deleted(&mut self, address: IpAddr, version: String, now: Moment) {
-        match self.known.get(&address) {
-            Some(Known::At(known)) if *known == version => {
-                self.confirm(address, Known::Deleted(version), None, now);
-            }
-            // The watch has told of it already.
-            Some(Known::At(_) | Known::Deleted(_)) | None => {}
-        }
+        self.confirm(address, Known::Deleted(version), None, now);
     }
 
     fn confirm(&mut self, address: IpAddr, known: Known, record: Option<Record>, now: Moment) {
-        self.note(address, known);
+        self.known.insert(address, known);
         self.listed_allocations.note_write(Key::Address(address));
         if let Some(allocator) = &mut self.allocator {
             allocator.confirm(address, record, now.civil);
         }
+        self.catch_up(address, now);
     }
 
-    fn note(&mut self, address: IpAddr, known: Known) {
-        self.known.insert(address, known);
+    /// What was read after a write of which nobody knew what became.
+    pub(super) fn found(&mut self, address: IpAddr, object: Option<&Allocation>, now: Moment) {
+        self.uncertain.remove(&address);
+        let (record, known) = match object.map(read) {
+            Some(Some((record, version))) => (Some(record), Some(Known::At(version))),
+            // An object without sense is in the way; it was reported.
+            Some(None) | None => (None, None),
+        };
+        match known {
+            Some(known) => drop(self.known.insert(address, known)),
+            None => drop(self.known.remove(&address)),
+        }
+        self.listed_allocations.note_write(Key::Address(address));
+        self.observe(address, record, now);
+        self.catch_up(address, now);
+    }
+
+    /// Takes what was told meanwhile, where it is newer than the answer.
+    fn catch_up(&mut self, address: IpAddr, now: Moment) {
+        if let Some((record, known)) = self.deferred.remove(&address) {
+            self.hear(address, record, known, now);
+        }
     }
 
     fn is_stale(&self, address: IpAddr, version: &str) -> bool {

@@ -28,15 +28,23 @@ impl Desk {
         }
     }
 
-    fn errand_about(&self, address: IpAddr) -> Option<Errand> {
+    fn errand_about(&mut self, address: IpAddr) -> Option<Errand> {
+        if self.uncertain.contains(&address) {
+            return Some(Errand::Look { address });
+        }
         let version = self.known.get(&address).and_then(|known| match known {
             Known::At(version) => Some(version.clone()),
             Known::Deleted(_) => None,
         });
-        match self.allocator.as_ref()?.write(address) {
-            Write::Nothing => None,
-            Write::Put(record) => Some(Errand::Put { until: self.until(&record), record, version }),
-            Write::Delete => version.map(|version| Errand::Delete { address, version }),
+        match (self.allocator.as_mut()?.begin_write(address), version) {
+            (Write::Nothing, _) => None,
+            (Write::Put(record), version) => Some(Errand::Put { until: self.until(&record), record, version }),
+            (Write::Delete, Some(version)) => Some(Errand::Delete { address, version }),
+            // There is something to delete that we have not seen.
+            (Write::Delete, None) => {
+                self.uncertain.insert(address);
+                Some(Errand::Look { address })
+            }
         }
     }
 
@@ -86,38 +94,38 @@ impl Desk {
     /// What became of a write.
     pub fn done(&mut self, key: Key, outcome: Outcome, now: Moment) {
         match outcome {
-            Outcome::Allocation(object) => {
-                if let Key::Address(address) = key {
-                    self.written(address, &object, now);
-                }
-                self.due.succeeded(&key);
-            }
-            Outcome::NoAllocation(version) => {
-                if let Key::Address(address) = key {
-                    self.deleted(address, version, now);
-                }
-                self.due.succeeded(&key);
-            }
-            Outcome::Service { now: form, before } => {
-                self.due.succeeded(&key);
-                self.told(*form, &before, now);
-            }
-            Outcome::Nothing => {
-                self.due.succeeded(&key);
-                if let Key::Remains(uid) = &key {
-                    self.remains.remove(uid);
-                }
-            }
             Outcome::Conflict => {
                 debug!(?key, "written by somebody else in between");
-                self.due.failed(key, now.clock);
+                self.due.failed(key.clone(), now.clock);
+                if let Key::Address(address) = key {
+                    self.uncertain.insert(address);
+                    self.due.add_now(key);
+                }
             }
             Outcome::Failed(why) => {
                 warn!(?key, "a write failed, and is tried again: {why}");
+                if let Key::Address(address) = key {
+                    self.uncertain.insert(address);
+                }
                 self.due.failed(key, now.clock);
+            }
+            outcome => {
+                self.due.succeeded(&key);
+                self.succeeded(key, outcome, now);
             }
         }
         self.gather();
+    }
+
+    fn succeeded(&mut self, key: Key, outcome: Outcome, now: Moment) {
+        match (key, outcome) {
+            (Key::Address(address), Outcome::Allocation(object)) => self.written(address, &object, now),
+            (Key::Address(address), Outcome::NoAllocation(version)) => self.deleted(address, version, now),
+            (Key::Address(address), Outcome::Found(object)) => self.found(address, object.as_deref(), now),
+            (_, Outcome::Service { now: form, before }) => self.told(*form, &before, now),
+            (Key::Remains(uid), _) => drop(self.remains.remove(&uid)),
+            (Key::Address(_) | Key::Service(_), _) => {}
+        }
     }
 
     /// A Service's status was written.
