@@ -206,7 +206,7 @@ impl Office {
 
     fn dispatch(&mut self) {
         while self.writes.len() < WRITES {
-            let Some(errand) = self.desk.next() else { break };
+            let Some(errand) = self.desk.next_errand() else { break };
             self.writes.spawn(errand.run(self.client.clone(), self.links.leadership.clone()));
         }
         while self.posts.len() < POSTS {

@@ -11,6 +11,8 @@ mod allocations;
 mod errands;
 mod services;
 mod surroundings;
+#[cfg(test)]
+mod tests;
 
 use super::allocation::Allocation;
 use super::due::{Due, Key};
@@ -181,7 +183,10 @@ pub struct Desk {
     allocator: Option<Allocator>,
     due: Due,
     notices: VecDeque<Notice>,
+    /// The reasons of refusals that were told.
     refused: BTreeMap<Uid, String>,
+    /// What of a request cannot be read, as it was told.
+    unclear: BTreeMap<Uid, String>,
     contests: BTreeMap<Uid, Contest>,
     remains: BTreeMap<Uid, ServiceName>,
 }
@@ -207,6 +212,7 @@ impl Desk {
             due: Due::default(),
             notices: VecDeque::new(),
             refused: BTreeMap::new(),
+            unclear: BTreeMap::new(),
             contests: BTreeMap::new(),
             remains: BTreeMap::new(),
         }
@@ -275,7 +281,7 @@ impl Desk {
         let lacks = |uid: &Uid| allocator.status(uid).is_some_and(|status| !status.refusals.is_empty());
         let (all, waiting) =
             allocator.services().fold((0, 0), |(all, waiting), (uid, _)| (all + 1, waiting + usize::from(lacks(uid))));
-        Figures { pools: allocator.usage(), served: all - waiting, waiting, writes: self.due.len() }
+        Figures { pools: allocator.usage(), served: all - waiting, waiting, writes: self.due.count() }
     }
 
     /// A kind was listed completely. With the last of them everything that is there is adopted, and giving begins.

@@ -105,7 +105,7 @@ impl Due {
     }
 
     /// How many things wait, and how many are on their way.
-    pub fn len(&self) -> usize {
+    pub fn count(&self) -> usize {
         self.ready.len() + self.later.len() + self.busy.len()
     }
 
@@ -138,7 +138,7 @@ mod tests {
         assert_eq!(due.begin(), Some(address(1)));
         due.succeeded(&address(1));
         due.succeeded(&Key::Service("u".into()));
-        assert_eq!((due.begin(), due.len()), (None, 0));
+        assert_eq!((due.begin(), due.count()), (None, 0));
     }
 
     #[tokio::test(start_paused = true)]

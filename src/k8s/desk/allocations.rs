@@ -39,7 +39,8 @@ impl Desk {
         let mut listed: BTreeMap<IpAddr, (Record, String)> = BTreeMap::new();
         listed.extend(list.items.iter().filter_map(read).map(|(record, version)| (record.address, (record, version))));
         let written = |address: &IpAddr| list.written.contains(&Key::Address(*address));
-        let missing: Vec<IpAddr> = self.known.keys().filter(|address| !listed.contains_key(*address)).copied().collect();
+        let missing: Vec<IpAddr> =
+            self.known.keys().filter(|address| !listed.contains_key(*address)).copied().collect();
         for address in missing.into_iter().filter(|address| !written(address)) {
             if self.awaits_an_answer(address) {
                 self.uncertain.insert(address);

@@ -11,7 +11,7 @@ use tracing::{debug, info, warn};
 
 impl Desk {
     /// The next write, if there is one.
-    pub fn next(&mut self) -> Option<Errand> {
+    pub fn next_errand(&mut self) -> Option<Errand> {
         loop {
             let key = self.due.begin()?;
             let errand = match &key {

@@ -54,17 +54,18 @@ impl Desk {
     /// A Service is now so.
     pub(super) fn see(&mut self, mut seen: Sighting, now: Moment) {
         let uid = seen.uid.clone();
-        let before = self.services.get(&uid);
-        if let Err(why) = &seen.request {
-            let notice = notice(&seen, "InvalidRequest", why.clone());
-            // What it asked for before it was spoilt still stands.
-            let former = before.and_then(|before| before.request.clone().ok());
-            let is_news = self.refused.insert(uid.clone(), notice.note.clone()).as_ref() != Some(&notice.note);
-            if let Some(former) = former {
-                seen.request = Ok(Claim { shown: seen.shown.clone(), ..former });
-            }
-            if is_news {
-                self.notify(notice);
+        match &seen.request {
+            Ok(_) => drop(self.unclear.remove(&uid)),
+            Err(why) => {
+                let notice = notice(&seen, "InvalidRequest", why.clone());
+                if self.unclear.insert(uid.clone(), why.clone()).as_ref() != Some(why) {
+                    self.notify(notice);
+                }
+                // What it asked for before it was spoilt still stands.
+                let former = self.services.get(&uid).and_then(|before| before.request.clone().ok());
+                if let Some(former) = former {
+                    seen.request = Ok(Claim { shown: seen.shown.clone(), ..former });
+                }
             }
         }
         if let Some(before) = self.services.get(&uid) {
@@ -101,6 +102,7 @@ impl Desk {
     fn lose(&mut self, uid: &Uid, now: Moment) {
         let Some(seen) = self.services.remove(uid) else { return };
         self.refused.remove(uid);
+        self.unclear.remove(uid);
         self.contests.remove(uid);
         self.due.forget(&Key::Service(uid.clone()));
         if seen.given_from.is_some() || seen.condition.is_some() {
