@@ -128,7 +128,7 @@ impl Receiver {
                     let update = session.update().await.map_err(|e| e.to_string())?;
                     let at = Instant::now();
                     let announced = announced(&update).into_iter().filter_map(|(prefix, _)| v4(&prefix)).collect();
-                    let withdrawn = update.withdrawn.iter().filter_map(v4).collect();
+                    let withdrawn = update.withdrawn.iter().filter_map(|nlri| v4(&nlri.prefix)).collect();
                     let heard = Heard { at, announced, withdrawn };
                     if update.end_of_rib().is_none() && tell.send(heard).is_err() {
                         return Ok(());

@@ -187,6 +187,7 @@ impl Session {
                     peer_kind: PeerKind::External,
                     max_len: 4096,
                     families: [Family::IPV4_UNICAST, Family::IPV6_UNICAST].into(),
+                    ..Context::before_open()
                 };
                 return self.send(&Message::Keepalive);
             }
@@ -221,13 +222,13 @@ impl Session {
         let announce = |prefix: &herald::wire::Prefix, next_hop| {
             self.log.add(Entry::Announce { prefix: prefix.to_string(), next_hop, communities: communities.clone() });
         };
-        update.withdrawn.iter().for_each(|prefix| self.log.add(Entry::Withdraw(prefix.to_string())));
-        update.nlri.iter().for_each(|prefix| announce(prefix, v4.expect("NLRI in the body has a NEXT_HOP")));
+        update.withdrawn.iter().for_each(|nlri| self.log.add(Entry::Withdraw(nlri.to_string())));
+        update.nlri.iter().for_each(|nlri| announce(&nlri.prefix, v4.expect("NLRI in the body has a NEXT_HOP")));
         for attribute in &update.attributes {
             match attribute {
-                Attribute::MpReach(reach) => reach.nlri.iter().for_each(|prefix| announce(prefix, reach.next_hop)),
+                Attribute::MpReach(reach) => reach.nlri.iter().for_each(|nlri| announce(&nlri.prefix, reach.next_hop)),
                 Attribute::MpUnreach(gone) => {
-                    gone.withdrawn.iter().for_each(|prefix| self.log.add(Entry::Withdraw(prefix.to_string())));
+                    gone.withdrawn.iter().for_each(|nlri| self.log.add(Entry::Withdraw(nlri.to_string())));
                 }
                 _ => {}
             }

@@ -12,7 +12,7 @@ type Buffer = [u8; 4096];
 /// A bell on one folder.
 pub enum Bell {
     /// Rings.
-    Hung(EventStream<Buffer>),
+    Hung(Box<EventStream<Buffer>>),
     /// The kernel gave none: it never rings.
     Mute,
 }
@@ -32,7 +32,7 @@ impl Bell {
                 tracing::debug!("no inotify on {}: {error}; it is looked at regularly", dir.display());
                 Self::Mute
             },
-            Self::Hung,
+            |events| Self::Hung(Box::new(events)),
         )
     }
 

@@ -234,9 +234,18 @@ impl Peer {
             | Attribute::NextHop(_)
             | Attribute::MultiExitDisc(_)
             | Attribute::LocalPref(_)
+            | Attribute::AtomicAggregate
+            | Attribute::Aggregator(_)
             | Attribute::Communities(_)
-            | Attribute::LargeCommunities(_)
+            | Attribute::OriginatorId(_)
+            | Attribute::ClusterList(_)
             | Attribute::MpUnreach(_)
+            | Attribute::ExtendedCommunities(_)
+            | Attribute::As4Path(_)
+            | Attribute::As4Aggregator(_)
+            | Attribute::Ipv6ExtendedCommunities(_)
+            | Attribute::LargeCommunities(_)
+            | Attribute::OnlyToCustomer(_)
             | Attribute::Unknown { .. } => 0,
         });
         self.status.discarded += (update.nlri.len() + offered.sum::<usize>()) as u64;

@@ -1,7 +1,7 @@
 //! What a session adds to a route, and what it does not let out.
 
 use super::route::{Attributes, NextHop};
-use crate::wire::{AsPath, Asn, Context, Family, Origin, Outbound, PeerKind, Prefix};
+use crate::wire::{AsPath, Asn, Context, Family, Outbound, PeerKind, Prefix};
 use bytes::Bytes;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -120,13 +120,12 @@ impl Egress {
             PeerKind::External => AsPath::sequence(own),
         };
         let outbound = Outbound {
-            origin: Origin::Igp,
-            as_path: &path,
             med: policy.med,
             // RFC 4271 §5.1.5: towards iBGP always; towards eBGP the codec leaves it out.
             local_pref: Some(policy.local_pref.unwrap_or(LOCAL_PREF)),
             communities: &policy.communities,
             large_communities: &policy.large_communities,
+            ..Outbound::new(&path)
         };
         outbound.encode(&self.context).expect("what would be too long is barred")
     }

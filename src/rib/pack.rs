@@ -178,7 +178,8 @@ fn write_announcement(
 ) -> usize {
     let next_hop = egress.next_hop(family, attributes).expect(PERMITTED);
     let attributes = &egress.attributes(attributes);
-    Announce { attributes, next_hop, family, prefixes }.encode(&egress.context, out).expect(PERMITTED)
+    let announce = Announce { attributes, next_hop, link_local: None, family, prefixes };
+    announce.encode(&egress.context, out).expect(PERMITTED)
 }
 
 impl Part {
