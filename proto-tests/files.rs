@@ -74,6 +74,19 @@ fn every_key_of_the_schema_is_shown_in_some_example() {
         "services",
         "classless",
         "ignoreExcludeLabel",
+        "exclude",
+        "excludeZeroAnd255",
+        "autoAssign",
+        "priority",
+        "namespaces",
+        "namespaceSelector",
+        "serviceSelector",
+        "draining",
+        "coolDown",
+        "shareAcrossNamespaces",
+        "quotas",
+        "default",
+        "byNamespace",
     ];
     let missing: Vec<_> = keys.iter().filter(|key| !all.contains(&format!("{key}:"))).collect();
     assert!(missing.is_empty(), "no example shows {missing:?}");

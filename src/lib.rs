@@ -6,6 +6,7 @@
 pub mod advertise;
 pub mod config;
 pub mod fsm;
+pub mod ipam;
 pub mod peer;
 pub mod rib;
 pub mod wire;

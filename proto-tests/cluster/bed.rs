@@ -22,6 +22,8 @@ pub const PREFIX: &str = "hd-cluster-";
 pub const FOLDER: &str = "/tmp/hd-cluster";
 /// herald's namespace, as `deploy/base` names it.
 pub const HERALD: &str = "herald-system";
+/// Finds the allocator's pods.
+pub const ALLOCATORS: &str = "app.kubernetes.io/name=herald,app.kubernetes.io/component=allocator";
 /// Finds the speaker's pods.
 pub const SPEAKERS: &str = "app.kubernetes.io/name=herald,app.kubernetes.io/component=speaker";
 /// The routers' hold time.
@@ -189,6 +191,7 @@ impl Bed {
         let overlay = self.overlay()?;
         self.kubectl().run(&["apply", "-k", &overlay.display().to_string()])?;
         self.speakers()?;
+        self.kubectl().wait_for_pods(HERALD, ALLOCATORS, 2, Duration::from_secs(60))?;
         self.routers.iter().try_for_each(|router| self.sessions_stand(router))
     }
 

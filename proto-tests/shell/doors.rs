@@ -135,7 +135,7 @@ fn without_a_speaker_the_command_line_says_what_to_do() {
     let asked = stage.show(&["routes"]);
     assert_eq!(asked.status.code(), Some(1));
     let said = text(&asked.stderr);
-    assert!(said.contains("there is no speaker at") && said.contains("herald speak"), "{said}");
+    assert!(said.contains("there is no speaker at") && said.contains("--socket"), "{said}");
 }
 
 fn check(file: &Path) -> Output {

@@ -1,16 +1,11 @@
 //! `herald speak`.
 
+use super::logging::{LogFormat, begin_logging};
 use crate::daemon::{self, Options, Source};
-use std::io::IsTerminal;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use tracing::error;
-use tracing_subscriber::EnvFilter;
-
-/// What is logged unless HERALD_LOG says otherwise. The client library complains of each failed request once more, without
-/// saying which; our own lines say it, once an outage.
-const DEFAULT_FILTER: &str = "info,kube_client::client::builder=off";
 
 /// What `herald speak` is told.
 #[derive(Debug, clap::Args)]
@@ -38,14 +33,6 @@ pub struct Arguments {
     log_format: LogFormat,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-enum LogFormat {
-    /// A line for people
-    Text,
-    /// A JSON object a line
-    Json,
-}
-
 /// Runs the speaker until it is told to stop.
 pub fn run(arguments: Arguments) -> ExitCode {
     if let Err(error) = begin_logging(arguments.log_format) {
@@ -67,17 +54,4 @@ pub fn run(arguments: Arguments) -> ExitCode {
             ExitCode::FAILURE
         }
     }
-}
-
-fn begin_logging(format: LogFormat) -> Result<(), tracing_subscriber::filter::ParseError> {
-    let filter = match std::env::var("HERALD_LOG") {
-        Ok(directives) => EnvFilter::builder().parse(directives)?,
-        Err(_) => EnvFilter::new(DEFAULT_FILTER),
-    };
-    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
-    match format {
-        LogFormat::Text => lines.with_ansi(std::io::stderr().is_terminal()).with_target(false).init(),
-        LogFormat::Json => lines.json().flatten_event(true).init(),
-    }
-    Ok(())
 }

@@ -5,6 +5,7 @@
 //! Deliberately absent: reading files (text is an argument) and acting on what changed.
 
 mod advertisements;
+mod allocation;
 pub mod diff;
 pub mod error;
 mod listen;
@@ -20,6 +21,7 @@ mod shape;
 mod transport;
 mod values;
 
+pub use allocation::Allocation;
 pub use diff::{Changes, PeerChange, PolicyChange, diff};
 pub use error::{Diagnostics, Finding, Severity, Style};
 pub use listen::Listen;

@@ -33,6 +33,8 @@ pub struct File {
     pub services: Option<Services>,
     /// Whether the exclude label of a node has no effect.
     pub ignore_exclude_label: Option<Spanned<bool>>,
+    /// How many addresses a namespace may hold.
+    pub quotas: Option<Quotas>,
 }
 
 /// `nodes[]`.
@@ -92,7 +94,7 @@ pub struct Peer {
     /// `ipv4`, `ipv6`; both where absent.
     pub families: List<String>,
     /// The nodes with a session.
-    pub node_selector: Option<NodeSelector>,
+    pub node_selector: Option<Selector>,
 }
 
 /// `gracefulRestart`.
@@ -105,17 +107,17 @@ pub struct GracefulRestart {
     pub restart_time: Option<Spanned<String>>,
 }
 
-/// `nodeSelector`, as Kubernetes writes label selectors.
+/// A label selector as Kubernetes writes it: `nodeSelector`, `namespaceSelector`, `serviceSelector`.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct NodeSelector {
+pub struct Selector {
     /// Labels and the value that each must have.
     pub match_labels: Option<BTreeMap<String, Spanned<String>>>,
     /// Further requirements.
     pub match_expressions: List<Expression>,
 }
 
-/// `nodeSelector.matchExpressions[]`.
+/// `matchExpressions[]` of a selector.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Expression {
@@ -135,6 +137,36 @@ pub struct Pool {
     pub name: Option<Spanned<String>>,
     /// Blocks, ranges and single addresses.
     pub addresses: List<String>,
+    /// Those of them that are never given: blocks, ranges and single addresses.
+    pub exclude: List<String>,
+    /// Whether IPv4 addresses that end in `.0` or `.255` are never given.
+    pub exclude_zero_and255: Option<Spanned<bool>>,
+    /// Whether it serves without being named; true where absent.
+    pub auto_assign: Option<Spanned<bool>>,
+    /// The lower is asked first; last where absent.
+    pub priority: Option<Spanned<i64>>,
+    /// Namespaces that it serves, by name.
+    pub namespaces: List<String>,
+    /// Namespaces that it serves, by label.
+    pub namespace_selector: Option<Selector>,
+    /// Services that it serves, by label.
+    pub service_selector: Option<Selector>,
+    /// Whether it gives nothing new and keeps what is given.
+    pub draining: Option<Spanned<bool>>,
+    /// How long an address rests before somebody else gets it: `60s`, `5m` or `0`.
+    pub cool_down: Option<Spanned<String>>,
+    /// Whether services of different namespaces may share an address.
+    pub share_across_namespaces: Option<Spanned<bool>>,
+}
+
+/// `quotas`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Quotas {
+    /// For namespaces that are not named; no limit where absent.
+    pub default: Option<Spanned<i64>>,
+    /// For a namespace by its name.
+    pub by_namespace: Option<BTreeMap<String, Spanned<i64>>>,
 }
 
 /// `advertisements[]`.
@@ -148,7 +180,7 @@ pub struct Advertisement {
     /// Peer names; all where absent.
     pub peers: List<String>,
     /// The nodes that announce.
-    pub node_selector: Option<NodeSelector>,
+    pub node_selector: Option<Selector>,
     /// Standard (two parts or a name) and large (three parts) communities.
     pub communities: List<String>,
     /// LOCAL_PREF, for iBGP peers.

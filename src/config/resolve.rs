@@ -1,6 +1,7 @@
 //! Raw to sure.
 
 use super::advertisements;
+use super::allocation::{self, Allocation};
 use super::error::{Diagnostics, Finding, Place, Severity};
 use super::listen::{self, Listen};
 use super::names::Names;
@@ -31,6 +32,8 @@ pub struct Config {
     pub peers: BTreeMap<Arc<str>, PeerConfig>,
     /// What is announced.
     pub policy: Arc<Policy>,
+    /// Who may have which address.
+    pub allocation: Arc<Allocation>,
 }
 
 impl Config {
@@ -73,6 +76,7 @@ fn resolve(raw: &raw::File, out: &mut Vec<Finding>) -> Option<Config> {
     let (peer_names, peers) = peers::resolve(raw, out);
     let (pool_names, pools) = pools::resolve(&raw.pools, out);
     let advertisements = advertisements::resolve(&raw.advertisements, &pool_names, &peer_names, out);
+    let allocation = allocation::resolve(raw, &pools, out);
     let classless = raw.services.as_ref().and_then(|services| services.classless.as_ref());
     let policy = Policy {
         peers: peers.iter().map(|(name, peer)| (Arc::clone(name), peer.nodes.clone())).collect(),
@@ -92,7 +96,8 @@ fn resolve(raw: &raw::File, out: &mut Vec<Finding>) -> Option<Config> {
     }
     let asn = asn?;
     Review { raw, asn, peers: &peers, policy: &policy }.run(out);
-    Some(Config { asn, router_id: own_router_id.flatten(), node_router_ids, listen, peers, policy: Arc::new(policy) })
+    let (router_id, policy, allocation) = (own_router_id.flatten(), Arc::new(policy), Arc::new(allocation));
+    Some(Config { asn, router_id, node_router_ids, listen, peers, policy, allocation })
 }
 
 fn nodes(raw: &raw::List<raw::Node>, out: &mut Vec<Finding>) -> BTreeMap<Arc<str>, RouterId> {

@@ -124,8 +124,19 @@ fn example(name: &str, level: Level) -> String {
 }
 
 /// Keys whose values are lists.
-const LISTS: [&str; 9] =
-    ["nodes", "peers", "pools", "advertisements", "families", "matchExpressions", "values", "addresses", "communities"];
+const LISTS: &[&str] = &[
+    "nodes",
+    "peers",
+    "pools",
+    "advertisements",
+    "families",
+    "matchExpressions",
+    "values",
+    "addresses",
+    "exclude",
+    "namespaces",
+    "communities",
+];
 
 /// How each key is written.
 const EXAMPLES: &[(&str, Level, &str)] = &[
@@ -138,7 +149,20 @@ const EXAMPLES: &[(&str, Level, &str)] = &[
     ("listen", Level::Top, "{port: 179}"),
     ("services", Level::Top, "{classless: true}"),
     ("ignoreExcludeLabel", Level::Top, "true"),
+    ("quotas", Level::Top, "{default: 10, byNamespace: {web: 50}}"),
     ("classless", Level::Inside, "true"),
+    ("default", Level::Inside, "10"),
+    ("byNamespace", Level::Inside, "{web: 50}"),
+    ("exclude", Level::Inside, "[198.51.100.1, 198.51.100.250-198.51.100.254]"),
+    ("excludeZeroAnd255", Level::Inside, "true"),
+    ("autoAssign", Level::Inside, "false"),
+    ("priority", Level::Inside, "10"),
+    ("namespaces", Level::Inside, "[web, shop]"),
+    ("namespaceSelector", Level::Inside, "{matchLabels: {tier: public}}"),
+    ("serviceSelector", Level::Inside, "{matchLabels: {exposure: internet}}"),
+    ("draining", Level::Inside, "true"),
+    ("coolDown", Level::Inside, "60s"),
+    ("shareAcrossNamespaces", Level::Inside, "true"),
     ("name", Level::Inside, "edge"),
     ("address", Level::Inside, "172.30.1.1"),
     ("range", Level::Inside, "172.30.1.0/24"),

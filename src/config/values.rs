@@ -88,13 +88,24 @@ fn instead(what: &str, text: &str) -> Option<String> {
     Some(format!("'{what}' is one address; write {address}"))
 }
 
+/// Seconds as written; anything else is reported.
+fn in_seconds(value: &Spanned<String>, out: &mut Vec<Finding>) -> Option<u64> {
+    let seconds = seconds(&value.value);
+    if seconds.is_none() {
+        let title = format!("{:?} is no length of time", value.value);
+        let help = match value.value.parse::<u64>() {
+            Ok(number) => format!("say the unit: {number}s"),
+            Err(_) => "write 90s or 1m30s".to_owned(),
+        };
+        out.push(Finding::error(Place::of(value), title).help(help));
+    }
+    seconds
+}
+
 /// A hold time: none, or 3 s to 65535 s (RFC 4271 §4.2).
 pub fn hold_time(value: &Spanned<String>, out: &mut Vec<Finding>) -> Option<Duration> {
     let place = Place::of(value);
-    let Some(seconds) = seconds(&value.value) else {
-        out.push(no_time(value));
-        return None;
-    };
+    let seconds = in_seconds(value, out)?;
     let finding = match seconds {
         0 => Finding::warning(place, "without a hold time a dead peer is never noticed")
             .help("write 'holdTime: 90s' unless something else watches the session"),
@@ -129,10 +140,7 @@ pub fn duration(
     out: &mut Vec<Finding>,
 ) -> Option<Duration> {
     let place = Place::of(value);
-    let Some(seconds) = seconds(&value.value) else {
-        out.push(no_time(value));
-        return None;
-    };
+    let seconds = in_seconds(value, out)?;
     if !range.contains(&seconds) {
         let title = format!("'{what}' cannot be {seconds} s");
         let help = format!("write a time from {}s to {}s", range.start(), range.end());
@@ -140,15 +148,6 @@ pub fn duration(
         return None;
     }
     Some(Duration::from_secs(seconds))
-}
-
-fn no_time(value: &Spanned<String>) -> Finding {
-    let title = format!("{:?} is no length of time", value.value);
-    let help = match value.value.parse::<u64>() {
-        Ok(number) => format!("say the unit: {number}s"),
-        Err(_) => "write 90s or 1m30s".to_owned(),
-    };
-    Finding::error(Place::of(value), title).help(help)
 }
 
 /// `1h2m3s` with each unit at most once and in this order, or a bare 0.

@@ -1,0 +1,129 @@
+//! Which of a Service's addresses it keeps, and how each stands with the pools of today.
+
+use super::claim::{Claim, PoolChoice, Renumber};
+use super::family::{Families, Family};
+use super::name::ServiceName;
+use super::neighbours::Block;
+use super::pool::{Intake, Unfit};
+use super::state::State;
+use super::subject::{Holding, Phase};
+use std::net::IpAddr;
+
+/// How a held address stands with the pools of today. Whatever it is, the address stays until a Service asks to be renumbered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Standing {
+    /// It would be given today.
+    Regular,
+    /// No pool has it: retained, `outsidePool`.
+    OutsidePool,
+    /// Its pool keeps it out.
+    KeptOut,
+    /// Its pool serves others, or is draining.
+    Unfit(Unfit),
+    /// A node has it as well.
+    NodeAddress,
+    /// This Service, which is not ours, shows it as well.
+    AlsoForeign(ServiceName),
+}
+
+/// How an address stands for a Service.
+pub fn standing(state: &State, claim: &Claim, address: IpAddr) -> Standing {
+    match state.neighbours.block(address) {
+        Some(Block::Node) => return Standing::NodeAddress,
+        Some(Block::Foreign(service)) => return Standing::AlsoForeign(service),
+        None => {}
+    }
+    let Some(stock) = state.stocks.around(address) else { return Standing::OutsidePool };
+    if !stock.gives(address) {
+        return Standing::KeptOut;
+    }
+    if let Err(unfit) = stock.pool.admission.admits(claim) {
+        return Standing::Unfit(unfit);
+    }
+    match stock.pool.intake {
+        Intake::Open => Standing::Regular,
+        Intake::Draining => Standing::Unfit(Unfit::Draining),
+    }
+}
+
+/// Whether an address is what the Service asks for.
+fn fits(state: &State, claim: &Claim, address: IpAddr) -> bool {
+    if let Some(exact) = claim.exact(Family::of(address)) {
+        return exact == address;
+    }
+    let pool = match &claim.pool {
+        PoolChoice::Any => true,
+        PoolChoice::Named(pool) => state.book.pool(address) == Some(pool),
+    };
+    pool && match claim.renumber {
+        Renumber::Stay => true,
+        Renumber::Move => standing(state, claim, address) == Standing::Regular,
+    }
+}
+
+/// What a Service holds of a family and is not giving back.
+fn kept<'a>(state: &'a State, claim: &Claim, family: Family) -> impl Iterator<Item = Holding> + 'a {
+    let holdings = state.subjects.get(&claim.uid).map(|subject| subject.holdings.as_slice()).unwrap_or_default();
+    holdings.iter().copied().filter(move |h| Family::of(h.address) == family && h.phase != Phase::Leaving)
+}
+
+/// The order in which one of several is chosen: what is shown, then what is written down, then the lowest.
+fn preference(claim: &Claim, holding: &Holding) -> (u8, u8, IpAddr) {
+    (u8::from(!claim.shows(holding.address)), u8::from(holding.phase == Phase::Pending), holding.address)
+}
+
+/// The address of a family that it keeps because it is what it asks for.
+pub fn keeper(state: &State, claim: &Claim, family: Family) -> Option<Holding> {
+    kept(state, claim, family)
+        .filter(|holding| fits(state, claim, holding.address))
+        .min_by_key(|holding| preference(claim, holding))
+}
+
+/// The address of a family that its status is to show: one that is written down, or shown already; the one it asks for if
+/// that is so far, else the one it still has.
+pub fn anchor(state: &State, claim: &Claim, family: Family) -> Option<Holding> {
+    let firm = |holding: &Holding| holding.phase == Phase::Held || claim.shows(holding.address);
+    let keeper = keeper(state, claim, family).filter(firm);
+    // A keeper that is shown but not written down yet does not replace one that is.
+    keeper.or_else(|| kept(state, claim, family).filter(firm).min_by_key(|holding| preference(claim, holding)))
+}
+
+/// The address of a family that its status shows and that it is not giving back.
+pub fn shown(state: &State, claim: &Claim, family: Family) -> Option<Holding> {
+    kept(state, claim, family).find(|holding| claim.shows(holding.address))
+}
+
+/// Whether a Service has all that must come together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Completeness {
+    /// It has, or may have one without the other.
+    Complete,
+    /// RequireDualStack, and a family has nothing that could be shown.
+    OneIsMissing,
+}
+
+/// Whether a Service has all that must come together.
+pub fn completeness(state: &State, claim: &Claim) -> Completeness {
+    match claim.families {
+        Families::Single(_) | Families::Prefer(_) => Completeness::Complete,
+        Families::Require(_) => {
+            let all = claim.families.wanted().iter().all(|family| anchor(state, claim, *family).is_some());
+            if all { Completeness::Complete } else { Completeness::OneIsMissing }
+        }
+    }
+}
+
+/// An address that it is giving back and asks for again: one that is still shown before anything that is not, else where it
+/// has nothing it asks for.
+pub fn returning(state: &State, claim: &Claim, family: Family) -> Option<IpAddr> {
+    let keeper = keeper(state, claim, family).map(|holding| holding.address);
+    let holdings = state.subjects.get(&claim.uid).map(|subject| subject.holdings.as_slice()).unwrap_or_default();
+    let leaving = holdings.iter().filter(|h| h.phase == Phase::Leaving && Family::of(h.address) == family);
+    leaving.map(|holding| holding.address).find(|address| {
+        let better = match keeper {
+            Some(keeper) => claim.shows(*address) && !claim.shows(keeper),
+            None => true,
+        };
+        better && fits(state, claim, *address)
+    })
+}

@@ -1,0 +1,294 @@
+//! Brings one Service from what it has to what it asks for, as far as that goes.
+//!
+//! The order is the promise: terms first, then what is missing is secured, and only what has been replaced by something that
+//! is written down is let go; and what is let go is given back when the Service's status shows it no longer.
+
+use super::book::Occupancy;
+use super::claim::{Claim, PoolChoice, Renumber};
+use super::family::{Families, Family};
+use super::grant::{Purpose, first_clash, grantable, scope};
+use super::keep::{Completeness, anchor, completeness, keeper, returning};
+use super::name::Uid;
+use super::pick::{Missing, pick};
+use super::refusal::Refusal;
+use super::state::{Rest, State};
+use super::status::status;
+use super::subject::{Exposure, Holding, Phase};
+use super::terms::Sharing;
+use super::timestamp::Timestamp;
+use super::waiting::Wait;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+/// What did not go.
+#[derive(Debug, Default)]
+struct Unmet {
+    refusals: Vec<Refusal>,
+    waits: Vec<Wait>,
+}
+
+impl Unmet {
+    fn refuse(&mut self, refusal: Refusal, waits: Vec<Wait>) {
+        self.refusals.push(refusal);
+        self.waits.extend(waits);
+    }
+}
+
+/// Brings one Service as far as it goes.
+pub fn settle(state: &mut State, uid: &Uid, now: Timestamp) {
+    let Some(claim) = state.claim(uid) else { return };
+    let before = status(state, &claim);
+    let mut unmet = Unmet::default();
+    adopt_shown(state, &claim);
+    resume(state, &claim);
+    for (address, refusal) in amend(state, &claim) {
+        unmet.refuse(refusal, vec![Wait::Address(address)]);
+    }
+    match fault(state, &claim) {
+        Some(refusal) => unmet.refuse(refusal, Vec::new()),
+        None => {
+            supply(state, &claim, &mut unmet, now);
+            retire(state, &claim, now);
+        }
+    }
+    // Last, so that what this frees goes to the oldest who waits for it.
+    leave_other_families(state, &claim, now);
+    give_back(state, &claim, now);
+    note(state, &claim, unmet);
+    let after = status(state, &claim);
+    if after != before || after.ingress != claim.shown {
+        state.changed.insert(uid.clone());
+    }
+}
+
+/// Tries all who might be served by now, the oldest first, until nothing moves any more.
+pub fn run(state: &mut State, now: Timestamp) {
+    loop {
+        let stocks = &state.stocks;
+        let worth = |wait: &Wait| match wait {
+            Wait::Pool(name, family) => stocks.named(name).is_some_and(|stock| stock.lowest(*family).is_some()),
+            Wait::Everyone | Wait::Address(_) | Wait::Sharing(_) | Wait::Quota(_) => true,
+        };
+        let Some(next) = state.waiting.next(worth) else { return };
+        settle(state, &next.uid, now);
+    }
+}
+
+fn holdings(state: &State, claim: &Claim) -> Vec<Holding> {
+    state.subjects.get(&claim.uid).map(|subject| subject.holdings.clone()).unwrap_or_default()
+}
+
+fn set_phase(state: &mut State, claim: &Claim, address: IpAddr, phase: Phase) {
+    state.subjects.get_mut(&claim.uid).expect("who is settled is served").set_phase(address, phase);
+}
+
+/// Lets an address go: at once if nobody sees it, else when nobody sees it any longer.
+fn let_go(state: &mut State, claim: &Claim, holding: Holding, now: Timestamp) {
+    if claim.shows(holding.address) {
+        set_phase(state, claim, holding.address, Phase::Leaving);
+        return;
+    }
+    match holding.phase {
+        Phase::Held | Phase::Leaving => state.vacate(&claim.uid, holding.address, Rest::CoolDown, now),
+        Phase::Pending => state.vacate(&claim.uid, holding.address, Rest::AtOnce, now),
+    }
+}
+
+/// A family that the Service does not have (any more) can serve nobody.
+fn leave_other_families(state: &mut State, claim: &Claim, now: Timestamp) {
+    for holding in holdings(state, claim) {
+        let wanted = claim.families.wanted().contains(&Family::of(holding.address));
+        if !wanted && holding.phase != Phase::Leaving {
+            let_go(state, claim, holding, now);
+        }
+    }
+}
+
+/// What its status shows and nobody has is its own, where it has nothing of that family that it ever showed: a former leader
+/// gave it, or another allocator before this one. An edit of a status that showed something of ours moves nobody.
+pub fn adopt_shown(state: &mut State, claim: &Claim) {
+    state.subjects.get_mut(&claim.uid).expect("who is settled is served").look();
+    for family in claim.families.wanted() {
+        let seen = |holding: &Holding| Family::of(holding.address) == *family && holding.exposure == Exposure::Seen;
+        if holdings(state, claim).iter().any(seen) {
+            continue;
+        }
+        let shown = claim.shown.iter().copied().filter(|shown| Family::of(*shown) == *family);
+        if let Some(address) = shown.into_iter().find(|shown| grantable(state, claim, *shown, Purpose::Adopt).is_ok()) {
+            state.occupy(claim, address);
+        }
+    }
+    state.subjects.get_mut(&claim.uid).expect("who is settled is served").look();
+}
+
+/// Takes back what was on its way out and is asked for again.
+fn resume(state: &mut State, claim: &Claim) {
+    for family in claim.families.wanted() {
+        if let Some(address) = returning(state, claim, *family) {
+            let phase = state.first_phase(&claim.uid, address);
+            set_phase(state, claim, address, phase);
+        }
+    }
+}
+
+/// Brings the terms on which it holds its addresses up to date. Where others share an address and the new terms do not go
+/// beside theirs, the old ones stay; so does the address, with everybody. The same is said to whom adoption put beside
+/// somebody whom it may not stand beside, the later one.
+pub fn amend(state: &mut State, claim: &Claim) -> Vec<(IpAddr, Refusal)> {
+    let mut refusals = Vec::new();
+    let mut disputes = Vec::new();
+    for Holding { address, phase, .. } in holdings(state, claim) {
+        if phase == Phase::Leaving || !claim.families.wanted().contains(&Family::of(address)) {
+            continue;
+        }
+        let holders = state.book.holders(address);
+        let Some(place) = holders.iter().position(|holder| holder.uid == claim.uid) else { continue };
+        let amended = holders[place].terms != claim.terms;
+        let beside = if amended { holders } else { &holders[..place] };
+        match first_clash(claim, &claim.terms, address, beside, scope(state, address)) {
+            Err(refusal) => {
+                disputes.push(address);
+                refusals.push((address, refusal));
+            }
+            Ok(()) if amended => {
+                let mut holders = holders.to_vec();
+                holders[place].terms = Arc::clone(&claim.terms);
+                let pool = state.book.pool(address).cloned().unwrap_or_else(|| "".into());
+                state.put(address, &pool, Occupancy::Held(holders));
+            }
+            Ok(()) => {}
+        }
+    }
+    let subject = state.subjects.get_mut(&claim.uid).expect("who is settled is served");
+    let before = std::mem::replace(&mut subject.disputes, disputes.clone());
+    for address in before.into_iter().filter(|address| !disputes.contains(address)) {
+        state.waiting.stir(Wait::Address(address));
+        if let Sharing::Key(key) = &claim.terms.sharing {
+            state.waiting.stir(Wait::Sharing(Arc::clone(key)));
+        }
+    }
+    refusals
+}
+
+/// A request that cannot be served whatever is free.
+fn fault(state: &State, claim: &Claim) -> Option<Refusal> {
+    let wanted = claim.families.wanted();
+    for address in &claim.addresses {
+        let family = Family::of(*address);
+        if !wanted.contains(&family) {
+            return Some(Refusal::WrongFamily(*address));
+        }
+        if claim.exact(family) != Some(*address) {
+            return Some(Refusal::SeveralOfFamily(family));
+        }
+        if let (PoolChoice::Named(pool), Some(stock)) = (&claim.pool, state.stocks.around(*address))
+            && stock.pool.name != *pool
+        {
+            let (pool, found_in) = (Arc::clone(pool), Arc::clone(&stock.pool.name));
+            return Some(Refusal::NotInPool { address: *address, pool, found_in });
+        }
+    }
+    None
+}
+
+/// Secures what is missing.
+fn supply(state: &mut State, claim: &Claim, unmet: &mut Unmet, now: Timestamp) {
+    let wanted = claim.families.wanted();
+    let needs: Vec<Family> = wanted.iter().copied().filter(|family| keeper(state, claim, *family).is_none()).collect();
+    if needs.is_empty() {
+        return;
+    }
+    let mut found = pick(state, claim, &needs);
+    let mut take = Vec::new();
+    let mut missing: Vec<(Family, Missing)> = Vec::new();
+    for family in &needs {
+        match found.remove(family).expect("something is found, or not, for each family") {
+            Ok(address) => take.push(address),
+            Err(what) => missing.push((*family, what)),
+        }
+    }
+    match claim.families {
+        Families::Require(_) if !missing.is_empty() => {
+            // Waiting for one of two is enough: both are looked for again when it is there.
+            let (family, what) = missing.remove(0);
+            let refusal = Refusal::BothFamilies { missing: family, because: Box::new(what.refusal) };
+            unmet.refuse(refusal, what.waits);
+            for holding in holdings(state, claim).into_iter().filter(|holding| !claim.shows(holding.address)) {
+                let_go(state, claim, holding, now);
+            }
+            return;
+        }
+        Families::Prefer(_) if missing.len() == 1 && !lost(state, claim, missing[0].0) => {
+            let (family, what) = missing.remove(0);
+            unmet.refuse(Refusal::OneFamily { missing: family, because: Box::new(what.refusal) }, what.waits);
+        }
+        Families::Require(_) | Families::Prefer(_) | Families::Single(_) => {}
+    }
+    for (_, what) in missing {
+        if unmet.refusals.contains(&what.refusal) {
+            unmet.waits.extend(what.waits);
+        } else {
+            unmet.refuse(what.refusal, what.waits);
+        }
+    }
+    for address in take {
+        state.occupy(claim, address);
+    }
+}
+
+/// Whether a family has something that is not what is asked for, so that a refusal is about more than a second family.
+fn lost(state: &State, claim: &Claim, family: Family) -> bool {
+    claim.exact(family).is_some() || anchor(state, claim, family).is_some()
+}
+
+/// Lets go what has been replaced by something that is written down, and what was chosen and is not asked for any more.
+fn retire(state: &mut State, claim: &Claim, now: Timestamp) {
+    for family in claim.families.wanted() {
+        let keeper = keeper(state, claim, *family);
+        let stays = keeper.or_else(|| anchor(state, claim, *family));
+        let complete = completeness(state, claim);
+        let replaced = |holding: &Holding| match (holding.phase, keeper.map(|keeper| keeper.phase)) {
+            (Phase::Leaving, _) => false,
+            (Phase::Pending, _) if !claim.shows(holding.address) => true,
+            (Phase::Pending | Phase::Held, _) if complete == Completeness::OneIsMissing => false,
+            (Phase::Pending | Phase::Held, Some(Phase::Pending)) => false,
+            (Phase::Pending | Phase::Held, Some(Phase::Held | Phase::Leaving) | None) => true,
+        };
+        for holding in holdings(state, claim) {
+            if Family::of(holding.address) == *family && Some(holding) != stays && replaced(&holding) {
+                let_go(state, claim, holding, now);
+            }
+        }
+    }
+}
+
+/// Gives back what is on its way out and not shown any longer.
+fn give_back(state: &mut State, claim: &Claim, now: Timestamp) {
+    for Holding { address, phase, .. } in holdings(state, claim) {
+        if phase == Phase::Leaving && !claim.shows(address) {
+            state.vacate(&claim.uid, address, Rest::CoolDown, now);
+        }
+    }
+}
+
+/// Notes what did not go, and queues for it.
+fn note(state: &mut State, claim: &Claim, unmet: Unmet) {
+    let rank = claim.rank();
+    let mut waits = unmet.waits;
+    match claim.renumber {
+        Renumber::Stay => {}
+        // An address may become irregular at any time, by a neighbour too.
+        Renumber::Move => waits.extend(holdings(state, claim).iter().map(|holding| Wait::Address(holding.address))),
+    }
+    waits.sort();
+    waits.dedup();
+    let subject = state.subjects.get_mut(&claim.uid).expect("who is settled is served");
+    subject.refusals = unmet.refusals;
+    let before = std::mem::replace(&mut subject.waits, waits.clone());
+    for wait in before.iter().filter(|wait| !waits.contains(wait)) {
+        state.waiting.leave(wait, &rank);
+    }
+    for wait in waits.into_iter().filter(|wait| !before.contains(wait)) {
+        state.waiting.join(wait, rank.clone());
+    }
+}
