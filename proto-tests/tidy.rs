@@ -29,8 +29,20 @@ const FLOORS: &[(&str, u8)] = &[
 const WALL: u8 = 40;
 
 /// What no file below the wall may name.
-const SHELL_WORDS: &[&str] =
-    &["tokio", "kube", "k8s_openapi", "hyper", "axum", "socket2", "libc", "fastrand", "rand", "SystemTime", "jiff"];
+const SHELL_WORDS: &[&str] = &[
+    "tokio",
+    "kube",
+    "k8s_openapi",
+    "hyper",
+    "axum",
+    "socket2",
+    "libc",
+    "inotify",
+    "fastrand",
+    "rand",
+    "SystemTime",
+    "jiff",
+];
 
 struct Module {
     /// Path inside the crate: `["wire", "message"]`, or `["wire"]` for a face.

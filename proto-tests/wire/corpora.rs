@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// The folder of one corpus, or `None` if the corpora are not here, which is said aloud (past the capture of test output).
-fn corpus(name: &str) -> Option<PathBuf> {
+pub fn corpus(name: &str) -> Option<PathBuf> {
     match std::env::var_os("HERALD_CORPORA") {
         Some(root) => Some(Path::new(&root).join(name)),
         None => {
@@ -21,23 +21,23 @@ fn corpus(name: &str) -> Option<PathBuf> {
     }
 }
 
-fn say(line: &str) {
+pub fn say(line: &str) {
     std::io::stderr().write_all(format!("{line}\n").as_bytes()).expect("standard error takes a line");
 }
 
 /// The files of a folder in order, README excepted.
-fn files(folder: &Path) -> Vec<PathBuf> {
+pub fn files(folder: &Path) -> Vec<PathBuf> {
     let entries = std::fs::read_dir(folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
     let paths: BTreeSet<PathBuf> = entries.map(|entry| entry.unwrap().path()).collect();
     paths.into_iter().filter(|path| path.is_file() && !name(path).ends_with(".md")).collect()
 }
 
-fn name(path: &Path) -> &str {
+pub fn name(path: &Path) -> &str {
     path.file_name().unwrap().to_str().unwrap()
 }
 
 /// The content of a file that gzip may have packed.
-fn unpacked(path: &Path) -> Vec<u8> {
+pub fn unpacked(path: &Path) -> Vec<u8> {
     if !name(path).ends_with(".gz") {
         return std::fs::read(path).unwrap();
     }
@@ -60,12 +60,12 @@ fn untar(mut archive: &[u8]) -> Vec<Vec<u8>> {
     contents
 }
 
-fn rows(path: &Path) -> Vec<Value> {
+pub fn rows(path: &Path) -> Vec<Value> {
     let text = std::fs::read_to_string(path).unwrap();
     text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
-fn octets(hex: &Value) -> Vec<u8> {
+pub fn octets(hex: &Value) -> Vec<u8> {
     let hex = hex.as_str().unwrap();
     (0..hex.len()).step_by(2).map(|at| u8::from_str_radix(&hex[at..at + 2], 16).unwrap()).collect()
 }

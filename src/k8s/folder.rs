@@ -112,7 +112,12 @@ impl Folder {
     /// Whether nothing waits for a second look, and every file was read at least once: a folder with a file that never
     /// parsed is not known, and what is not known must not be taken for an empty wish.
     pub fn is_known(&self) -> bool {
-        self.files.values().all(|file| matches!(file.look, Look::Settled(_)) && file.read == Read::Once)
+        self.is_settled() && self.files.values().all(|file| file.read == Read::Once)
+    }
+
+    /// Whether nothing waits for a second look.
+    pub fn is_settled(&self) -> bool {
+        self.files.values().all(|file| matches!(file.look, Look::Settled(_)))
     }
 
     /// All objects of a kind, for the index's first list.

@@ -7,6 +7,7 @@
 //!
 //! Deliberately absent: which node, peer or pool is concerned, and any decision about what is announced.
 
+mod bell;
 pub mod convert;
 pub mod documents;
 pub mod folder;
