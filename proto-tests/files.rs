@@ -50,6 +50,7 @@ fn every_key_of_the_schema_is_shown_in_some_example() {
         "delayOpen",
         "sendHoldTime",
         "listen",
+        "password",
         "extendedMessages",
         "role",
         "gracefulRestart",

@@ -8,6 +8,7 @@
 mod chance;
 mod collisions;
 mod desk;
+mod duel;
 mod model;
 mod network;
 mod restart;
@@ -42,5 +43,25 @@ fn when_quiet_the_router_holds_the_plan() {
         }
     }
     println!("{seeds} seeds: {total:?}");
+    total.assert_rich(seeds);
+}
+
+const DUELS: u64 = 300;
+
+#[test]
+fn two_peers_end_with_one_session_and_each_other_s_plan() {
+    if let Some(seed) = number("HERALD_DUEL_SEED") {
+        println!("seed {seed}: {:?}", duel::run(seed, world::Voice::Aloud));
+        return;
+    }
+    let seeds = number("HERALD_DUEL_SEEDS").unwrap_or(DUELS);
+    let mut total = duel::Tally::default();
+    for seed in 0..seeds {
+        match catch_unwind(AssertUnwindSafe(|| duel::run(seed, world::Voice::Silent))) {
+            Ok(tally) => total.add(&tally),
+            Err(_) => panic!("seed {seed} failed: run again with HERALD_DUEL_SEED={seed} to see its story"),
+        }
+    }
+    println!("{seeds} duels: {total:?}");
     total.assert_rich(seeds);
 }

@@ -65,6 +65,8 @@ pub enum Cause {
     GracefulRestart,
     /// The longest message.
     MessageSize,
+    /// The TCP-MD5 key.
+    Password,
     /// What we are to the peer.
     Role,
     /// How long the peer may take nothing.
@@ -87,6 +89,7 @@ impl fmt::Display for Cause {
             Cause::DelayOpen => "delay of OPEN",
             Cause::GracefulRestart => "graceful restart",
             Cause::MessageSize => "size of messages",
+            Cause::Password => "password",
             Cause::Role => "role",
             Cause::SendHoldTime => "send hold time",
         })
@@ -131,6 +134,7 @@ pub fn restart_causes(running: &Settings, wanted: &Settings) -> Vec<Cause> {
         graceful_restart,
         message_size,
         role,
+        password,
     } = neighbor;
     let other = &wanted.neighbor;
     let causes = [
@@ -147,6 +151,7 @@ pub fn restart_causes(running: &Settings, wanted: &Settings) -> Vec<Cause> {
         (Cause::DelayOpen, *delay_open != other.delay_open),
         (Cause::GracefulRestart, *graceful_restart != other.graceful_restart),
         (Cause::MessageSize, *message_size != other.message_size),
+        (Cause::Password, *password != other.password),
         (Cause::Role, *role != other.role),
         (Cause::SendHoldTime, *send_hold_time != other.send_hold_time),
     ];
@@ -200,6 +205,7 @@ advertisements:
             ("address: 172.30.1.1, asn: 64500, delayOpen: 5s", Cause::DelayOpen),
             ("address: 172.30.1.1, asn: 64500, extendedMessages: true", Cause::MessageSize),
             ("address: 172.30.1.1, asn: 64500, role: customer", Cause::Role),
+            ("address: 172.30.1.1, asn: 64500, password: x", Cause::Password),
             ("address: 172.30.1.1, asn: 64500, gracefulRestart: {}", Cause::GracefulRestart),
             ("address: 172.30.1.1, asn: 64500, sendHoldTime: 10m", Cause::SendHoldTime),
         ] {

@@ -116,6 +116,7 @@ fn peer(
     let send_hold_time = transport::send_hold_time(raw, hold_time, out);
     let graceful_restart = transport::graceful_restart(raw, out);
     let role = transport::role(raw, file.asn.as_ref(), out);
+    let password = transport::password(raw, out);
     let source_address = source_address(raw, address, out);
     let families = families(raw, out);
     let ttl = ttl(raw, out);
@@ -135,6 +136,7 @@ fn peer(
         graceful_restart: graceful_restart?,
         message_size: transport::message_size(raw),
         role: role?,
+        password: password?,
     };
     Some(PeerConfig { nodes, reach: reach?.1, neighbor })
 }

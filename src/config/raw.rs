@@ -85,6 +85,8 @@ pub struct Peer {
     pub extended_messages: Option<Spanned<bool>>,
     /// What we are to the router (RFC 9234).
     pub role: Option<Spanned<String>>,
+    /// The key of TCP-MD5.
+    pub password: Option<Spanned<String>>,
     /// The address to dial from.
     pub source_address: Option<Spanned<String>>,
     /// Largest distance in hops (RFC 5082).

@@ -174,6 +174,7 @@ const EXAMPLES: &[(&str, Level, &str)] = &[
     ("restartTime", Level::Inside, "120s"),
     ("extendedMessages", Level::Inside, "true"),
     ("role", Level::Inside, "customer"),
+    ("password", Level::Inside, "correct-horse"),
     ("delayOpen", Level::Inside, "5s"),
     ("sendHoldTime", Level::Inside, "8m"),
     ("sourceAddress", Level::Inside, "172.30.1.11"),

@@ -4,7 +4,7 @@ use super::error::{Finding, Place};
 use super::names::nearest;
 use super::raw;
 use super::values::{duration, session_address};
-use crate::peer::settings::{MessageSize, Offer, Opening, Role, SendHoldTime};
+use crate::peer::settings::{MessageSize, Offer, Opening, Password, Role, SendHoldTime};
 use ipnetwork::IpNetwork;
 use serde_saphyr::Spanned;
 use std::net::IpAddr;
@@ -165,4 +165,17 @@ pub fn message_size(raw: &raw::Peer) -> MessageSize {
         true => MessageSize::Extended,
         false => MessageSize::Standard,
     }
+}
+
+/// `password`. What is wrong with it is said at the peer's name: a report must not show it.
+pub fn password(raw: &raw::Peer, out: &mut Vec<Finding>) -> Option<Option<Password>> {
+    let Some(value) = &raw.password else { return Some(None) };
+    let password = Password::new(value.value.as_bytes());
+    if password.is_none() {
+        let place = raw.name.as_ref().map(Place::of).unwrap_or_default();
+        let title = format!("the password of this peer has {} octets", value.value.len());
+        out.push(Finding::error(place, title).help("give it 1 to 80 octets; the router needs the same"));
+        return None;
+    }
+    Some(password)
 }

@@ -2,12 +2,13 @@
 
 use crate::advertise::NodeSelector;
 use crate::config::{Config, Listen, Reach};
-use crate::net::{Accepted, listener};
+use crate::net::Accepted;
+use crate::net::listener::{self, Keys};
 use crate::peer::{Neighbor, PeerName};
 use ipnetwork::IpNetwork;
 use std::net::IpAddr;
 use std::sync::Arc;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio_util::task::AbortOnDropHandle;
 
 /// Connections that may wait to be looked at.
@@ -19,6 +20,7 @@ pub const RANGE_LIMIT: usize = 256;
 /// The door for routers: it follows the configuration.
 pub struct Door {
     open: Option<(Listen, AbortOnDropHandle<()>)>,
+    keys: watch::Sender<Keys>,
     sender: mpsc::Sender<Accepted>,
     accepted: mpsc::Receiver<Accepted>,
 }
@@ -27,18 +29,23 @@ impl Door {
     /// Nowhere yet.
     pub fn closed() -> Self {
         let (sender, accepted) = mpsc::channel(QUEUE);
-        Self { open: None, sender, accepted }
+        Self { open: None, keys: watch::channel(Keys::new()).0, sender, accepted }
     }
 
-    /// Listens where the configuration says, and nowhere else.
-    pub fn follow(&mut self, listen: Option<&Listen>) {
+    /// Listens where the configuration says, and nowhere else; whoever has a key must sign with it.
+    pub fn follow(&mut self, listen: Option<&Listen>, keys: Keys) {
+        self.keys.send_if_modified(|held| {
+            let changed = *held != keys;
+            *held = keys;
+            changed
+        });
         if self.open.as_ref().map(|(open, _)| open) == listen {
             return;
         }
         // Closed before another one opens: both may want the same port.
         self.open = None;
         self.open = listen.map(|listen| {
-            let serve = listener::run(listen.clone(), self.sender.clone());
+            let serve = listener::run(listen.clone(), self.keys.subscribe(), self.sender.clone());
             (listen.clone(), AbortOnDropHandle::new(tokio::spawn(serve)))
         });
     }
@@ -50,6 +57,19 @@ impl Door {
             None => std::future::pending().await,
         }
     }
+}
+
+/// The keys of this configuration's peers, by the addresses that they hold for.
+pub fn keys(config: &Config, here: impl Fn(&NodeSelector) -> bool) -> Keys {
+    let peers = config.peers.values().filter(|peer| here(&peer.nodes));
+    let keys = peers.filter_map(|peer| {
+        let whom = match peer.reach {
+            Reach::One => IpNetwork::from(peer.neighbor.address),
+            Reach::Range(range) => range,
+        };
+        Some((whom, peer.neighbor.password.clone()?))
+    });
+    keys.collect()
 }
 
 /// A peer of a range: which entry it comes from, and its address.

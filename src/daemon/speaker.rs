@@ -1,6 +1,6 @@
 //! Running peers equal to the configuration, and to each of them its routes.
 
-use super::door::{Door, Member, RANGE_LIMIT};
+use super::door::{self, Door, Member, RANGE_LIMIT};
 use super::identity::{Doubts, Identities};
 use crate::admin::{Metrics, PeerHandles, Speakers, Standing};
 use crate::advertise::{self, ClusterView, NodeName, NodeSelector, Planner};
@@ -125,7 +125,8 @@ impl Speaker {
     fn reconcile(&mut self) {
         let config = self.channels.config.borrow_and_update().clone();
         let view = self.channels.view.borrow_and_update().clone();
-        self.door.follow(config.listen.as_ref());
+        let keys = door::keys(&config, |nodes| self.is_here(nodes, view.as_deref()));
+        self.door.follow(config.listen.as_ref(), keys);
         let standing = match self.identities.ours(&config, view.as_deref(), &self.node) {
             Ok(identity) => Standing::Known(identity),
             Err(why) => Standing::Waiting(why),
@@ -317,7 +318,7 @@ impl Speaker {
     }
 
     async fn shut_down(mut self) {
-        self.door.follow(None);
+        self.door.follow(None, door::keys(&self.channels.config.borrow().clone(), |_| true));
         for (_, running) in std::mem::take(&mut self.running) {
             let _ended = running.stop.send(Stop::Shutdown(SHUTDOWN_TEXT.to_owned()));
         }

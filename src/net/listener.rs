@@ -2,11 +2,15 @@
 
 use super::socket;
 use crate::config::Listen;
+use crate::peer::settings::Password;
+use ipnetwork::IpNetwork;
+use socket2::SockRef;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tracing::{debug, error, info, warn};
 
 /// Between two attempts to get a port that is taken, or to accept after an error such as too many open files.
@@ -23,20 +27,36 @@ pub struct Accepted {
     pub remote: SocketAddr,
 }
 
+/// Keys by who must sign with them.
+pub type Keys = BTreeMap<IpNetwork, Password>;
+
 /// Listens for ever, on every address of `listen`, and hands over what comes. An address that cannot be had is tried again
-/// and again. When nobody takes what comes, the newest connections are closed.
-pub async fn run(listen: Listen, to: mpsc::Sender<Accepted>) {
+/// and again. When nobody takes what comes, the newest connections are closed. From whom a
+/// key is asked that could not be installed, nothing is taken.
+pub async fn run(listen: Listen, keys: watch::Receiver<Keys>, to: mpsc::Sender<Accepted>) {
     let all = [IpAddr::V4(Ipv4Addr::UNSPECIFIED), IpAddr::V6(Ipv6Addr::UNSPECIFIED)];
     let addresses = if listen.addresses.is_empty() { &all[..] } else { &listen.addresses };
-    let doors = addresses.iter().map(|address| serve(SocketAddr::new(*address, listen.port), to.clone()));
+    let doors = addresses.iter().map(|address| serve(SocketAddr::new(*address, listen.port), keys.clone(), to.clone()));
     futures_util::future::join_all(doors).await;
 }
 
-async fn serve(address: SocketAddr, to: mpsc::Sender<Accepted>) {
+async fn serve(address: SocketAddr, mut keys: watch::Receiver<Keys>, to: mpsc::Sender<Accepted>) {
     let listener = bind(address).await;
+    let mut lock = Lock::default();
+    lock.follow(&listener, address, &keys.borrow_and_update().clone());
     info!(%address, "listening for routers");
     loop {
-        match listener.accept().await {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            Ok(()) = keys.changed() => {
+                lock.follow(&listener, address, &keys.borrow_and_update().clone());
+                continue;
+            }
+        };
+        match accepted {
+            Ok((_, remote)) if lock.is_shut_for(remote.ip().to_canonical()) => {
+                warn!(%remote, "closed: the key of this router could not be installed");
+            }
             Ok((stream, remote)) => {
                 let remote = SocketAddr::new(remote.ip().to_canonical(), remote.port());
                 if to.try_send(Accepted { stream, remote }).is_err() {
@@ -52,6 +72,43 @@ async fn serve(address: SocketAddr, to: mpsc::Sender<Accepted>) {
                 tokio::time::sleep(if own { SHORT_PAUSE } else { PAUSE }).await;
             }
         }
+    }
+}
+
+/// The keys of one listening socket.
+#[derive(Debug, Default)]
+struct Lock {
+    installed: Keys,
+    failed: BTreeSet<IpNetwork>,
+}
+
+impl Lock {
+    fn follow(&mut self, listener: &TcpListener, address: SocketAddr, wanted: &Keys) {
+        let socket = SockRef::from(listener);
+        let fits = |network: &IpNetwork| network.is_ipv4() == address.is_ipv4();
+        for network in self.installed.keys().filter(|network| !wanted.contains_key(network)) {
+            // One that stays installed shuts its router out, which is the safe side.
+            let _kept = socket::sign(&socket, *network, None);
+        }
+        self.failed.clear();
+        for (network, password) in wanted.iter().filter(|(network, _)| fits(network)) {
+            if self.installed.get(network) == Some(password) {
+                continue;
+            }
+            if let Err(error) = socket::sign(&socket, *network, Some(password)) {
+                error!("cannot install the password of {network} on {address}: {error}; nothing is taken from there");
+                self.failed.insert(*network);
+            }
+        }
+        self.installed = wanted
+            .iter()
+            .filter(|(network, _)| fits(network) && !self.failed.contains(network))
+            .map(|(network, password)| (*network, password.clone()))
+            .collect();
+    }
+
+    fn is_shut_for(&self, remote: IpAddr) -> bool {
+        self.failed.iter().any(|network| network.contains(remote))
     }
 }
 
@@ -93,7 +150,8 @@ mod tests {
         let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let (to, mut from) = mpsc::channel(1);
         let listen = Listen { port: free, addresses: vec!["127.0.0.1".parse().unwrap(), "::1".parse().unwrap()] };
-        let door = tokio::spawn(run(listen, to));
+        let (_keys, keys) = watch::channel(Keys::new());
+        let door = tokio::spawn(run(listen, keys, to));
         let dial = async |ip: &str| {
             let address = SocketAddr::new(ip.parse().unwrap(), free);
             loop {

@@ -1,9 +1,10 @@
 //! TCP sockets for BGP, and the addresses of interfaces. The only file with `unsafe`: socket options, a count and a list
 //! that no safe crate of ours offers.
 
-use crate::peer::settings::Ttl;
+use crate::peer::settings::{Password, Ttl};
 use crate::peer::{LocalEnd, Settings};
 use crate::wire::PeerKind;
+use ipnetwork::IpNetwork;
 use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, Type};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -143,6 +144,10 @@ fn dress(socket: &Socket, settings: &Settings, remote: SocketAddr) -> Result<(),
     socket.set_send_buffer_size(SEND_BUFFER).map_err(refused("SO_SNDBUF"))?;
     socket.set_tcp_user_timeout(user_timeout(settings)).map_err(refused("TCP_USER_TIMEOUT"))?;
     mark_as_network_control(socket, remote).map_err(refused("DSCP CS6"))?;
+    if let Some(password) = &settings.neighbor.password {
+        let whom = IpNetwork::from(remote.ip());
+        sign(socket, whom, Some(password)).map_err(refused("the TCP-MD5 password"))?;
+    }
     let ttl = Hops::of(settings);
     ttl.apply(socket, remote).map_err(refused(&format!("a TTL of {}", ttl.sent)))
 }
@@ -191,6 +196,61 @@ impl Hops {
             SocketAddr::V4(_) => set_int(socket, libc::IPPROTO_IP, libc::IP_MINTTL, self.least.into()),
             SocketAddr::V6(_) => set_int(socket, libc::IPPROTO_IPV6, libc::IPV6_MINHOPCOUNT, self.least.into()),
         }
+    }
+}
+
+/// The kernel's `struct tcp_md5sig`, which libc lacks (linux/tcp.h).
+#[repr(C)]
+struct TcpMd5Sig {
+    address: libc::sockaddr_storage,
+    flags: u8,
+    prefix_len: u8,
+    key_len: u16,
+    interface: libc::c_int,
+    key: [u8; Password::MAX],
+}
+
+const _: () = assert!(size_of::<TcpMd5Sig>() == 216);
+/// The prefix length counts.
+const TCP_MD5SIG_FLAG_PREFIX: u8 = 1;
+
+/// Signs what is exchanged with a host, or with every host of a block, and takes nothing unsigned from it (RFC 2385);
+/// `None` ends that. A key of a narrower block goes before one of a wider.
+///
+/// # Errors
+/// The kernel's. The socket would then talk without signatures: it must not be used.
+pub fn sign(socket: &Socket, whom: IpNetwork, password: Option<&Password>) -> io::Result<()> {
+    let octets = password.map_or(&[][..], Password::octets);
+    let mut key = [0; Password::MAX];
+    key[..octets.len()].copy_from_slice(octets);
+    let address = SockAddr::from(SocketAddr::new(whom.network(), 0));
+    // SAFETY: all zeros is a socket address without family; the copy stays inside both, since no address is longer than
+    // the storage for any of them.
+    let storage = unsafe {
+        let mut storage: libc::sockaddr_storage = std::mem::zeroed();
+        let len = usize::try_from(address.len()).expect("a small number").min(size_of::<libc::sockaddr_storage>());
+        std::ptr::copy_nonoverlapping(address.as_ptr().cast::<u8>(), (&raw mut storage).cast::<u8>(), len);
+        storage
+    };
+    let request = TcpMd5Sig {
+        address: storage,
+        flags: TCP_MD5SIG_FLAG_PREFIX,
+        prefix_len: whom.prefix(),
+        key_len: u16::try_from(octets.len()).expect("at most 80 octets"),
+        interface: 0,
+        key,
+    };
+    let len = libc::socklen_t::try_from(size_of::<TcpMd5Sig>()).expect("216 octets");
+    // SAFETY: the descriptor is open while `socket` is borrowed; the kernel reads `len` octets of a live structure.
+    let done = unsafe {
+        libc::setsockopt(socket.as_raw_fd(), libc::IPPROTO_TCP, libc::TCP_MD5SIG_EXT, (&raw const request).cast(), len)
+    };
+    let error = io::Error::last_os_error();
+    match (done, password) {
+        (0, _) => Ok(()),
+        // There was none to end.
+        (_, None) if error.raw_os_error() == Some(libc::ENOENT) => Ok(()),
+        _ => Err(error),
     }
 }
 
@@ -370,6 +430,25 @@ mod tests {
             assert_eq!(option(&stream, level, least), 64);
             assert_eq!(option(&stream, libc::IPPROTO_TCP, libc::TCP_USER_TIMEOUT), 490_000);
         }
+    }
+
+    #[tokio::test]
+    async fn a_signed_connection_needs_the_same_key_on_both_sides() {
+        let address: IpAddr = Ipv4Addr::LOCALHOST.into();
+        let listener = listen(SocketAddr::new(address, 0)).unwrap();
+        let mut settings = settings(address, listener.local_addr().unwrap().port(), Ttl::Default);
+        settings.neighbor.password = Password::new(b"right");
+        let block: IpNetwork = "127.0.0.0/8".parse().unwrap();
+        let key = |octets: &[u8]| sign(&SockRef::from(&listener), block, Password::new(octets).as_ref());
+        let dialled = async || tokio::time::timeout(Duration::from_millis(400), dial(&settings)).await;
+        key(b"wrong").unwrap();
+        assert!(dialled().await.is_err(), "the SYN is dropped: no answer, and no connection");
+        key(b"right").unwrap();
+        assert!(dialled().await.unwrap().is_ok());
+        // Ended, and ended once more: who signs gets no answer from who does not.
+        key(b"").unwrap();
+        key(b"").unwrap();
+        assert!(dialled().await.is_err());
     }
 
     #[tokio::test]

@@ -27,6 +27,31 @@ impl From<&str> for PeerName {
     }
 }
 
+/// A key of TCP-MD5: 1 to 80 octets. `Debug` prints stars.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Password(Arc<[u8]>);
+
+impl Password {
+    /// The longest that Linux takes.
+    pub const MAX: usize = 80;
+
+    /// A key, if it has a possible length.
+    pub fn new(octets: &[u8]) -> Option<Self> {
+        (1..=Self::MAX).contains(&octets.len()).then(|| Self(octets.into()))
+    }
+
+    /// The octets, for the socket and nobody else.
+    pub fn octets(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Password {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Password(***)")
+    }
+}
+
 /// Who this node is in BGP.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Identity {
@@ -67,6 +92,8 @@ pub struct Neighbor {
     pub message_size: MessageSize,
     /// What we are to this neighbour (RFC 9234), where that is said.
     pub role: Option<Role>,
+    /// The key that signs every segment (TCP-MD5, RFC 2385), if there is one.
+    pub password: Option<Password>,
 }
 
 impl Neighbor {
@@ -87,6 +114,7 @@ impl Neighbor {
             graceful_restart: None,
             message_size: MessageSize::Standard,
             role: None,
+            password: None,
         }
     }
 }
