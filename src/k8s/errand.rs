@@ -4,7 +4,7 @@ use super::allocation::{self, Allocation};
 use super::due::Key;
 use super::lease::Leadership;
 use super::request::{CONDITION, FIELD_MANAGER, GIVEN_FROM, ServiceForm};
-use super::telling::{Notice, Telling, Tone};
+use super::telling::{Notice, Telling, Tone, Turn};
 use crate::ipam::{Record, ServiceName, Timestamp, Uid};
 use k8s_openapi::api::core::v1::ObjectReference;
 use k8s_openapi::api::events::v1::Event;
@@ -186,13 +186,14 @@ fn patch(version: &str, telling: &Telling) -> Value {
         patch["status"]["loadBalancer"]["ingress"] = if entries.is_empty() { Value::Null } else { entries.into() };
     }
     if let Some(condition) = &telling.condition {
-        patch["status"]["conditions"] = json!([{
-            "type": CONDITION,
-            "status": condition.status,
-            "reason": condition.reason,
-            "message": condition.message,
-            "lastTransitionTime": seconds(jiff::Timestamp::now()),
-        }]);
+        let (status, reason, message) = (&condition.status, &condition.reason, &condition.message);
+        let mut entry = json!({"type": CONDITION, "status": status, "reason": reason, "message": message});
+        match telling.turn {
+            Turn::Turned => entry["lastTransitionTime"] = seconds(jiff::Timestamp::now()).into(),
+            // The entry is merged by its type: the date stays.
+            Turn::Same => {}
+        }
+        patch["status"]["conditions"] = json!([entry]);
     }
     patch
 }

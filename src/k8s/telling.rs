@@ -17,6 +17,18 @@ pub struct Telling {
     pub given_from: Option<Option<String>>,
     /// The condition.
     pub condition: Option<Condition>,
+    /// Whether its status turns by that.
+    pub turn: Turn,
+}
+
+/// Whether a condition's status turns, which dates it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Turn {
+    /// Only reason or message change.
+    #[default]
+    Same,
+    /// From true to false, back, or from nothing.
+    Turned,
 }
 
 impl Telling {
@@ -58,11 +70,14 @@ pub fn telling(seen: &Sighting, status: &Status) -> Telling {
         return Telling::default();
     }
     let given_from = given_from(status);
-    let condition = condition(status);
+    let condition = condition(status).filter(|wanted| seen.condition.as_ref().is_none_or(|seen| !same(seen, wanted)));
+    let status_before = seen.condition.as_ref().map(|condition| &condition.status);
+    let turned = condition.as_ref().is_some_and(|wanted| status_before != Some(&wanted.status));
     Telling {
         ingress,
         given_from: (given_from != seen.given_from).then_some(given_from),
-        condition: condition.filter(|condition| seen.condition.as_ref().is_none_or(|seen| !same(seen, condition))),
+        condition,
+        turn: if turned { Turn::Turned } else { Turn::Same },
     }
 }
 

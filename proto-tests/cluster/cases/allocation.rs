@@ -185,10 +185,10 @@ pub fn beside_a_foreign_controller(bed: &Bed) -> Outcome {
 
 /// A life in a pool of two addresses: refused with the pool's name and reason, served when one is free again after its
 /// cool-down, tidied up when it is no load balancer any more, kept when the pool is edited away. Uses every right there is;
-/// returns the API server's record.
-pub fn what_a_user_sees(bed: &Bed) -> Outcome<PathBuf> {
+/// returns the API server's record. `name` is that of its namespace.
+pub fn what_a_user_sees(bed: &Bed, name: &str) -> Outcome<PathBuf> {
     let pools = "- {name: edge, addresses: [198.18.0.0/31], coolDown: 2s}\n";
-    let yard = Yard::start(bed, "user", Parts::OlderApiServer, pools)?;
+    let yard = Yard::start(bed, name, Parts::OlderApiServer, pools)?;
     let allocator = yard.allocator(1)?;
     gives(&yard, 1)?;
     for name in ["first", "second"] {
@@ -294,5 +294,5 @@ fn event(yard: &Yard<'_>, name: &str, reason: &str, words: &str) -> Outcome {
 
 /// The same as a case.
 pub fn seen_by_a_user(bed: &Bed) -> Outcome {
-    what_a_user_sees(bed).map(drop)
+    what_a_user_sees(bed, "user").map(drop)
 }

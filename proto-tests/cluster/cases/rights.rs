@@ -114,7 +114,7 @@ pub fn used_and_none_missed(bed: &Bed) -> Outcome {
     bed.herald()?;
     let speaker = [bed.audit().to_owned(), older::announces_from_pages(bed)?];
     used(&speaker, "speaker")?;
-    let allocator = [bed.audit().to_owned(), allocation::what_a_user_sees(bed)?];
+    let allocator = [bed.audit().to_owned(), allocation::what_a_user_sees(bed, "rights")?];
     used(&allocator, "allocator")
 }
 
