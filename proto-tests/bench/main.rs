@@ -39,7 +39,8 @@ enum Effort {
 /// A bench; it runs inside the bench's own network namespace.
 type Bench = fn(&Rig, &Namespace, Effort) -> Outcome;
 
-const BENCHES: [(&str, Bench); 3] = [("first_table", first_table::run), ("grants", grants::run), ("slices", slices::run)];
+const BENCHES: [(&str, Bench); 3] =
+    [("first_table", first_table::run), ("grants", grants::run), ("slices", slices::run)];
 
 fn main() -> ExitCode {
     // Cargo says so when it is `cargo bench` that runs us.

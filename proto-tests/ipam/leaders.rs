@@ -297,7 +297,13 @@ impl Leader {
         let known = self.services.get(uid).cloned();
         let newest = match (known, state) {
             // The watch was faster; of what is gone it may not yet have told.
-            (Some(known), Some(state)) => if known.0 > state.0 { known } else { state },
+            (Some(known), Some(state)) => {
+                if known.0 > state.0 {
+                    known
+                } else {
+                    state
+                }
+            }
             (None, _) | (_, None) => return self.learn_service(uid, None, now),
         };
         self.services.insert(uid.clone(), newest.clone());

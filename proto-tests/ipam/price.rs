@@ -2,8 +2,8 @@
 //! share this file, set limits.
 
 use herald::ipam::{
-    Allocator, Backend, Claim, Families, Family, Labels, Pool, PoolChoice, Port, Protocol, Record, Renumber, ServiceName,
-    Sharing, Start, Terms, Timestamp, Write,
+    Allocator, Backend, Claim, Families, Family, Labels, Pool, PoolChoice, Port, Protocol, Record, Renumber,
+    ServiceName, Sharing, Start, Terms, Timestamp, Write,
 };
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -42,8 +42,12 @@ const NOW: Timestamp = Timestamp::from_unix_millis(1_700_000_000_000);
 
 fn pools() -> Vec<Pool> {
     let ip = |text: &str| text.parse::<IpAddr>().expect("an address");
-    let full = |n: u8| Pool { priority: 0, ..Pool::new(&format!("full-{n}"), vec![(IpAddr::from([10, 0, 0, n]), IpAddr::from([10, 0, 0, n]))]) };
-    let wide = Pool::new("wide", vec![(ip("10.64.0.0"), ip("10.127.255.255")), (ip("2001:db8::"), ip("2001:db8::ffff:ffff"))]);
+    let full = |n: u8| Pool {
+        priority: 0,
+        ..Pool::new(&format!("full-{n}"), vec![(IpAddr::from([10, 0, 0, n]), IpAddr::from([10, 0, 0, n]))])
+    };
+    let wide =
+        Pool::new("wide", vec![(ip("10.64.0.0"), ip("10.127.255.255")), (ip("2001:db8::"), ip("2001:db8::ffff:ffff"))]);
     // Some small ones stand before the wide one, and are full after the first grants.
     (0..8).map(full).chain([wide]).collect()
 }

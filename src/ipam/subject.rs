@@ -66,7 +66,14 @@ pub struct Subject {
 impl Subject {
     /// A newcomer.
     pub fn new(claim: Arc<Claim>) -> Self {
-        Self { claim, holdings: Vec::new(), refusals: Vec::new(), waits: Vec::new(), write: StatusWrite::None, disputes: Vec::new() }
+        Self {
+            claim,
+            holdings: Vec::new(),
+            refusals: Vec::new(),
+            waits: Vec::new(),
+            write: StatusWrite::None,
+            disputes: Vec::new(),
+        }
     }
 
     /// Its hold on an address.
