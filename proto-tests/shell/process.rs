@@ -120,6 +120,13 @@ impl Stage {
         assert!(Command::new("kill").arg(format!("-{name}")).arg(pid).status().unwrap().success());
     }
 
+    /// Ends the speaker without a chance to tidy up, and waits until the kernel has closed everything it held.
+    pub fn kill(&mut self) {
+        let mut speaker = self.child.take().expect("a started speaker");
+        speaker.kill().unwrap();
+        speaker.wait().unwrap();
+    }
+
     /// Sends SIGTERM and waits for the end; how the process ended and how long that took.
     pub fn stop(&mut self) -> (ExitStatus, Duration) {
         self.signal("TERM");

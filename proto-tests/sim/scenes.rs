@@ -254,6 +254,19 @@ fn a_quiet_session_lives_for_ever_and_speaks_three_times_a_hold_time() {
 }
 
 #[test]
+fn without_a_hold_time_silence_is_no_death_and_we_are_silent_too() {
+    let mut desk = Desk::open_sent();
+    desk.receive(&[Message::Open(Open { hold_time: 0, ..open() }), Message::Keepalive]);
+    assert!(matches!(desk.peer.status().phase, Phase::Established { hold_time, .. } if hold_time.is_zero()));
+    // The KEEPALIVE that answers an OPEN is the only one (RFC 4271 §4.4).
+    assert!(matches!(desk.said()[..], [Message::Open(_), Message::Keepalive]));
+    desk.wait(1_000_000);
+    assert_eq!(desk.outputs(), []);
+    assert_eq!(desk.said(), []);
+    assert!(matches!(desk.peer.status().phase, Phase::Established { .. }));
+}
+
+#[test]
 fn a_silent_peer_is_given_up_after_the_hold_time() {
     let mut desk = Desk::established();
     desk.wait(89);

@@ -8,6 +8,10 @@ use std::process::ExitCode;
 use tracing::error;
 use tracing_subscriber::EnvFilter;
 
+/// What is logged unless HERALD_LOG says otherwise. The client library complains of each failed request once more, without
+/// saying which; our own lines say it, once an outage.
+const DEFAULT_FILTER: &str = "info,kube_client::client::builder=off";
+
 /// What `herald speak` is told.
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
@@ -68,7 +72,7 @@ pub fn run(arguments: Arguments) -> ExitCode {
 fn begin_logging(format: LogFormat) -> Result<(), tracing_subscriber::filter::ParseError> {
     let filter = match std::env::var("HERALD_LOG") {
         Ok(directives) => EnvFilter::builder().parse(directives)?,
-        Err(_) => EnvFilter::new("info"),
+        Err(_) => EnvFilter::new(DEFAULT_FILTER),
     };
     let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     match format {

@@ -164,9 +164,7 @@ async fn feed(
             tasks.spawn(async { ("manifests", k8s::manifests::run(folder, view, health, stop).await) });
         }
         Source::Cluster => {
-            let client = kube::Client::try_default().await.context(
-                "there is no cluster to watch: run as a pod with a ServiceAccount, set KUBECONFIG, or use --manifests DIR",
-            )?;
+            let client = k8s::watch::client().await?;
             tasks.spawn(async { ("watches", k8s::watch::run(client, view, health, stop).await) });
         }
     }

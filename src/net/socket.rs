@@ -403,6 +403,18 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_router_away_is_out_of_reach_of_ebgp_and_within_that_of_ibgp() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mut settings = settings(Ipv4Addr::LOCALHOST.into(), listener.local_addr().unwrap().port(), Ttl::Default);
+        let (external, _) = dial(&settings).await.unwrap();
+        assert_eq!(option(&external, libc::IPPROTO_IP, libc::IP_TTL), 1);
+        settings.neighbor.asn = settings.identity.asn;
+        let (internal, _) = dial(&settings).await.unwrap();
+        assert_eq!(option(&internal, libc::IPPROTO_IP, libc::IP_TTL), 64);
+        assert_eq!(option(&internal, libc::IPPROTO_IP, libc::IP_MINTTL), 0);
+    }
+
+    #[tokio::test]
     async fn an_accepted_connection_carries_the_same_options() {
         for (ip, level, ttl, least) in [
             ("127.0.0.1", libc::IPPROTO_IP, libc::IP_TTL, libc::IP_MINTTL),
