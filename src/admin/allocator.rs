@@ -252,7 +252,7 @@ mod tests {
         registry.register_collector(Box::new(Scrape(Arc::new(move || snapshot.clone()))));
         let text = text(&registry);
         for line in [
-            "herald_allocator_leads 1.0",
+            "herald_allocator_leads{} 1.0",
             "herald_pool_addresses{pool=\"edge\",family=\"IPv4\"} 32.0",
             "herald_pool_addresses_held{pool=\"edge\",family=\"IPv4\"} 3.0",
             "herald_pool_addresses_free{pool=\"edge\",family=\"IPv4\"} 26.0",
