@@ -154,6 +154,32 @@ fn without_privileges(pod: &Value) {
 }
 
 #[test]
+fn it_runs_wherever_traffic_arrives_and_is_replaced_one_node_at_a_time() {
+    let daemon_set = document("base/daemonset.yaml", "DaemonSet");
+    let strategy = &daemon_set["spec"]["updateStrategy"];
+    assert_eq!(strategy["type"], "RollingUpdate");
+    assert_eq!(strategy["rollingUpdate"]["maxUnavailable"], 1);
+    let pod = &daemon_set["spec"]["template"]["spec"];
+    for effect in ["NoSchedule", "NoExecute"] {
+        // Without a key a toleration covers every taint of its effect.
+        let all = serde_json::json!({"operator": "Exists", "effect": effect});
+        assert!(pod["tolerations"].as_array().expect("a list").contains(&all), "no toleration of all {effect}");
+    }
+    let grace = pod["terminationGracePeriodSeconds"].as_u64().expect("a number");
+    assert!(grace > 2, "a stopping speaker has two seconds; the kubelet kills it after {grace}");
+    assert_eq!(pod["serviceAccountName"], document("base/rbac.yaml", "ServiceAccount")["metadata"]["name"]);
+}
+
+#[test]
+fn the_namespace_says_which_pods_it_takes() {
+    let labels = &document("base/namespace.yaml", "Namespace")["metadata"]["labels"];
+    let level = |mode: &str| labels[format!("pod-security.kubernetes.io/{mode}")].as_str().map(str::to_owned);
+    // hostNetwork is forbidden below that level; whatever else is not "restricted" is told and logged.
+    assert_eq!(level("enforce").as_deref(), Some("privileged"));
+    assert_eq!((level("warn").as_deref(), level("audit").as_deref()), (Some("restricted"), Some("restricted")));
+}
+
+#[test]
 fn the_probed_port_is_the_one_that_the_speaker_serves() {
     let daemon_set = document("base/daemonset.yaml", "DaemonSet");
     let container = &daemon_set["spec"]["template"]["spec"]["containers"][0];

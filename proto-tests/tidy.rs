@@ -378,6 +378,21 @@ fn the_pure_half_has_neither_runtime_nor_kubernetes_in_its_tree() {
 }
 
 #[test]
+fn the_page_on_architecture_names_every_file() {
+    let page = fs::read_to_string(root().join("ARCHITECTURE.md")).unwrap();
+    let rooms: Vec<&str> = page.lines().filter(|line| line.starts_with("| ")).collect();
+    let mut missing = Vec::new();
+    for module in modules() {
+        let [room, .., name] = &module.path[..] else { continue };
+        let (room, name) = (format!("`{room}/`"), format!("`{name}`"));
+        if !rooms.iter().any(|line| line.contains(&room) && line.contains(&name)) {
+            missing.push(module.file.display().to_string());
+        }
+    }
+    assert!(missing.is_empty(), "ARCHITECTURE.md does not name\n{}", missing.join("\n"));
+}
+
+#[test]
 fn the_tree_names_no_path_of_one_machine() {
     let output = Command::new("git").args(["ls-files", "-z"]).current_dir(root()).output().unwrap();
     let listed = String::from_utf8(output.stdout).unwrap();

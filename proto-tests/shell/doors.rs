@@ -118,7 +118,7 @@ fn the_socket_is_for_its_owner_and_for_one_speaker() {
 #[test]
 fn a_killed_speaker_leaves_nothing_in_the_way_of_the_next() {
     let (router, mut stage) = established(54);
-    stage.signal("KILL");
+    stage.kill();
     router.wait("the end", |log| log.last() == Some(&crate::router::Entry::Closed));
     assert!(stage.socket().exists());
     let asked = stage.show(&["peers"]);

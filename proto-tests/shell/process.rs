@@ -69,8 +69,13 @@ impl Stage {
 
     /// Starts the speaker.
     pub fn start(&mut self, node: &str) {
+        self.start_with(node, &[]);
+    }
+
+    /// The same with more arguments.
+    pub fn start_with(&mut self, node: &str, more: &[&str]) {
         let log = fs::File::create(self.path("log")).unwrap();
-        let child = self.speak(node).stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn().unwrap();
+        let child = self.speak(node).args(more).stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn().unwrap();
         self.child = Some(child);
     }
 
@@ -113,6 +118,13 @@ impl Stage {
     pub fn signal(&self, name: &str) {
         let pid = self.child.as_ref().expect("a started speaker").id().to_string();
         assert!(Command::new("kill").arg(format!("-{name}")).arg(pid).status().unwrap().success());
+    }
+
+    /// Ends the speaker without a chance to tidy up, and waits until the kernel has closed everything it held.
+    pub fn kill(&mut self) {
+        let mut speaker = self.child.take().expect("a started speaker");
+        speaker.kill().unwrap();
+        speaker.wait().unwrap();
     }
 
     /// Sends SIGTERM and waits for the end; how the process ended and how long that took.

@@ -1,6 +1,7 @@
 //! A peer on the desk: every input by hand, every octet read back.
 
 use bytes::BytesMut;
+use herald::peer::settings::RestartState;
 use herald::peer::{ConnId, Identity, Input, LocalEnd, Neighbor, Output, Peer, Plan, Settings};
 use herald::wire::{AsWidth, Asn, Capability, Context, Family, Message, Open, RouterId, frame};
 use std::net::Ipv4Addr;
@@ -37,19 +38,21 @@ pub fn end() -> LocalEnd {
 
 impl Desk {
     pub fn at_rest() -> Self {
-        let settings = Settings {
+        Self::with(|_| {})
+    }
+
+    /// At rest, configured in another way.
+    pub fn with(change: impl FnOnce(&mut Neighbor)) -> Self {
+        Self::in_state(RestartState::default(), change)
+    }
+
+    pub fn in_state(restart_state: RestartState, change: impl FnOnce(&mut Neighbor)) -> Self {
+        let mut settings = Settings {
             identity: Identity { asn: Asn(64512), router_id: router_id(1) },
-            neighbor: Neighbor {
-                name: "router".into(),
-                address: "192.0.2.254".parse().unwrap(),
-                port: 179,
-                asn: Asn(64513),
-                hold_time: Duration::from_secs(90),
-                source_address: None,
-                families: FAMILIES.into(),
-                ttl: Default::default(),
-            },
+            restart_state,
+            neighbor: Neighbor::new("router".into(), "192.0.2.254".parse().unwrap(), Asn(64513)),
         };
+        change(&mut settings.neighbor);
         let now = Instant::now();
         Self { peer: Peer::new(settings, 1, now), now, conn: ConnId(u64::MAX), context: Context::before_open() }
     }
@@ -85,6 +88,21 @@ impl Desk {
         desk
     }
 
+    /// The peer dials us; the newest connection is that one.
+    pub fn accept(&mut self) -> ConnId {
+        self.conn = self.peer.accept(end(), self.now).expect("a connection of the peer is welcome");
+        self.context = Context::before_open();
+        self.conn
+    }
+
+    pub fn acknowledge(&mut self) {
+        self.peer.handle(Input::Acknowledged(self.conn), self.now);
+    }
+
+    pub fn state(&self) -> &'static str {
+        self.peer.status().phase.name()
+    }
+
     pub fn expect_dial(&mut self) {
         match self.peer.poll_output() {
             Some(Output::Connect(conn)) => self.conn = conn,
@@ -97,11 +115,15 @@ impl Desk {
     }
 
     pub fn receive(&mut self, messages: &[Message]) {
+        self.receive_on(self.conn, messages);
+    }
+
+    pub fn receive_on(&mut self, conn: ConnId, messages: &[Message]) {
         let mut octets = BytesMut::new();
         for message in messages {
             message.encode(&self.context, &mut octets).unwrap();
         }
-        self.peer.handle(Input::Received(self.conn, &mut octets), self.now);
+        self.peer.handle(Input::Received(conn, &mut octets), self.now);
         assert!(octets.is_empty(), "whole messages are taken");
     }
 
@@ -116,8 +138,12 @@ impl Desk {
 
     /// All messages that `transmit` has for the newest connection.
     pub fn said(&mut self) -> Vec<Message> {
+        self.said_on(self.conn)
+    }
+
+    pub fn said_on(&mut self, conn: ConnId) -> Vec<Message> {
         let mut octets = BytesMut::new();
-        self.peer.transmit(self.conn, &mut octets, usize::MAX, self.now);
+        self.peer.transmit(conn, &mut octets, usize::MAX, self.now);
         let mut said = Vec::new();
         while let Some(whole) = frame(&mut octets, &self.context).unwrap() {
             said.push(Message::decode(&whole, &self.context).unwrap());

@@ -6,9 +6,11 @@
 //! from `HERALD_SIM_FIRST` on.
 
 mod chance;
+mod collisions;
 mod desk;
 mod model;
 mod network;
+mod restart;
 mod router;
 mod scenes;
 mod speed;

@@ -2,6 +2,7 @@
 
 use crate::desk::{Desk, FAMILIES, end, open};
 use bytes::BytesMut;
+use herald::peer::settings::MessageSize;
 use herald::peer::{CloseHow, ConnId, EndOfRib, Input, LocalEnd, Output, Phase, Plan, Stop};
 use herald::rib::RouteSet;
 use herald::wire::attribute::MpReach;
@@ -12,13 +13,13 @@ use herald::wire::{
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 
-fn plan(prefixes: &[&str]) -> Plan {
+pub fn plan(prefixes: &[&str]) -> Plan {
     let routes: RouteSet = prefixes.iter().map(|text| (text.parse().unwrap(), Arc::default())).collect();
     Plan { routes, node_addresses: vec![] }
 }
 
 /// What a list of messages says, a word each: prefixes announced or withdrawn (+, -), End-of-RIB, or the message's name.
-fn words(messages: &[Message]) -> Vec<String> {
+pub fn words(messages: &[Message]) -> Vec<String> {
     let mut words = Vec::new();
     for message in messages {
         match message {
@@ -32,7 +33,7 @@ fn words(messages: &[Message]) -> Vec<String> {
             Message::Notification(n) => words.push(format!("{}/{}", n.code, n.subcode)),
             Message::Open(_) => words.push("OPEN".to_owned()),
             Message::Keepalive => words.push("KEEPALIVE".to_owned()),
-            Message::RouteRefresh(_) => words.push("ROUTE-REFRESH".to_owned()),
+            Message::RouteRefresh(refresh) => words.push(format!("refresh {} {}", refresh.subtype, refresh.family)),
         }
     }
     words
@@ -85,6 +86,62 @@ fn a_refresh_answers_with_everything_and_loses_no_withdrawal() {
     let family = Family { afi: 1, safi: 128 };
     desk.receive(&[Message::RouteRefresh(RouteRefresh { family, subtype: 0 })]);
     assert_eq!(words(&desk.said()), [""; 0]);
+}
+
+/// Established with a peer that offers these too.
+fn established_offering(offers: &[Capability], change: impl FnOnce(&mut herald::peer::Neighbor)) -> Desk {
+    let mut desk = Desk::with(change);
+    desk.peer.handle(Input::Start, desk.now);
+    desk.expect_dial();
+    desk.peer.handle(Input::Connected(desk.conn, end()), desk.now);
+    let mut open = open();
+    open.capabilities.extend_from_slice(offers);
+    desk.receive(&[Message::Open(open), Message::Keepalive]);
+    desk.said();
+    desk.context = Desk::established().context;
+    desk
+}
+
+#[test]
+fn a_refresh_is_marked_for_a_peer_that_knows_marks_and_waits_for_the_first_table() {
+    let mut desk = established_offering(&[Capability::EnhancedRouteRefresh], |_| {});
+    let refresh = |family, subtype| Message::RouteRefresh(RouteRefresh { family, subtype });
+    desk.receive(&[refresh(Family::IPV4_UNICAST, 0)]);
+    assert_eq!(words(&desk.said()), [""; 0], "no mark before a plan");
+    desk.plan(plan(&["198.51.100.1", "2001:db8::5"]));
+    let first = desk.said();
+    assert_eq!(words(&first)[2..4], ENDS);
+    let again = [first, desk.said()].concat();
+    let (begin, route, end) = ("refresh 1 ipv4-unicast", "+198.51.100.1/32 via 192.0.2.1", "refresh 2 ipv4-unicast");
+    assert_eq!(words(&again)[4..], [begin, route, end], "held back, not forgotten");
+    // A withdrawal that was not out yet goes in between, and marks of the peer mean nothing to us.
+    desk.plan(plan(&["198.51.100.2", "2001:db8::5"]));
+    desk.receive(&[
+        refresh(Family::IPV4_UNICAST, 0),
+        refresh(Family::IPV4_UNICAST, 1),
+        refresh(Family::IPV6_UNICAST, 2),
+    ]);
+    let expected = [begin, "-198.51.100.1/32", "+198.51.100.2/32 via 192.0.2.1", end];
+    assert_eq!(words(&desk.said()), expected);
+    assert_eq!(desk.sent("ROUTE-REFRESH"), 4);
+}
+
+#[test]
+fn messages_grow_where_both_sides_offer_it() {
+    let routes: Vec<String> = (0..4000u32).map(|n| Ipv4Addr::from_bits(0x0A00_0000 + n).to_string()).collect();
+    let routes: Vec<&str> = routes.iter().map(String::as_str).collect();
+    for (offers, size, updates) in [
+        (&[Capability::ExtendedMessage][..], MessageSize::Extended, 1),
+        (&[], MessageSize::Extended, 5),
+        (&[Capability::ExtendedMessage], MessageSize::Standard, 5),
+    ] {
+        let mut desk = established_offering(offers, |neighbor| neighbor.message_size = size);
+        desk.context.max_len = if updates == 1 { 65_535 } else { 4096 };
+        desk.plan(plan(&routes));
+        let said = desk.said();
+        assert_eq!(said.len(), updates + 2, "{size:?}");
+        assert_eq!(words(&said).len(), 4002);
+    }
 }
 
 #[test]
@@ -189,10 +246,24 @@ fn a_quiet_session_lives_for_ever_and_speaks_three_times_a_hold_time() {
         desk.peer.handle(Input::Timeout, desk.now);
         desk.receive(&[Message::Keepalive]);
         assert_eq!(words(&desk.said()), ["KEEPALIVE"]);
+        desk.acknowledge();
     }
     assert_eq!(desk.peer.status().established_count, 1);
     let spoken = desk.sent("KEEPALIVE") - 1;
     assert!((120..=160).contains(&spoken), "{spoken} in an hour");
+}
+
+#[test]
+fn without_a_hold_time_silence_is_no_death_and_we_are_silent_too() {
+    let mut desk = Desk::open_sent();
+    desk.receive(&[Message::Open(Open { hold_time: 0, ..open() }), Message::Keepalive]);
+    assert!(matches!(desk.peer.status().phase, Phase::Established { hold_time, .. } if hold_time.is_zero()));
+    // The KEEPALIVE that answers an OPEN is the only one (RFC 4271 §4.4).
+    assert!(matches!(desk.said()[..], [Message::Open(_), Message::Keepalive]));
+    desk.wait(1_000_000);
+    assert_eq!(desk.outputs(), []);
+    assert_eq!(desk.said(), []);
+    assert!(matches!(desk.peer.status().phase, Phase::Established { .. }));
 }
 
 #[test]

@@ -6,12 +6,13 @@ use crate::network::Pipe;
 use crate::router::{Drop, Router, Stage};
 use crate::told::Told;
 use bytes::BytesMut;
+use herald::peer::settings::RestartState;
 use herald::peer::{
     CloseHow, ConnId, EndOfRib, Identity, Input, LocalEnd, Neighbor, Output, Peer, Phase, Plan, Settings, Stop,
 };
 use herald::wire::{AsPath, Attribute, Family, Message, Notification, Origin, RouterId, Update};
 use std::collections::{BTreeMap, VecDeque};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -106,15 +107,11 @@ impl World {
         let now = Instant::now();
         let settings = Settings {
             identity: Identity { asn: setting.our_asn, router_id: RouterId::new(Ipv4Addr::new(10, 0, 0, 1)).unwrap() },
+            restart_state: RestartState::default(),
             neighbor: Neighbor {
-                name: "router".into(),
-                address: IpAddr::V4(Ipv4Addr::new(192, 0, 2, 254)),
-                port: 179,
-                asn: setting.router_asn,
                 hold_time: Duration::from_secs(setting.our_hold.into()),
-                source_address: None,
                 families: setting.our_families.clone(),
-                ttl: Default::default(),
+                ..Neighbor::new("router".into(), Ipv4Addr::new(192, 0, 2, 254).into(), setting.router_asn)
             },
         };
         let mut world = Self {
@@ -252,9 +249,12 @@ impl World {
     fn tick_router(&mut self, id: ConnId) {
         let now = self.now;
         let conn = self.conns.get_mut(&id).expect("listed");
+        let mut taken = 0;
         while let Some(octets) = conn.to_router.arrived(now) {
             conn.router.receive(&octets, now);
+            taken += octets.len();
         }
+        let acknowledges = taken > 0 && conn.socket == Socket::Open && !conn.to_peer.is_cut();
         conn.router.tick(now);
         let replies = conn.router.replies.split();
         conn.to_peer.send(&replies, now, &mut self.chance);
@@ -267,6 +267,9 @@ impl World {
             conn.peer_end = Some(conn.to_peer.end_at(now));
         }
         self.check_end_of_rib(id);
+        if acknowledges {
+            self.feed(Input::Acknowledged(id));
+        }
     }
 
     fn tick_peer(&mut self, id: ConnId) {

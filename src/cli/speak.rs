@@ -25,6 +25,9 @@ pub struct Arguments {
     /// Where to serve /healthz, /readyz, /metrics and /v1
     #[arg(long, default_value = "127.0.0.1:7472", value_name = "ADDRESS:PORT")]
     metrics: SocketAddr,
+    /// A folder for what outlives the process: whether the node has booted since, which a router with graceful restart asks
+    #[arg(long, value_name = "DIR")]
+    state: Option<PathBuf>,
     /// How log lines look; HERALD_LOG says which are written (default: info)
     #[arg(long, value_enum, default_value_t = LogFormat::Text)]
     log_format: LogFormat,
@@ -42,6 +45,7 @@ pub fn run(arguments: Arguments) -> ExitCode {
         node: arguments.node.into(),
         socket: arguments.socket,
         metrics: arguments.metrics,
+        state: arguments.state,
     };
     match daemon::run(options) {
         Ok(()) => ExitCode::SUCCESS,

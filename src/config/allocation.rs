@@ -47,7 +47,7 @@ fn pool(raw: &raw::Pool, ranges: &[(IpAddr, IpAddr)], out: &mut Vec<Finding>) ->
     let priority = raw.priority.as_ref();
     let priority = priority.and_then(|value| number("priority", value, 0..=i64::from(u32::MAX) - 1, out));
     let cool_down = raw.cool_down.as_ref();
-    let cool_down = cool_down.and_then(|value| duration("coolDown", value, LONGEST_COOL_DOWN, out));
+    let cool_down = cool_down.and_then(|value| duration("coolDown", value, 0..=LONGEST_COOL_DOWN, out));
     Pool {
         priority: priority.unwrap_or(u32::MAX),
         kept_out: kept_out(raw, ranges, out),

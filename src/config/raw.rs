@@ -27,6 +27,8 @@ pub struct File {
     pub pools: List<Pool>,
     /// Which pools go to which peers, from which nodes, how.
     pub advertisements: List<Advertisement>,
+    /// Where routers may dial us.
+    pub listen: Option<Listen>,
     /// Which services are ours.
     pub services: Option<Services>,
     /// Whether the exclude label of a node has no effect.
@@ -45,6 +47,16 @@ pub struct Node {
     pub router_id: Option<Spanned<String>>,
 }
 
+/// `listen`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Listen {
+    /// TCP port, 179 where absent.
+    pub port: Option<Spanned<i64>>,
+    /// Own addresses; all where absent.
+    pub addresses: List<String>,
+}
+
 /// `peers[]`.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -53,12 +65,26 @@ pub struct Peer {
     pub name: Option<Spanned<String>>,
     /// Where to dial.
     pub address: Option<Spanned<String>>,
+    /// Instead of an address: every router of a block that dials us.
+    pub range: Option<Spanned<String>>,
     /// TCP port, 179 where absent.
     pub port: Option<Spanned<i64>>,
+    /// Whether we leave dialling to the router.
+    pub passive: Option<Spanned<bool>>,
     /// Its AS number.
     pub asn: Option<Spanned<i64>>,
     /// `90s`, `1m30s` or `0`.
     pub hold_time: Option<Spanned<String>>,
+    /// How long our OPEN waits for the router's.
+    pub delay_open: Option<Spanned<String>>,
+    /// How long the router may take nothing.
+    pub send_hold_time: Option<Spanned<String>>,
+    /// Whether the router may keep our routes while we are away (RFC 4724).
+    pub graceful_restart: Option<GracefulRestart>,
+    /// Whether messages above 4096 octets are offered (RFC 8654).
+    pub extended_messages: Option<Spanned<bool>>,
+    /// What we are to the router (RFC 9234).
+    pub role: Option<Spanned<String>>,
     /// The address to dial from.
     pub source_address: Option<Spanned<String>>,
     /// Largest distance in hops (RFC 5082).
@@ -69,6 +95,16 @@ pub struct Peer {
     pub families: List<String>,
     /// The nodes with a session.
     pub node_selector: Option<Selector>,
+}
+
+/// `gracefulRestart`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct GracefulRestart {
+    /// True where absent.
+    pub enabled: Option<Spanned<bool>>,
+    /// How long the router waits for us, `120s` where absent.
+    pub restart_time: Option<Spanned<String>>,
 }
 
 /// A label selector as Kubernetes writes it: `nodeSelector`, `namespaceSelector`, `serviceSelector`.

@@ -3,6 +3,7 @@
 use super::advertisements;
 use super::allocation::{self, Allocation};
 use super::error::{Diagnostics, Finding, Place, Severity};
+use super::listen::{self, Listen};
 use super::names::Names;
 use super::peers::{self, PeerConfig};
 use super::pools;
@@ -25,6 +26,8 @@ pub struct Config {
     pub router_id: Option<RouterId>,
     /// `nodes[].routerId`: by node name.
     pub node_router_ids: BTreeMap<Arc<str>, RouterId>,
+    /// Where routers may dial us; nowhere where absent.
+    pub listen: Option<Listen>,
     /// Peers by name.
     pub peers: BTreeMap<Arc<str>, PeerConfig>,
     /// What is announced.
@@ -69,7 +72,8 @@ fn resolve(raw: &raw::File, out: &mut Vec<Finding>) -> Option<Config> {
     };
     let own_router_id = raw.router_id.as_ref().map(|value| router_id(value, out));
     let node_router_ids = nodes(&raw.nodes, out);
-    let (peer_names, peers) = peers::resolve(&raw.peers, out);
+    let listen = listen::resolve(raw.listen.as_ref(), out);
+    let (peer_names, peers) = peers::resolve(raw, out);
     let (pool_names, pools) = pools::resolve(&raw.pools, out);
     let advertisements = advertisements::resolve(&raw.advertisements, &pool_names, &peer_names, out);
     let allocation = allocation::resolve(raw, &pools, out);
@@ -93,7 +97,7 @@ fn resolve(raw: &raw::File, out: &mut Vec<Finding>) -> Option<Config> {
     let asn = asn?;
     Review { raw, asn, peers: &peers, policy: &policy }.run(out);
     let (router_id, policy, allocation) = (own_router_id.flatten(), Arc::new(policy), Arc::new(allocation));
-    Some(Config { asn, router_id, node_router_ids, peers, policy, allocation })
+    Some(Config { asn, router_id, node_router_ids, listen, peers, policy, allocation })
 }
 
 fn nodes(raw: &raw::List<raw::Node>, out: &mut Vec<Finding>) -> BTreeMap<Arc<str>, RouterId> {

@@ -88,35 +88,13 @@ fn instead(what: &str, text: &str) -> Option<String> {
     Some(format!("'{what}' is one address; write {address}"))
 }
 
-/// A length of time in whole seconds, at most `longest` of them.
-pub fn duration(what: &str, value: &Spanned<String>, longest: u64, out: &mut Vec<Finding>) -> Option<Duration> {
-    let seconds = in_seconds(value, out)?;
-    if seconds <= longest {
-        return Some(Duration::from_secs(seconds));
-    }
-    let title = format!("'{what}' cannot be {}", value.value);
-    out.push(Finding::error(Place::of(value), title).help(format!("the longest is {longest}s")));
-    None
-}
-
-/// Seconds as written; anything else is reported.
-fn in_seconds(value: &Spanned<String>, out: &mut Vec<Finding>) -> Option<u64> {
-    let seconds = seconds(&value.value);
-    if seconds.is_none() {
-        let title = format!("{:?} is no length of time", value.value);
-        let help = match value.value.parse::<u64>() {
-            Ok(number) => format!("say the unit: {number}s"),
-            Err(_) => "write 90s or 1m30s".to_owned(),
-        };
-        out.push(Finding::error(Place::of(value), title).help(help));
-    }
-    seconds
-}
-
 /// A hold time: none, or 3 s to 65535 s (RFC 4271 §4.2).
 pub fn hold_time(value: &Spanned<String>, out: &mut Vec<Finding>) -> Option<Duration> {
     let place = Place::of(value);
-    let seconds = in_seconds(value, out)?;
+    let Some(seconds) = seconds(&value.value) else {
+        out.push(no_time(value));
+        return None;
+    };
     let finding = match seconds {
         0 => Finding::warning(place, "without a hold time a dead peer is never noticed")
             .help("write 'holdTime: 90s' unless something else watches the session"),
@@ -141,6 +119,36 @@ pub fn hold_time(value: &Spanned<String>, out: &mut Vec<Finding>) -> Option<Dura
     };
     out.push(finding);
     Some(Duration::from_secs(seconds))
+}
+
+/// A length of time within a range of seconds.
+pub fn duration(
+    what: &str,
+    value: &Spanned<String>,
+    range: RangeInclusive<u64>,
+    out: &mut Vec<Finding>,
+) -> Option<Duration> {
+    let place = Place::of(value);
+    let Some(seconds) = seconds(&value.value) else {
+        out.push(no_time(value));
+        return None;
+    };
+    if !range.contains(&seconds) {
+        let title = format!("'{what}' cannot be {seconds} s");
+        let help = format!("write a time from {}s to {}s", range.start(), range.end());
+        out.push(Finding::error(place, title).help(help));
+        return None;
+    }
+    Some(Duration::from_secs(seconds))
+}
+
+fn no_time(value: &Spanned<String>) -> Finding {
+    let title = format!("{:?} is no length of time", value.value);
+    let help = match value.value.parse::<u64>() {
+        Ok(number) => format!("say the unit: {number}s"),
+        Err(_) => "write 90s or 1m30s".to_owned(),
+    };
+    Finding::error(Place::of(value), title).help(help)
 }
 
 /// `1h2m3s` with each unit at most once and in this order, or a bare 0.

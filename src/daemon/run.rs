@@ -1,5 +1,6 @@
 //! One process: wire, supervise, stop in order.
 
+use super::boot;
 use super::reload::ConfigFile;
 use super::speaker::{Channels, Speaker};
 use crate::admin::{self, Handles, Metrics, Speakers, Standing, WatchState, server};
@@ -30,6 +31,8 @@ pub struct Options {
     pub socket: PathBuf,
     /// Address and port for probes and metrics.
     pub metrics: SocketAddr,
+    /// What outlives the process.
+    pub state: Option<PathBuf>,
 }
 
 /// Where services come from.
@@ -95,8 +98,9 @@ async fn speak(options: Options) -> anyhow::Result<()> {
         follow.await;
         ("configuration", Ok(()))
     });
+    let restart_state = boot::restart_state(options.state.as_deref());
     let channels = Channels { config: config_read, view: view_read, speakers };
-    let speaker = tokio::spawn(Speaker::new(options.node.clone(), channels, metrics).run(stop.clone()));
+    let speaker = tokio::spawn(Speaker::new(options.node.clone(), channels, metrics, restart_state).run(stop.clone()));
     info!(node = %options.node, version = env!("CARGO_PKG_VERSION"), "herald speaks");
     supervise(&mut signals, tasks, ("speaker", speaker), stop).await
 }
@@ -167,9 +171,7 @@ async fn feed(
             tasks.spawn(async { ("manifests", k8s::manifests::run(folder, view, health, stop).await) });
         }
         Source::Cluster => {
-            let client = kube::Client::try_default().await.context(
-                "there is no cluster to watch: run as a pod with a ServiceAccount, set KUBECONFIG, or use --manifests DIR",
-            )?;
+            let client = k8s::watch::client().await?;
             tasks.spawn(async { ("watches", k8s::watch::run(client, view, health, stop).await) });
         }
     }

@@ -157,7 +157,12 @@ mod tests {
             families: [V4].into(),
             ..Context::before_open()
         };
-        Egress { asn: Asn(64512), context, next_hops: [(V4, "192.0.2.1".parse().unwrap())].into() }
+        Egress {
+            asn: Asn(64512),
+            context,
+            next_hops: [(V4, "192.0.2.1".parse().unwrap())].into(),
+            only_to_customer: None,
+        }
     }
 
     fn set(range: std::ops::Range<u32>) -> RouteSet {

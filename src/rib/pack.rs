@@ -256,7 +256,7 @@ mod tests {
             ..Context::before_open()
         };
         let next_hops = [(families[0], "192.0.2.1".parse().unwrap()), (families[1], "2001:db8::1".parse().unwrap())];
-        Egress { asn: Asn(64512), context, next_hops: next_hops.into() }
+        Egress { asn: Asn(64512), context, next_hops: next_hops.into(), only_to_customer: None }
     }
 
     fn with_med(med: u32) -> Arc<Attributes> {
