@@ -93,9 +93,19 @@ async fn lead(client: Client, links: Links) -> anyhow::Result<()> {
     let (queue, news) = mpsc::channel(QUEUE);
     let services = Ask { fields: "spec.type=LoadBalancer", labels: "" };
     let all = Ask { fields: "", labels: "" };
+    // A holder that is not among the Services is gone: so they are listed after the Allocations that name holders.
+    let mut report = links.report.subscribe();
+    let of_services = async {
+        let listed = |report: &Report| {
+            report.watches.get(&Kind::Allocations).is_some_and(|(listing, _)| *listing == Listing::Complete)
+        };
+        if report.wait_for(listed).await.is_ok() {
+            follow(Api::<ServiceForm>::all(client.clone()), services, queue.clone(), News::Service).await;
+        }
+    };
     let followers = async {
         tokio::join!(
-            follow(Api::<ServiceForm>::all(client.clone()), services, queue.clone(), News::Service),
+            of_services,
             follow(Api::<NodeForm>::all(client.clone()), all, queue.clone(), News::Node),
             follow(Api::<NamespaceForm>::all(client.clone()), all, queue.clone(), News::Namespace),
             follow(Api::all(client.clone()), all, queue.clone(), News::Allocation),
@@ -177,7 +187,10 @@ impl Office {
                 }
                 *trouble = Some(error);
             }
-            Health::Complete => (*listing, *trouble) = (Listing::Complete, None),
+            Health::Complete => {
+                (*listing, *trouble) = (Listing::Complete, None);
+                self.report_due = Some(now.clock);
+            }
             Health::Well => *trouble = None,
         }
         let had_begun = self.desk.has_begun();
