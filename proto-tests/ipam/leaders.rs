@@ -153,9 +153,15 @@ impl Server {
         for (_, claim) in self.services.values() {
             claim.shown.iter().for_each(|address| shown.entry(*address).or_default().push(claim));
         }
+        // A shared address knows no cool-down: who has just left it may be shown once more by the other leader. Even then only
+        // such stand side by side as may share.
         for (address, claims) in shown.iter().filter(|(_, claims)| claims.len() > 1) {
-            for claim in claims {
-                assert!(self.names(*address, &claim.uid), "{} shows {address} beside its holder", claim.service);
+            for claim in claims.iter().filter(|claim| !self.names(*address, &claim.uid)) {
+                for other in claims.iter().filter(|other| other.uid != claim.uid) {
+                    let (a, b) = ((&claim.service, &*claim.terms), (&other.service, &*other.terms));
+                    let verdict = terms::clash(a, b, SharingScope::Namespace);
+                    assert_eq!(verdict, Ok(()), "{} shows {address} beside {}", claim.service, other.service);
+                }
             }
         }
     }
