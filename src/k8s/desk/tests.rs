@@ -34,7 +34,7 @@ impl Bench {
     }
 
     fn list(&mut self) {
-        let forms: Vec<ServiceForm> = self.services.values().map(|value| form(value)).collect();
+        let forms: Vec<ServiceForm> = self.services.values().map(form).collect();
         let objects: Vec<Allocation> = self.allocations.values().cloned().collect();
         let now = self.now;
         for news in [Told::Listing].into_iter().chain(forms.into_iter().map(Told::Listed)).chain([Told::Complete]) {
