@@ -16,6 +16,9 @@ mod pki;
 mod bare;
 mod contestants;
 mod first_table;
+mod grants;
+#[path = "../ipam/price.rs"]
+mod price;
 mod receiver;
 mod slices;
 
@@ -36,7 +39,7 @@ enum Effort {
 /// A bench; it runs inside the bench's own network namespace.
 type Bench = fn(&Rig, &Namespace, Effort) -> Outcome;
 
-const BENCHES: [(&str, Bench); 2] = [("first_table", first_table::run), ("slices", slices::run)];
+const BENCHES: [(&str, Bench); 3] = [("first_table", first_table::run), ("grants", grants::run), ("slices", slices::run)];
 
 fn main() -> ExitCode {
     // Cargo says so when it is `cargo bench` that runs us.

@@ -257,8 +257,16 @@ impl Model {
         found
     }
 
+    /// A choice that nobody has seen yields to a status that shows the address.
+    fn evict(&mut self, address: IpAddr) {
+        let Some(holds) = self.held.get_mut(&address) else { return };
+        holds.retain(|hold| hold.written || self.services[&hold.uid].shows(address));
+        if holds.is_empty() {
+            self.held.remove(&address);
+        }
+    }
+
     fn take(&mut self, claim: &Claim, address: IpAddr) {
-        self.cooling.remove(&address);
         let hold = Hold { uid: claim.uid.clone(), terms: (*claim.terms).clone(), written: false };
         self.held.entry(address).or_default().push(hold);
         let name = self.pool_of(address).map(|pool| pool.name.clone()).expect("only addresses of pools are taken");
@@ -327,9 +335,12 @@ impl Model {
         let claim = self.services[uid].clone();
         for family in claim.families.wanted() {
             if self.holds(uid, *family).is_empty() {
-                let shown = claim.shown.iter().copied().filter(|shown| Family::of(*shown) == *family);
-                if let Some(address) = shown.into_iter().find(|shown| self.may_have(&claim, *shown, true)) {
-                    self.take(&claim, address);
+                for address in claim.shown.iter().copied().filter(|shown| Family::of(*shown) == *family) {
+                    self.evict(address);
+                    if self.may_have(&claim, address, true) {
+                        self.take(&claim, address);
+                        break;
+                    }
                 }
             }
         }
@@ -388,6 +399,7 @@ impl Model {
         self.until_nobody_moves();
         loop {
             self.held.values_mut().flatten().for_each(|hold| hold.written = true);
+            self.cooling.retain(|address, _| !self.held.contains_key(address));
             let due: Vec<Uid> =
                 self.services.values().filter(|c| self.ingress(c) != c.shown).map(|c| c.uid.clone()).collect();
             if due.is_empty() {

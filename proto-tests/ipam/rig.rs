@@ -257,12 +257,11 @@ impl World {
     }
 
     fn show(&mut self, uid: &Uid) {
-        let (Some(status), Some(service)) = (self.allocator.status(uid), self.services.get_mut(uid)) else { return };
-        if status.ingress != service.shown {
-            service.shown = status.ingress;
-            let claim = service.clone();
-            self.allocator.apply(claim, self.now);
-        }
+        let Some(shown) = self.allocator.begin_status(uid) else { return };
+        let service = self.services.get_mut(uid).expect("who is served is there");
+        service.shown = shown;
+        let claim = service.clone();
+        self.allocator.end_status(claim, self.now);
     }
 
     /// What must hold whenever all is written.

@@ -765,6 +765,12 @@ mod conflicts {
     fn a_late_grant_to_a_service_that_is_gone_is_swept() {
         let mut world = World::new(vec![cooling(edge(1), 5)]);
         world.allocator.observe(ip("10.0.0.1"), Some(held("10.0.0.1", "ghost")), world.now);
+        // Perhaps our watch is behind: nothing happens before somebody has looked.
+        assert_eq!(world.allocator.due_write(ip("10.0.0.1")), Write::Nothing);
+        let unknown = world.allocator.unknown_holders();
+        assert_eq!(unknown.iter().map(|holder| holder.service.to_string()).collect::<Vec<_>>(), ["web/ghost"]);
+        world.allocator.remove(&unknown[0].uid, world.now);
+        assert!(world.allocator.unknown_holders().is_empty());
         let Write::Put(record) = world.allocator.due_write(ip("10.0.0.1")) else { panic!("nothing to write") };
         assert!(matches!(record.tenure, Tenure::Released { .. }), "{record:?}");
         world.flush();

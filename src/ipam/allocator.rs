@@ -6,12 +6,12 @@ use super::neighbours::Foreign;
 use super::observe;
 use super::pool::Pool;
 use super::quota::{Quota, Quotas};
-use super::record::Record;
+use super::record::{Holder, Record};
 use super::settle::{adopt_shown, amend, run, settle};
 use super::state::{Rest, State};
-use super::status::{Status, status};
+use super::status::{Status, ingress, status};
 use super::stock::{Stocks, Usage};
-use super::subject::{Phase, Subject};
+use super::subject::{Phase, StatusWrite, Subject};
 use super::timestamp::Timestamp;
 use super::waiting::Wait;
 use std::collections::{BTreeMap, BTreeSet};
@@ -29,7 +29,7 @@ pub struct Start {
     pub nodes: BTreeSet<IpAddr>,
     /// Services that are not ours and have addresses.
     pub foreign: Vec<Foreign>,
-    /// Every `Allocation`.
+    /// Every `Allocation`, listed before the services: a holder that is not among those is gone.
     pub records: Vec<Record>,
     /// Every Service that is ours.
     pub claims: Vec<Claim>,
@@ -100,11 +100,11 @@ impl Allocator {
         let records: BTreeMap<IpAddr, Record> =
             start.records.into_iter().map(|record| (record.address, record)).collect();
         for (address, record) in records {
-            observe::take_in(&mut state, address, Some(record), now);
+            observe::take_in(&mut state, address, Some(record), observe::Unknown::Sweep, now);
         }
         for rank in &ranks {
             let claim = state.claim(&rank.uid).expect("it has just been put there");
-            adopt_shown(&mut state, &claim);
+            adopt_shown(&mut state, &claim, now);
         }
         for rank in ranks {
             let claim = state.claim(&rank.uid).expect("it has just been put there");
@@ -135,6 +135,33 @@ impl Allocator {
         }
         settle(&mut self.state, &uid, now);
         run(&mut self.state, now);
+    }
+
+    /// Begins the write of a Service's status, if it shows something else than it should and no write is under way: what it is
+    /// to show. It ends with [`Self::end_status`], or with [`Self::remove`] where the Service is gone.
+    pub fn begin_status(&mut self, uid: &Uid) -> Option<Vec<IpAddr>> {
+        let ingress = self.due_status(uid)?;
+        let subject = self.state.subjects.get_mut(uid)?;
+        subject.write = StatusWrite::UnderWay(ingress.clone());
+        Some(ingress)
+    }
+
+    /// What [`Self::begin_status`] would begin.
+    pub fn due_status(&self, uid: &Uid) -> Option<Vec<IpAddr>> {
+        let subject = self.state.subjects.get(uid)?;
+        match subject.write {
+            StatusWrite::UnderWay(_) => None,
+            StatusWrite::None => Some(ingress(&self.state, &subject.claim)).filter(|new| *new != subject.claim.shown),
+        }
+    }
+
+    /// The write that [`Self::begin_status`] began has an answer; the Service is now this, as the answer or a read after a
+    /// conflict says.
+    pub fn end_status(&mut self, claim: Claim, now: Timestamp) {
+        if let Some(subject) = self.state.subjects.get_mut(&claim.uid) {
+            subject.write = StatusWrite::None;
+        }
+        self.apply(claim, now);
     }
 
     /// A Service is gone, or is none of ours any more: all that it has is given back.
@@ -244,6 +271,17 @@ impl Allocator {
         Some(status(&self.state, &*self.state.claim(uid)?))
     }
 
+    /// Holders that an `Allocation` names and of whom nothing was heard: a former leader served them, and either they are gone or
+    /// our watch is behind. What they hold stays theirs; whoever reads the Service says [`Self::apply`] or
+    /// [`Self::remove`].
+    pub fn unknown_holders(&self) -> Vec<Holder> {
+        let of = |(uid, addresses): (&Uid, &BTreeSet<IpAddr>)| {
+            let first = addresses.first()?;
+            self.state.book.holder(*first, uid).cloned()
+        };
+        self.state.unknown.iter().filter_map(of).collect()
+    }
+
     /// Every Service that is served.
     pub fn services(&self) -> impl Iterator<Item = (&Uid, &Claim)> {
         self.state.subjects.iter().map(|(uid, subject)| (uid, &*subject.claim))
@@ -271,15 +309,24 @@ impl Allocator {
     }
 
     fn enter(&mut self, claim: Claim) {
+        let uid = claim.uid.clone();
         self.state.waiting.join(Wait::Everyone, claim.rank());
-        self.state.subjects.insert(claim.uid.clone(), Subject::new(Arc::new(claim)));
+        let mut subject = Subject::new(Arc::new(claim));
+        for address in self.state.unknown.remove(&uid).unwrap_or_default() {
+            subject.set_phase(address, self.state.first_phase(&uid, address));
+        }
+        self.state.subjects.insert(uid, subject);
     }
 
     fn leave(&mut self, uid: &Uid, now: Timestamp) {
+        for address in self.state.unknown.remove(uid).unwrap_or_default() {
+            self.state.vacate(uid, address, Rest::CoolDown, now);
+        }
         let Some(subject) = self.state.subjects.get(uid).cloned() else { return };
         for holding in &subject.holdings {
+            let unseen = !subject.visible(holding.address) && !self.state.under_way.contains(&holding.address);
             let rest = match holding.phase {
-                Phase::Pending if !subject.claim.shows(holding.address) => Rest::AtOnce,
+                Phase::Pending if unseen => Rest::AtOnce,
                 Phase::Pending | Phase::Held | Phase::Leaving => Rest::CoolDown,
             };
             self.state.vacate(uid, holding.address, rest, now);

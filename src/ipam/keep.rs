@@ -113,17 +113,22 @@ pub fn completeness(state: &State, claim: &Claim) -> Completeness {
     }
 }
 
-/// An address that it is giving back and asks for again: one that is still shown before anything that is not, else where it
-/// has nothing it asks for.
+/// An address that it is giving back and that is to stay after all. It asks for it again: what is shown goes before what is not.
+/// Or what was to replace it has been lost to somebody else: what is shown stays until there is something to show.
 pub fn returning(state: &State, claim: &Claim, family: Family) -> Option<IpAddr> {
     let keeper = keeper(state, claim, family).map(|holding| holding.address);
+    let nothing_else = match completeness(state, claim) {
+        Completeness::Complete => anchor(state, claim, family).is_none(),
+        Completeness::OneIsMissing => shown(state, claim, family).is_none(),
+    };
+    let stays = |address: &IpAddr| match (claim.shows(*address), fits(state, claim, *address), keeper) {
+        (true, true, Some(keeper)) => nothing_else || !claim.shows(keeper),
+        (true, true, None) | (false, true, None) => true,
+        (true, false, None) => nothing_else || shown(state, claim, family).is_none(),
+        (true, false, Some(_)) => nothing_else,
+        (false, true, Some(_)) | (false, false, _) => false,
+    };
     let holdings = state.subjects.get(&claim.uid).map(|subject| subject.holdings.as_slice()).unwrap_or_default();
     let leaving = holdings.iter().filter(|h| h.phase == Phase::Leaving && Family::of(h.address) == family);
-    leaving.map(|holding| holding.address).find(|address| {
-        let better = match keeper {
-            Some(keeper) => claim.shows(*address) && !claim.shows(keeper),
-            None => true,
-        };
-        better && fits(state, claim, *address)
-    })
+    leaving.map(|holding| holding.address).filter(stays).min_by_key(|address| u8::from(!claim.shows(*address)))
 }

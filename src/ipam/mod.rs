@@ -17,11 +17,17 @@
 //! [`observe`](Allocator::observe), and after each, [`take_changes`](Allocator::take_changes) says what may have to be written:
 //!
 //! 1. For each address, [`begin_write`](Allocator::begin_write) says what to write to its `Allocation`, under the
-//!    resourceVersion that was read. It got through: [`confirm`](Allocator::confirm). Conflict, AlreadyExists or no answer: read
-//!    the object, and [`observe`](Allocator::observe) what is there; that rolls back what is not to be. Until one of
-//!    the two, the address has a write under way, and no other is begun.
-//! 2. For each Service whose status differs from [`Status::ingress`], write that. When it got through, `apply` the Service
-//!    again with what it shows now; the watch would do so anyway. Only then is given back what it has left.
+//!    resourceVersion that was read. It got through: [`confirm`](Allocator::confirm). Conflict or AlreadyExists: read the object,
+//!    and [`observe`](Allocator::observe) what is there; that rolls back what is not to be.
+//! 2. For each Service, [`begin_status`](Allocator::begin_status) says what its status is to show, under the resourceVersion that
+//!    was last applied. It got through, or met a conflict and the Service was read: [`end_status`](Allocator::end_status) with
+//!    what it is now. Only then is given back what it has left.
+//!
+//! A write that was begun is under way until it has ended, and no other of the same object is begun. Where no answer comes, the
+//! same write is sent again until one does: what was sent may still arrive, and only an answer tells that it no longer can.
+//!
+//! Beside that, [`tick`](Allocator::tick) is due at [`next_deadline`](Allocator::next_deadline), and a Service of each of
+//! [`unknown_holders`](Allocator::unknown_holders) is to be read.
 //!
 //! An older state of an `Allocation` than the last one written must not be observed: after a write, a shell ignores what the
 //! watch says about it until the version that it wrote has come by.

@@ -32,7 +32,7 @@ pub fn observe(state: &mut State, address: IpAddr, object: Option<Record>, now: 
     if state.book.persisted(address) == object {
         state.book.learn(address, object);
     } else {
-        affected = take_in(state, address, object, now);
+        affected = take_in(state, address, object, Unknown::Keep, now);
     }
     affected.extend(agree(state, address));
     for uid in affected {
@@ -45,21 +45,38 @@ fn agree(state: &mut State, address: IpAddr) -> Vec<Uid> {
     let mut changed = Vec::new();
     for uid in state.book.holders(address).iter().map(|holder| holder.uid.clone()).collect::<Vec<_>>() {
         let firm = state.first_phase(&uid, address);
-        let subject = state.subjects.get_mut(&uid).expect("who holds an address is served");
+        let Some(subject) = state.subjects.get_mut(&uid) else { continue };
         match subject.phase(address) {
             Some(phase @ (Phase::Pending | Phase::Held)) if phase != firm => {
                 subject.set_phase(address, firm);
                 changed.push(uid);
             }
-            Some(Phase::Pending | Phase::Held | Phase::Leaving) | None => {}
+            // It may have waited for the write to end.
+            Some(Phase::Leaving) => changed.push(uid),
+            Some(Phase::Pending | Phase::Held) | None => {}
         }
     }
     changed
 }
 
+/// What becomes of holders of whom we know nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unknown {
+    /// All services are known: they are gone.
+    Sweep,
+    /// We may not have heard of them yet.
+    Keep,
+}
+
 /// Makes the object the truth; says whose holds it touched.
-pub fn take_in(state: &mut State, address: IpAddr, object: Option<Record>, now: Timestamp) -> BTreeSet<Uid> {
-    let ours = state.book.holders(address).to_vec();
+pub fn take_in(
+    state: &mut State,
+    address: IpAddr,
+    object: Option<Record>,
+    unknown: Unknown,
+    now: Timestamp,
+) -> BTreeSet<Uid> {
+    let ours = forget_unknown(state, address);
     let pool = match (&object, state.book.pool(address)) {
         (Some(record), _) => Arc::clone(&record.pool),
         (None, Some(pool)) => Arc::clone(pool),
@@ -67,14 +84,17 @@ pub fn take_in(state: &mut State, address: IpAddr, object: Option<Record>, now: 
     };
     state.book.learn(address, object.clone());
     let (mut holders, rest) = match object.map(|record| record.tenure) {
-        Some(Tenure::Held(named)) => named_holders(state, named, now),
+        Some(Tenure::Held(named)) => named_holders(state, named, unknown, now),
         // A clock that ran ahead keeps nothing cool for longer than a cool-down.
         Some(Tenure::Released { at, last }) => (Vec::new(), Some((at.min(now), last))),
         None => (Vec::new(), None),
     };
     let mut affected: BTreeSet<Uid> = holders.iter().map(|holder| holder.uid.clone()).collect();
     for uid in &affected {
-        let subject = state.subjects.get_mut(uid).expect("a named holder that is kept is served");
+        let Some(subject) = state.subjects.get_mut(uid) else {
+            state.unknown.entry(uid.clone()).or_default().insert(address);
+            continue;
+        };
         match subject.phase(address) {
             Some(Phase::Leaving) => {}
             Some(Phase::Pending | Phase::Held) | None => subject.set_phase(address, Phase::Held),
@@ -99,12 +119,34 @@ pub fn take_in(state: &mut State, address: IpAddr, object: Option<Record>, now: 
     affected
 }
 
-/// Those of the named holders who live, each once; and if none does, since when it rests and whose it was.
-fn named_holders(state: &State, named: Vec<Holder>, now: Timestamp) -> (Vec<Holder>, Option<(Timestamp, ServiceName)>) {
+/// Who holds an address here; those of whom we have not heard are forgotten, for the object will say.
+fn forget_unknown(state: &mut State, address: IpAddr) -> Vec<Holder> {
+    let holders = state.book.holders(address).to_vec();
+    for holder in &holders {
+        if let Some(addresses) = state.unknown.get_mut(&holder.uid) {
+            addresses.remove(&address);
+            if addresses.is_empty() {
+                state.unknown.remove(&holder.uid);
+            }
+        }
+    }
+    holders
+}
+
+/// Those of the named holders who live, or may, each once; and if none does, since when it rests and whose it was.
+fn named_holders(
+    state: &State,
+    named: Vec<Holder>,
+    unknown: Unknown,
+    now: Timestamp,
+) -> (Vec<Holder>, Option<(Timestamp, ServiceName)>) {
     let mut seen = BTreeSet::new();
     let last = named.last().map(|holder| holder.service.clone());
     let mut lives = named;
-    lives.retain(|holder| state.subjects.contains_key(&holder.uid) && seen.insert(holder.uid.clone()));
+    lives.retain(|holder| match unknown {
+        Unknown::Sweep => state.subjects.contains_key(&holder.uid) && seen.insert(holder.uid.clone()),
+        Unknown::Keep => seen.insert(holder.uid.clone()),
+    });
     let rest = if lives.is_empty() { last.map(|last| (now, last)) } else { None };
     (lives, rest)
 }

@@ -12,7 +12,7 @@ use super::name::Uid;
 use super::pick::{Missing, pick};
 use super::refusal::Refusal;
 use super::state::{Rest, State};
-use super::status::status;
+use super::status::{ingress, status};
 use super::subject::{Exposure, Holding, Phase};
 use super::terms::Sharing;
 use super::timestamp::Timestamp;
@@ -39,7 +39,7 @@ pub fn settle(state: &mut State, uid: &Uid, now: Timestamp) {
     let Some(claim) = state.claim(uid) else { return };
     let before = status(state, &claim);
     let mut unmet = Unmet::default();
-    adopt_shown(state, &claim);
+    adopt_shown(state, &claim, now);
     resume(state, &claim);
     for (address, refusal) in amend(state, &claim) {
         unmet.refuse(refusal, vec![Wait::Address(address)]);
@@ -67,7 +67,7 @@ pub fn run(state: &mut State, now: Timestamp) {
         let stocks = &state.stocks;
         let worth = |wait: &Wait| match wait {
             Wait::Pool(name, family) => stocks.named(name).is_some_and(|stock| stock.lowest(*family).is_some()),
-            Wait::Everyone | Wait::Address(_) | Wait::Sharing(_) | Wait::Quota(_) => true,
+            Wait::Everyone | Wait::Evicted | Wait::Address(_) | Wait::Sharing(_) | Wait::Quota(_) => true,
         };
         let Some(next) = state.waiting.next(worth) else { return };
         settle(state, &next.uid, now);
@@ -82,16 +82,20 @@ fn set_phase(state: &mut State, claim: &Claim, address: IpAddr, phase: Phase) {
     state.subjects.get_mut(&claim.uid).expect("who is settled is served").set_phase(address, phase);
 }
 
-/// Lets an address go: at once if nobody sees it, else when nobody sees it any longer.
+/// Lets an address go: what is written down, or is being written, goes when nobody sees it any longer; what was only chosen goes
+/// at once.
 fn let_go(state: &mut State, claim: &Claim, holding: Holding, now: Timestamp) {
-    if claim.shows(holding.address) {
-        set_phase(state, claim, holding.address, Phase::Leaving);
-        return;
-    }
+    let may_be_written = state.under_way.contains(&holding.address);
     match holding.phase {
-        Phase::Held | Phase::Leaving => state.vacate(&claim.uid, holding.address, Rest::CoolDown, now),
-        Phase::Pending => state.vacate(&claim.uid, holding.address, Rest::AtOnce, now),
+        Phase::Pending if !visible(state, claim, holding.address) && !may_be_written => {
+            state.vacate(&claim.uid, holding.address, Rest::AtOnce, now);
+        }
+        Phase::Pending | Phase::Held | Phase::Leaving => set_phase(state, claim, holding.address, Phase::Leaving),
     }
+}
+
+fn visible(state: &State, claim: &Claim, address: IpAddr) -> bool {
+    state.subjects.get(&claim.uid).is_some_and(|subject| subject.visible(address))
 }
 
 /// A family that the Service does not have (any more) can serve nobody.
@@ -106,7 +110,7 @@ fn leave_other_families(state: &mut State, claim: &Claim, now: Timestamp) {
 
 /// What its status shows and nobody has is its own, where it has nothing of that family that it ever showed: a former leader
 /// gave it, or another allocator before this one. An edit of a status that showed something of ours moves nobody.
-pub fn adopt_shown(state: &mut State, claim: &Claim) {
+pub fn adopt_shown(state: &mut State, claim: &Claim, now: Timestamp) {
     state.subjects.get_mut(&claim.uid).expect("who is settled is served").look();
     for family in claim.families.wanted() {
         let seen = |holding: &Holding| Family::of(holding.address) == *family && holding.exposure == Exposure::Seen;
@@ -114,11 +118,31 @@ pub fn adopt_shown(state: &mut State, claim: &Claim) {
             continue;
         }
         let shown = claim.shown.iter().copied().filter(|shown| Family::of(*shown) == *family);
-        if let Some(address) = shown.into_iter().find(|shown| grantable(state, claim, *shown, Purpose::Adopt).is_ok()) {
-            state.occupy(claim, address);
+        for address in shown {
+            evict(state, address, now);
+            if grantable(state, claim, address, Purpose::Adopt).is_ok() {
+                state.occupy(claim, address);
+                break;
+            }
         }
     }
     state.subjects.get_mut(&claim.uid).expect("who is settled is served").look();
+}
+
+/// Takes back choices of an address that nobody has seen: they were made without knowing that a status shows it.
+fn evict(state: &mut State, address: IpAddr, now: Timestamp) {
+    let holders: Vec<Uid> = state.book.holders(address).iter().map(|holder| holder.uid.clone()).collect();
+    for uid in holders {
+        let Some(subject) = state.subjects.get_mut(&uid) else { continue };
+        if subject.phase(address) != Some(Phase::Pending) || subject.visible(address) {
+            continue;
+        }
+        subject.waits.push(Wait::Evicted);
+        let rank = subject.claim.rank();
+        state.waiting.join(Wait::Evicted, rank);
+        state.vacate(&uid, address, Rest::AtOnce, now);
+        state.waiting.stir(Wait::Evicted);
+    }
 }
 
 /// Takes back what was on its way out and is asked for again.
@@ -263,10 +287,14 @@ fn retire(state: &mut State, claim: &Claim, now: Timestamp) {
     }
 }
 
-/// Gives back what is on its way out and not shown any longer.
+/// Gives back what is on its way out and not seen any longer. Where a status is still to be written, what it takes away is not
+/// given back before: a former leader may be about to write what we have just dropped, and our write shuts it out.
 fn give_back(state: &mut State, claim: &Claim, now: Timestamp) {
+    if ingress(state, claim) != claim.shown {
+        return;
+    }
     for Holding { address, phase, .. } in holdings(state, claim) {
-        if phase == Phase::Leaving && !claim.shows(address) {
+        if phase == Phase::Leaving && !visible(state, claim, address) && !state.under_way.contains(&address) {
             state.vacate(&claim.uid, address, Rest::CoolDown, now);
         }
     }

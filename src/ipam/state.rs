@@ -53,6 +53,8 @@ pub struct State {
     pub waiting: Waiting,
     /// Services of whose status something changed.
     pub changed: BTreeSet<Uid>,
+    /// Holders that an `Allocation` named and of whom we have not heard, with what they hold. It stays theirs until we do.
+    pub unknown: BTreeMap<Uid, BTreeSet<IpAddr>>,
     /// Addresses of whose `Allocation` a write is under way.
     pub under_way: BTreeSet<IpAddr>,
     /// Addresses that a namespace holds.

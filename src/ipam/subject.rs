@@ -37,6 +37,15 @@ pub struct Holding {
     pub exposure: Exposure,
 }
 
+/// Whether a Service's status is being written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum StatusWrite {
+    /// No write is under way.
+    None,
+    /// One is, that shows these: they may be there already, or be there at any moment.
+    UnderWay(Vec<IpAddr>),
+}
+
 /// A Service that is served.
 #[derive(Debug, Clone)]
 pub struct Subject {
@@ -48,6 +57,8 @@ pub struct Subject {
     pub refusals: Vec<Refusal>,
     /// The queues in which it stands, beside [`Wait::Everyone`].
     pub waits: Vec<Wait>,
+    /// Whether its status is being written.
+    pub write: StatusWrite,
     /// Shared addresses that it holds on terms which are not (any longer) good: nobody joins it there.
     pub disputes: Vec<IpAddr>,
 }
@@ -55,7 +66,7 @@ pub struct Subject {
 impl Subject {
     /// A newcomer.
     pub fn new(claim: Arc<Claim>) -> Self {
-        Self { claim, holdings: Vec::new(), refusals: Vec::new(), waits: Vec::new(), disputes: Vec::new() }
+        Self { claim, holdings: Vec::new(), refusals: Vec::new(), waits: Vec::new(), write: StatusWrite::None, disputes: Vec::new() }
     }
 
     /// Its hold on an address.
@@ -72,6 +83,15 @@ impl Subject {
                 self.holdings.sort_by_key(|holding| holding.address);
             }
         }
+    }
+
+    /// Whether somebody may see an address in its status.
+    pub fn visible(&self, address: IpAddr) -> bool {
+        self.claim.shows(address)
+            || match &self.write {
+                StatusWrite::None => false,
+                StatusWrite::UnderWay(shown) => shown.contains(&address),
+            }
     }
 
     /// Notes which of its addresses its status shows.

@@ -12,6 +12,8 @@ use std::sync::Arc;
 pub enum Wait {
     /// Other pools, nodes or quotas. Everybody stands here.
     Everyone,
+    /// Another choice, because one that had not been written was taken back.
+    Evicted,
     /// A free address of a pool.
     Pool(Arc<str>, Family),
     /// This address.
