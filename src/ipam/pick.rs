@@ -202,7 +202,7 @@ fn within_quota(state: &State, claim: &Claim, needs: &[Family], found: &mut BTre
             continue;
         }
         let replaced = anchor(state, claim, *family).is_some_and(|old| counted_alone(state, claim, old.address));
-        if used + 1 <= limit.saturating_add(u32::from(replaced)) {
+        if used < limit.saturating_add(u32::from(replaced)) {
             used += 1 - u32::from(replaced);
             continue;
         }
