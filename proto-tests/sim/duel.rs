@@ -9,6 +9,7 @@ use herald::peer::settings::{MessageSize, Offer, Opening, RestartState};
 use herald::peer::{
     CloseHow, ConnId, EndOfRib, Identity, Input, LocalEnd, Neighbor, Output, Peer, Phase, Plan, Settings, Stop,
 };
+use herald::rib::Bounds;
 use herald::wire::{AsWidth, Asn, Context, Family, Message, PeerKind, Prefix, RouterId, frame};
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -456,6 +457,7 @@ impl Duel {
 
     fn plan(&mut self, side: usize) {
         let mut plan = self.sides[side].plan.clone().unwrap_or_default();
+        plan.bounds = Bounds::everything();
         for _ in 0..self.chance.below(30) {
             let last = self.chance.below(200) as u8;
             let prefix = Prefix::host(Ipv4Addr::new(198, 51, 100 + side as u8, last).into());

@@ -4,7 +4,7 @@ use crate::desk::{Desk, FAMILIES, end, open};
 use bytes::BytesMut;
 use herald::peer::settings::MessageSize;
 use herald::peer::{CloseHow, ConnId, EndOfRib, Input, LocalEnd, Output, Phase, Plan, Stop};
-use herald::rib::RouteSet;
+use herald::rib::{Bounds, RouteSet};
 use herald::wire::attribute::MpReach;
 use herald::wire::{
     AsPath, AsWidth, Asn, Attribute, Capability, Family, Message, Notification, Open, Origin, Prefix, RouteRefresh,
@@ -15,7 +15,7 @@ use std::sync::Arc;
 
 pub fn plan(prefixes: &[&str]) -> Plan {
     let routes: RouteSet = prefixes.iter().map(|text| (text.parse().unwrap(), Arc::default())).collect();
-    Plan { routes, node_addresses: vec![] }
+    Plan { routes, node_addresses: vec![], bounds: Bounds::everything() }
 }
 
 /// What a list of messages says, a word each: prefixes announced or withdrawn (+, -), End-of-RIB, or the message's name.
@@ -375,7 +375,7 @@ fn room_is_respected_to_the_message() {
     let mut desk = Desk::established();
     let host = |n: u32| Prefix::host(Ipv4Addr::from_bits(0x0A00_0000 + n).into());
     let routes: RouteSet = (0..6000).map(|n| (host(n), Arc::default())).collect();
-    desk.plan(Plan { routes, node_addresses: vec![] });
+    desk.plan(Plan { routes, node_addresses: vec![], bounds: Bounds::everything() });
     let mut out = BytesMut::new();
     for limit in [1, 19, 4096, 5000] {
         out.clear();

@@ -3,7 +3,7 @@
 use crate::desk::Desk;
 use bytes::BytesMut;
 use herald::peer::{Input, Plan};
-use herald::rib::{Attributes, RouteSet};
+use herald::rib::{Attributes, Bounds, RouteSet};
 use herald::wire::Prefix;
 use std::net::Ipv4Addr;
 use std::sync::Arc;
@@ -23,7 +23,8 @@ fn drain(desk: &mut Desk, plan: RouteSet) -> (u64, usize, Duration) {
     let before = desk.sent("UPDATE");
     let (mut octets, mut out) = (0, BytesMut::with_capacity(LIMIT + 4096));
     let start = Instant::now();
-    desk.peer.handle(Input::Plan(Plan { routes: plan, node_addresses: vec![] }), desk.now);
+    desk.peer
+        .handle(Input::Plan(Plan { routes: plan, node_addresses: vec![], bounds: Bounds::everything() }), desk.now);
     loop {
         out.clear();
         desk.peer.transmit(desk.conn, &mut out, LIMIT, desk.now);

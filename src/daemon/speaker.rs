@@ -10,6 +10,8 @@ use crate::net::{Accepted, Driver, Lines};
 use crate::peer::settings::RestartState;
 use crate::peer::status::FirstTable;
 use crate::peer::{Identity, Neighbor, PeerName, Phase, Plan, Settings, Status, Stop};
+use crate::rib::Bounds;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -60,6 +62,7 @@ pub struct Speaker {
 struct Planned {
     routes: advertise::Plan,
     node_addresses: Vec<IpAddr>,
+    bounds: Bounds,
 }
 
 /// A peer whose driver runs.
@@ -279,7 +282,8 @@ impl Speaker {
             }
         }
         let node_addresses = node.map(|node| node.internal_ips.clone()).unwrap_or_default();
-        self.planned = Some(Planned { routes, node_addresses });
+        let pools = config.policy.pools.values().flat_map(|pool| pool.ranges.iter().copied());
+        self.planned = Some(Planned { routes, node_addresses, bounds: Bounds::within(pools) });
     }
 
     /// Gives every peer its routes. Without a plan they have none, which is not the same as no routes.
@@ -289,7 +293,8 @@ impl Speaker {
             // A router of a range is told what the range is told.
             let entry = self.members.get(name).map_or(&name.0, |member| &member.range);
             let routes = planned.routes.routes.get(entry).cloned().unwrap_or_default();
-            let plan = Plan { routes, node_addresses: planned.node_addresses.clone() };
+            let bounds = planned.bounds.clone();
+            let plan = Plan { routes, node_addresses: planned.node_addresses.clone(), bounds };
             running.plan.send_if_modified(|held| {
                 let changed = held.as_ref() != Some(&plan);
                 if changed {

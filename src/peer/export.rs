@@ -5,7 +5,7 @@ use super::seam::LocalEnd;
 use super::settings::{Role, Settings};
 use super::status::EndOfRib;
 use crate::fsm::{Negotiated, Refresh};
-use crate::rib::{AdjRibOut, Egress, RouteSet};
+use crate::rib::{AdjRibOut, Bounds, Egress, RouteSet};
 use crate::wire::route_refresh::RefreshKind;
 use crate::wire::{Asn, Family, Message, RouteRefresh};
 use bytes::BytesMut;
@@ -66,6 +66,7 @@ impl Export {
                 asn: settings.identity.asn,
                 context,
                 next_hops: BTreeMap::new(),
+                bounds: Bounds::default(),
                 only_to_customer: only_to_customer(settings),
             },
             end_of_rib: EndOfRib::Pending,
@@ -86,6 +87,17 @@ impl Export {
         }
         self.unannounced.extend(chosen.missing);
         self.egress.next_hops = chosen.found;
+    }
+
+    /// Takes other bounds. What went out under the old ones goes out again, or is withdrawn.
+    pub(super) fn confine(&mut self, bounds: &Bounds) {
+        if self.egress.bounds == *bounds {
+            return;
+        }
+        for family in &self.egress.context.families {
+            self.adj_out.forget(*family, &self.egress);
+        }
+        self.egress.bounds = bounds.clone();
     }
 
     /// The peer asks for a family again. One that was not negotiated is ignored (RFC 2918 §4).

@@ -1,6 +1,6 @@
 //! What a peer and its driver say to each other.
 
-use crate::rib::RouteSet;
+use crate::rib::{Bounds, RouteSet};
 use bytes::BytesMut;
 use std::net::{IpAddr, SocketAddr};
 
@@ -26,6 +26,8 @@ pub struct Plan {
     pub routes: RouteSet,
     /// The node's InternalIPs: next hops of the family that the session's interface lacks.
     pub node_addresses: Vec<IpAddr>,
+    /// The addresses outside of which nothing leaves, whatever `routes` say.
+    pub bounds: Bounds,
 }
 
 /// Why a peer is stopped (the stopping table).

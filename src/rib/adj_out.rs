@@ -144,6 +144,7 @@ impl AdjRibOut {
 mod tests {
     use super::*;
     use crate::rib::Attributes;
+    use crate::rib::Bounds;
     use crate::wire::{AsWidth, Asn, Context, PeerKind};
     use std::net::Ipv4Addr;
     use std::sync::Arc;
@@ -161,6 +162,7 @@ mod tests {
             asn: Asn(64512),
             context,
             next_hops: [(V4, "192.0.2.1".parse().unwrap())].into(),
+            bounds: Bounds::everything(),
             only_to_customer: None,
         }
     }

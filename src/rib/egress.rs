@@ -1,5 +1,6 @@
 //! What a session adds to a route, and what it does not let out.
 
+use super::bounds::Bounds;
 use super::route::{Attributes, NextHop};
 use crate::wire::{AsPath, Asn, Context, Family, Outbound, PeerKind, Prefix};
 use bytes::Bytes;
@@ -20,6 +21,8 @@ pub struct Egress {
     pub context: Context,
     /// Our own next hop, for each family that was negotiated and has one. What is not here is not announced.
     pub next_hops: BTreeMap<Family, IpAddr>,
+    /// The addresses outside of which nothing leaves.
+    pub bounds: Bounds,
     /// ONLY_TO_CUSTOMER, where the roles of the session ask for it (RFC 9234 §5).
     pub only_to_customer: Option<Asn>,
 }
@@ -41,6 +44,8 @@ pub enum Barred {
     Broadcast,
     /// ::ffff:0:0/96, IPv4 addresses in the clothes of IPv6.
     Mapped,
+    /// In no pool, and nothing else that may be announced.
+    OutOfBounds,
     /// More communities than fit a message.
     TooManyCommunities,
 }
@@ -89,6 +94,7 @@ impl Barred {
             Barred::Multicast => "multicast",
             Barred::Broadcast => "broadcast",
             Barred::Mapped => "IPv4-mapped",
+            Barred::OutOfBounds => "in none of the pools",
             Barred::TooManyCommunities => "more communities than fit a message",
         }
     }
@@ -103,7 +109,9 @@ impl Egress {
     /// Why a route leaves on no session at all.
     pub fn barred(&self, prefix: &Prefix, attributes: &Attributes) -> Option<Barred> {
         let communities = 4 * attributes.communities.len() + 12 * attributes.large_communities.len();
-        Barred::of(prefix).or((communities > COMMUNITIES_MAX).then_some(Barred::TooManyCommunities))
+        Barred::of(prefix)
+            .or((!self.bounds.permit(prefix)).then_some(Barred::OutOfBounds))
+            .or((communities > COMMUNITIES_MAX).then_some(Barred::TooManyCommunities))
     }
 
     /// The next hop sent with a route of `family`; of the same family always, as long as RFC 8950 is not spoken.
@@ -154,6 +162,7 @@ mod tests {
             asn: Asn(64512),
             context,
             next_hops: [(Family::IPV4_UNICAST, "192.0.2.1".parse().unwrap())].into(),
+            bounds: Bounds::everything(),
             only_to_customer: None,
         }
     }

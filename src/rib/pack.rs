@@ -245,6 +245,7 @@ impl Sorted {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::rib::Bounds;
     use crate::wire::{AsWidth, Asn, Context, Message, PeerKind, frame};
 
     fn egress() -> Egress {
@@ -256,7 +257,13 @@ mod tests {
             ..Context::before_open()
         };
         let next_hops = [(families[0], "192.0.2.1".parse().unwrap()), (families[1], "2001:db8::1".parse().unwrap())];
-        Egress { asn: Asn(64512), context, next_hops: next_hops.into(), only_to_customer: None }
+        Egress {
+            asn: Asn(64512),
+            context,
+            next_hops: next_hops.into(),
+            bounds: Bounds::everything(),
+            only_to_customer: None,
+        }
     }
 
     fn with_med(med: u32) -> Arc<Attributes> {
