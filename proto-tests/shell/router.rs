@@ -18,7 +18,7 @@ pub const NODE_ASN: u32 = 64512;
 /// The routers' AS in every test.
 pub const ROUTER_ASN: u32 = 64513;
 /// How long a condition may take to come true.
-pub const PATIENCE: Duration = Duration::from_secs(20);
+pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// How a router behaves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
