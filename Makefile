@@ -1,6 +1,7 @@
 # make test   everything, as CI runs it          make bench   speed, with thresholds
-# make demo   the main job on one machine         make image   the container image
-.PHONY: test demo bench image fmt
+# make demo   the main job on one machine         make soak    what takes longer, for BUDGET=30m
+# make image  the container image
+.PHONY: test demo bench soak image fmt
 
 test:
 	proto-tests/run
@@ -10,7 +11,12 @@ demo:
 
 bench:
 	proto-tests/packages.sh
-	cargo bench --locked
+	cargo bench --locked --bench bench
+
+soak:
+	proto-tests/packages.sh
+	proto-tests/go-build.sh all
+	proto-tests/soak
 
 image:
 	deploy/image.sh target/herald.oci

@@ -20,11 +20,16 @@ struct Demo {
 
 impl Demo {
     fn start(words: &[&str]) -> Self {
+        Self::start_with(words, &[])
+    }
+
+    fn start_with(words: &[&str], variables: &[(&str, &str)]) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let mut child = Command::new(env!("CARGO_BIN_EXE_herald"))
             .arg("demo")
             .args(words)
             .env("TMPDIR", folder.path())
+            .envs(variables.iter().copied())
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .process_group(0)
@@ -165,6 +170,23 @@ fn an_interrupted_story_is_no_success_and_leaves_nothing() {
     demo.wait_for("1. ");
     demo.signal(rustix::process::Signal::TERM);
     assert_eq!(demo.wait().code(), Some(130), "{}", demo.rest());
+    demo.assert_clean();
+}
+
+#[test]
+fn speakers_that_do_not_speak_fail_the_first_step_and_are_quoted() {
+    // The demo itself does not read this variable; the speakers refuse what it holds.
+    let mut demo = Demo::start_with(&[], &[("HERALD_LOG", "herald=no-such-level")]);
+    assert_eq!(demo.wait().code(), Some(1));
+    let text = demo.rest();
+    for wanted in [
+        "step 1 failed: Three speakers dial the router",
+        "expected 127.0.0.11, 127.0.0.12, 127.0.0.13; there are none",
+        "node-a ended by itself",
+        "HERALD_LOG is not a filter",
+    ] {
+        assert!(text.contains(wanted), "no {wanted:?} in\n{text}");
+    }
     demo.assert_clean();
 }
 

@@ -1,11 +1,13 @@
 //! What `deploy/` promises, read from its files: a configuration that announces nothing until somebody says so, rights as
 //! reviewed, a pod without privileges. The cluster suite shows that it also runs.
 
+use herald::advertise::policy::Classless;
 use herald::config::Config;
 use serde_json::Value;
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
+use std::process::Command;
 
 fn read(file: &str) -> String {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy").join(file);
@@ -51,48 +53,93 @@ fn the_commented_lines_are_a_configuration_that_works() {
     assert_eq!((config.peers.len(), config.policy.pools.len(), config.policy.advertisements.len()), (2, 1, 1));
 }
 
-#[test]
-fn rights_are_the_reviewed_list() {
-    let rules = document("base/rbac.yaml", "ClusterRole")["rules"].as_array().expect("a list").clone();
+/// The rules of a role as lines of rights.txt, which begin with `who`.
+fn granted(who: &str, role: &Value) -> BTreeSet<String> {
     let texts = |rule: &Value, key: &str| -> Vec<String> {
-        rule[key].as_array().expect("a list").iter().map(|text| text.as_str().expect("a text").to_owned()).collect()
+        let list = rule[key].as_array().map(Vec::as_slice).unwrap_or_default();
+        list.iter().map(|text| text.as_str().expect("a text").to_owned()).collect()
     };
     let mut granted = BTreeSet::new();
-    for rule in &rules {
+    for rule in role["rules"].as_array().expect("a list") {
+        let name = texts(rule, "resourceNames").iter().map(|name| format!(" {name}")).collect::<String>();
         for group in texts(rule, "apiGroups") {
             let group = if group.is_empty() { "core".to_owned() } else { group };
             for resource in texts(rule, "resources") {
-                granted.extend(texts(rule, "verbs").iter().map(|verb| format!("{group} {resource} {verb}")));
+                let line = |verb: &String| format!("{who} {group} {resource} {verb}{name}");
+                granted.extend(texts(rule, "verbs").iter().map(line));
             }
         }
     }
+    granted
+}
+
+#[test]
+fn rights_are_the_reviewed_list() {
+    let speaker = granted("speaker", &document("base/rbac.yaml", "ClusterRole"));
+    let allocator = granted("allocator", &document("base/rbac-allocator.yaml", "ClusterRole"));
+    let at_home = granted("allocator@herald-system", &document("base/rbac-allocator.yaml", "Role"));
+    let granted: BTreeSet<String> = [speaker, allocator, at_home].into_iter().flatten().collect();
     let reviewed: BTreeSet<String> =
         read("rights.txt").lines().filter(|line| !line.starts_with('#')).map(str::to_owned).collect();
     assert!(!reviewed.is_empty());
     assert_eq!(granted, reviewed);
-    // No second door: one role, bound once.
-    let kinds: Vec<_> = documents("base/rbac.yaml").iter().map(|document| document["kind"].clone()).collect();
-    assert_eq!(kinds, ["ServiceAccount", "ClusterRole", "ClusterRoleBinding"]);
+    // No second door: each role once, bound once.
+    let kinds = |file: &str| documents(file).iter().map(|document| document["kind"].clone()).collect::<Vec<_>>();
+    assert_eq!(kinds("base/rbac.yaml"), ["ServiceAccount", "ClusterRole", "ClusterRoleBinding"]);
+    let expected = ["ServiceAccount", "ClusterRole", "ClusterRoleBinding", "Role", "RoleBinding"];
+    assert_eq!(kinds("base/rbac-allocator.yaml"), expected);
 }
 
 #[test]
-fn the_pod_has_no_privileges_and_no_cpu_limit() {
-    let daemon_set = document("base/daemonset.yaml", "DaemonSet");
-    let pod = &daemon_set["spec"]["template"]["spec"];
+fn beside_others_only_the_classless_switch_differs() {
+    let base = configuration();
+    let beside = document("overlays/beside-others/configmap.yaml", "ConfigMap");
+    let beside = beside["data"]["herald.yaml"].as_str().expect("a text");
+    assert_eq!(parse(&base).policy.classless, Classless::Announce);
+    assert_eq!(parse(beside).policy.classless, Classless::Ignore);
+    let without_services =
+        |text: &str| text.split("# Services that name no loadBalancerClass").next().map(str::to_owned);
+    assert_eq!(without_services(&base), without_services(beside));
+}
+
+#[test]
+fn the_binary_prints_the_definitions_that_are_deployed() {
+    let output = Command::new(env!("CARGO_BIN_EXE_herald")).arg("crds").output().expect("herald runs");
+    assert!(output.status.success());
+    assert_eq!(String::from_utf8_lossy(&output.stdout), read("base/crds.yaml"));
+}
+
+#[test]
+fn the_pods_have_no_privileges_and_no_cpu_limit() {
+    let speaker = document("base/daemonset.yaml", "DaemonSet");
+    without_privileges(&speaker["spec"]["template"]["spec"]);
+    let container = &speaker["spec"]["template"]["spec"]["containers"][0];
+    let pointers = [
+        (&speaker, "/spec/template/spec/hostNetwork", Value::from(true)),
+        (&speaker, "/spec/template/spec/priorityClassName", "system-node-critical".into()),
+        (container, "/livenessProbe/httpGet/host", "127.0.0.1".into()),
+        (container, "/readinessProbe/httpGet/host", "127.0.0.1".into()),
+    ];
+    for (of, pointer, wanted) in pointers {
+        assert_eq!(of.pointer(pointer), Some(&wanted), "{pointer}");
+    }
+    let allocator = document("base/allocator.yaml", "Deployment");
+    without_privileges(&allocator["spec"]["template"]["spec"]);
+    assert_eq!(allocator["spec"]["template"]["spec"].get("hostNetwork"), None);
+    assert_eq!(allocator["spec"]["replicas"], 2);
+}
+
+fn without_privileges(pod: &Value) {
     let containers = pod["containers"].as_array().expect("a list");
     assert_eq!(containers.len(), 1);
     let container = &containers[0];
     let pointers = [
-        (pod, "/hostNetwork", Value::from(true)),
-        (pod, "/securityContext/runAsNonRoot", true.into()),
+        (pod, "/securityContext/runAsNonRoot", Value::from(true)),
         (pod, "/securityContext/runAsUser", 65532.into()),
         (pod, "/securityContext/seccompProfile/type", "RuntimeDefault".into()),
-        (pod, "/priorityClassName", "system-node-critical".into()),
         (container, "/securityContext/allowPrivilegeEscalation", false.into()),
         (container, "/securityContext/readOnlyRootFilesystem", true.into()),
         (container, "/securityContext/capabilities/drop/0", "ALL".into()),
-        (container, "/livenessProbe/httpGet/host", "127.0.0.1".into()),
-        (container, "/readinessProbe/httpGet/host", "127.0.0.1".into()),
     ];
     for (of, pointer, wanted) in pointers {
         assert_eq!(of.pointer(pointer), Some(&wanted), "{pointer}");
@@ -104,6 +151,32 @@ fn the_pod_has_no_privileges_and_no_cpu_limit() {
     let host_paths =
         pod["volumes"].as_array().expect("a list").iter().filter(|volume| volume.get("hostPath").is_some());
     assert_eq!(host_paths.count(), 0);
+}
+
+#[test]
+fn it_runs_wherever_traffic_arrives_and_is_replaced_one_node_at_a_time() {
+    let daemon_set = document("base/daemonset.yaml", "DaemonSet");
+    let strategy = &daemon_set["spec"]["updateStrategy"];
+    assert_eq!(strategy["type"], "RollingUpdate");
+    assert_eq!(strategy["rollingUpdate"]["maxUnavailable"], 1);
+    let pod = &daemon_set["spec"]["template"]["spec"];
+    for effect in ["NoSchedule", "NoExecute"] {
+        // Without a key a toleration covers every taint of its effect.
+        let all = serde_json::json!({"operator": "Exists", "effect": effect});
+        assert!(pod["tolerations"].as_array().expect("a list").contains(&all), "no toleration of all {effect}");
+    }
+    let grace = pod["terminationGracePeriodSeconds"].as_u64().expect("a number");
+    assert!(grace > 2, "a stopping speaker has two seconds; the kubelet kills it after {grace}");
+    assert_eq!(pod["serviceAccountName"], document("base/rbac.yaml", "ServiceAccount")["metadata"]["name"]);
+}
+
+#[test]
+fn the_namespace_says_which_pods_it_takes() {
+    let labels = &document("base/namespace.yaml", "Namespace")["metadata"]["labels"];
+    let level = |mode: &str| labels[format!("pod-security.kubernetes.io/{mode}")].as_str().map(str::to_owned);
+    // hostNetwork is forbidden below that level; whatever else is not "restricted" is told and logged.
+    assert_eq!(level("enforce").as_deref(), Some("privileged"));
+    assert_eq!((level("warn").as_deref(), level("audit").as_deref()), (Some("restricted"), Some("restricted")));
 }
 
 #[test]

@@ -12,7 +12,7 @@ use herald::advertise::{
     Service, ServiceKey, TrafficPolicy, decide,
 };
 use herald::rib::{Attributes, NextHop, RouteSet};
-use herald::wire::{Community, LargeCommunity, Prefix};
+use herald::wire::{Community, Family, LargeCommunity, Prefix};
 use proptest::collection::{btree_map, btree_set, vec};
 use proptest::prelude::*;
 use proptest::sample::{select, subsequence};
@@ -69,7 +69,8 @@ fn service() -> impl Strategy<Value = Service> {
 
 fn endpoints() -> impl Strategy<Value = BTreeSet<Endpoint>> {
     let node = prop_oneof![1 => Just(None), 8 => select(&NODES).prop_map(|name| Some(name.into()))];
-    btree_set(node.prop_map(|node| Endpoint { node }), 0..3)
+    let family = select(&[Family::IPV4_UNICAST, Family::IPV6_UNICAST]);
+    btree_set((family, node).prop_map(|(family, node)| Endpoint { family, node }), 0..4)
 }
 
 fn node() -> impl Strategy<Value = Node> {

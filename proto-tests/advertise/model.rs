@@ -64,7 +64,9 @@ pub fn advertisements(
     if !class_is_ours || !is_vip || forbidden(address) {
         return none;
     }
-    let servable: Vec<_> = view.endpoints.get(key).map(|all| all.iter().cloned().collect()).unwrap_or_default();
+    let afi = if address.is_ipv4() { 1 } else { 2 };
+    let mut servable: Vec<_> = view.endpoints.get(key).map(|all| all.iter().cloned().collect()).unwrap_or_default();
+    servable.retain(|endpoint| endpoint.family.afi == afi);
     let here = servable.iter().any(|endpoint| endpoint.node.as_deref() == Some(node));
     let holds = |rule: EndpointRule| match service.traffic_policy {
         TrafficPolicy::Local => here,

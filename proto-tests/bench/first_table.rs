@@ -79,11 +79,12 @@ fn print(result: &Result) {
     );
 }
 
-/// 4096 octets hold 810 /32 with the attributes that eBGP demands; no message may be wasted, and End-of-RIB comes once.
+/// 4096 octets hold 810 /32 with the attributes that eBGP demands; no message may be wasted, and End-of-RIB
+/// comes once for each of the two families that the receiver offers.
 fn judge(herald: &Result, routes: u32, effort: Effort) -> Outcome {
     let wanted = (routes as usize).div_ceil(810);
     for round in &herald.rounds {
-        if (round.updates, round.end_of_rib, round.prefixes) != (wanted, 1, routes as usize) {
+        if (round.updates, round.end_of_rib, round.prefixes) != (wanted, 2, routes as usize) {
             return Err(format!(
                 "herald should send {routes} prefixes in {wanted} UPDATEs and End-of-RIB; it sent {round:?}"
             ));

@@ -31,7 +31,7 @@ pub struct Measure {
     pub last: Duration,
     /// UPDATEs that carry routes.
     pub updates: usize,
-    /// End-of-RIB markers of IPv4.
+    /// UPDATEs that carry none: End-of-RIB, one a family.
     pub end_of_rib: usize,
     /// Octets of all UPDATEs.
     pub octets: usize,
@@ -128,7 +128,7 @@ impl Receiver {
                     let update = session.update().await.map_err(|e| e.to_string())?;
                     let at = Instant::now();
                     let announced = announced(&update).into_iter().filter_map(|(prefix, _)| v4(&prefix)).collect();
-                    let withdrawn = update.withdrawn.iter().filter_map(v4).collect();
+                    let withdrawn = update.withdrawn.iter().filter_map(|nlri| v4(&nlri.prefix)).collect();
                     let heard = Heard { at, announced, withdrawn };
                     if update.end_of_rib().is_none() && tell.send(heard).is_err() {
                         return Ok(());
@@ -220,7 +220,7 @@ impl Tally {
                     self.last_update = self.at + length;
                     self.octets += length;
                     self.prefixes += routes;
-                    if length == 23 { self.end_of_rib += 1 } else { self.updates += 1 }
+                    if routes == 0 { self.end_of_rib += 1 } else { self.updates += 1 }
                 }
                 3 => return Err(format!("NOTIFICATION {}/{}", message[19], message[20])),
                 _ => {}

@@ -22,6 +22,8 @@ pub const PREFIX: &str = "hd-cluster-";
 pub const FOLDER: &str = "/tmp/hd-cluster";
 /// herald's namespace, as `deploy/base` names it.
 pub const HERALD: &str = "herald-system";
+/// Finds the allocator's pods.
+pub const ALLOCATORS: &str = "app.kubernetes.io/name=herald,app.kubernetes.io/component=allocator";
 /// Finds the speaker's pods.
 pub const SPEAKERS: &str = "app.kubernetes.io/name=herald,app.kubernetes.io/component=speaker";
 /// The routers' hold time.
@@ -81,12 +83,12 @@ impl Bed {
                 nodes.join().unwrap_or_else(|_| Err("starting nodes panicked".to_owned())),
             )
         });
-        let (control_plane, mut nodes) = (control_plane?, nodes?);
+        let (mut control_plane, mut nodes) = (control_plane?, nodes?);
         for node in &mut nodes {
             node.join(&parts, &control_plane.kubeconfig)?;
         }
         let routers = start_routers(&rig, &topology)?;
-        wait_for_nodes(&control_plane.kubectl, &mut nodes)?;
+        wait_for_nodes(&mut control_plane, &mut nodes)?;
         eprintln!("cluster: three nodes Ready {:.1} s after the first command", begun.elapsed().as_secs_f32());
         Ok(Self { routers, nodes, _cgroups: cgroups, control_plane, topology, herald: OnceLock::new(), rig })
     }
@@ -189,6 +191,7 @@ impl Bed {
         let overlay = self.overlay()?;
         self.kubectl().run(&["apply", "-k", &overlay.display().to_string()])?;
         self.speakers()?;
+        self.kubectl().wait_for_pods(HERALD, ALLOCATORS, 2, Duration::from_secs(60))?;
         self.routers.iter().try_for_each(|router| self.sessions_stand(router))
     }
 
@@ -204,7 +207,10 @@ impl Bed {
     }
 
     /// `deploy/overlays/test` with this bed's routers written into the ConfigMap, in the suite's folder.
-    fn overlay(&self) -> Outcome<PathBuf> {
+    ///
+    /// # Errors
+    /// A file could not be written.
+    pub fn overlay(&self) -> Outcome<PathBuf> {
         run(Command::new("cp").arg("-r").arg(tree().join("deploy")).arg(self.rig.dir()))?;
         let folder = self.rig.folder("deploy/overlays/cluster", 0o755)?;
         let kustomization = "apiVersion: kustomize.config.k8s.io/v1beta1
@@ -243,7 +249,10 @@ pub fn tree() -> &'static Path {
 }
 
 /// The folder of a set of Go programs, built if need be.
-fn go_build(set: &str) -> Outcome<PathBuf> {
+///
+/// # Errors
+/// A program could not be built; the text holds what the compiler said.
+pub fn go_build(set: &str) -> Outcome<PathBuf> {
     let script = tree().join("proto-tests/go-build.sh");
     Ok(run(Command::new(script).arg(set))?.trim().into())
 }
@@ -284,11 +293,12 @@ fn neighbour(site: &NodeSite, router: usize) -> Neighbour {
     }
 }
 
-fn wait_for_nodes(kubectl: &Kubectl, nodes: &mut [Node]) -> Outcome {
+fn wait_for_nodes(control_plane: &mut ControlPlane, nodes: &mut [Node]) -> Outcome {
     let condition = r#"{range .items[*]}{.metadata.name}={.status.conditions[?(@.type=="Ready")].status} {end}"#;
     wait_until(Duration::from_secs(60), "all nodes to be Ready", || {
+        control_plane.alive()?;
         nodes.iter_mut().try_for_each(Node::alive)?;
-        let text = kubectl.run(&["get", "nodes", "-o", &format!("jsonpath={condition}")])?;
+        let text = control_plane.kubectl.run(&["get", "nodes", "-o", &format!("jsonpath={condition}")])?;
         if text.matches("=True").count() == nodes.len() { Ok(()) } else { Err(text) }
     })
     .map(drop)

@@ -18,6 +18,8 @@ pub const AUDITED: &str = "herald-system";
 pub enum Parts {
     /// etcd and the API server: enough to hold objects and to be watched.
     ApiServer,
+    /// The same without streaming lists, as API servers were before Kubernetes 1.34.
+    OlderApiServer,
     /// Also the controllers and the scheduler: enough to run pods on nodes.
     Whole,
 }
@@ -44,22 +46,22 @@ pub struct ControlPlane {
     pub kubeconfig: PathBuf,
     /// What ServiceAccounts of the namespace [`AUDITED`] asked of the API server: a JSON object a line.
     pub audit: PathBuf,
-    _processes: Vec<Process>,
+    processes: Vec<Process>,
 }
 
 impl ControlPlane {
     /// Starts the chosen parts and waits until the API server is ready (and, with controllers, until the default ServiceAccount
-    /// exists). Data, keys and logs go to the folder `control-plane` of the rig.
+    /// exists). Data and keys go to the folder `control-plane-NAMESPACE` of the rig.
     ///
     /// # Errors
     /// A program could not be started, ended by itself, or did not become ready in time; the text holds the end of its log.
     pub fn start(site: &Site<'_>, parts: Parts) -> Outcome<Self> {
-        let folder = site.rig.folder("control-plane", 0o755)?;
+        let folder = site.rig.folder(&format!("control-plane-{}", site.space.short()), 0o755)?;
         let pki = Pki::create(&folder)?;
-        let mut processes = vec![start_etcd(site, &folder)?, start_api_server(site, &folder, &pki)?];
+        let mut processes = vec![start_etcd(site, &folder)?, start_api_server(site, &folder, &pki, parts)?];
         let kubeconfig = folder.join("admin.kubeconfig");
         let certificate = folder.join("apiserver.crt");
-        pki::write_kubeconfig(&kubeconfig, site.address, &certificate)?;
+        pki::write_kubeconfig(&kubeconfig, site.address, &certificate, pki::ADMIN_TOKEN)?;
         wait_until_ready(site, &mut processes)?;
         let kubectl = Kubectl::new(site.space, site.programs, &kubeconfig);
         if parts == Parts::Whole {
@@ -70,14 +72,22 @@ impl ControlPlane {
                 kubectl.run(&["get", "serviceaccount", "default", "-o", "name"])
             })?;
         }
-        Ok(Self { kubectl, kubeconfig, audit: folder.join("audit.log"), _processes: processes })
+        Ok(Self { kubectl, kubeconfig, audit: folder.join("audit.log"), processes })
+    }
+
+    /// Fails when one of the processes has ended by itself.
+    ///
+    /// # Errors
+    /// One has; the text holds the end of its log.
+    pub fn alive(&mut self) -> Outcome {
+        self.processes.iter_mut().try_for_each(Process::alive)
     }
 }
 
 fn start(site: &Site<'_>, folder: &Path, name: &str, flags: &[String]) -> Outcome<Process> {
     let mut command = site.space.command(&site.programs.join(name).display().to_string());
     command.args(flags).env("HOME", folder).current_dir(folder);
-    Process::start(site.rig, name, command)
+    Process::start(site.rig, &format!("{}-{name}", site.space.short()), command)
 }
 
 fn start_etcd(site: &Site<'_>, folder: &Path) -> Outcome<Process> {
@@ -98,7 +108,7 @@ fn start_etcd(site: &Site<'_>, folder: &Path) -> Outcome<Process> {
     start(site, folder, "etcd", &flags)
 }
 
-fn start_api_server(site: &Site<'_>, folder: &Path, pki: &Pki) -> Outcome<Process> {
+fn start_api_server(site: &Site<'_>, folder: &Path, pki: &Pki, parts: Parts) -> Outcome<Process> {
     let policy = folder.join("audit-policy.yaml");
     write_file(
         &policy,
@@ -127,6 +137,7 @@ rules:
         format!("--audit-log-path={}", folder.join("audit.log").display()),
         "--allow-privileged=true".to_owned(),
         "--kubelet-preferred-address-types=InternalIP".to_owned(),
+        format!("--feature-gates=WatchList={}", parts != Parts::OlderApiServer),
     ];
     start(site, folder, "kube-apiserver", &flags)
 }

@@ -62,6 +62,14 @@ impl Kubectl {
         feed(&mut self.command(&["apply", "-f", "-"]), yaml).map_err(|e| format!("{e}\n{yaml}"))
     }
 
+    /// `kubectl create -f -` of `yaml`, which asks once an object.
+    ///
+    /// # Errors
+    /// The API server refused it.
+    pub fn create(&self, yaml: &str) -> Outcome {
+        feed(&mut self.command(&["create", "-f", "-"]), yaml)
+    }
+
     /// Gives a Service its ingress address, as an allocator would.
     ///
     /// # Errors

@@ -22,6 +22,7 @@ mod kubectl;
 mod node;
 mod pki;
 mod topology;
+mod yard;
 
 use bed::Bed;
 use libtest_mimic::{Arguments, Failed, Trial};

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// The administrator's bearer token: it opens an API server that only the test's own namespaces can reach.
-const ADMIN_TOKEN: &str = "herald-cluster-admin";
+pub const ADMIN_TOKEN: &str = "herald-cluster-admin";
 
 /// The files that the control plane is started from.
 #[derive(Debug)]
@@ -44,17 +44,17 @@ impl Pki {
     }
 }
 
-/// Writes a kubeconfig for the administrator of the API server at `server`:6443; `authority` is that server's certificate.
+/// Writes a kubeconfig for the bearer of `token` at the API server `server`:6443; `authority` is that server's certificate.
 ///
 /// # Errors
 /// The file could not be written.
-pub fn write_kubeconfig(path: &Path, server: Ipv4Addr, authority: &Path) -> Outcome {
+pub fn write_kubeconfig(path: &Path, server: Ipv4Addr, authority: &Path, token: &str) -> Outcome {
     let text = format!(
         "apiVersion: v1
 kind: Config
 clusters: [{{name: test, cluster: {{server: 'https://{server}:6443', certificate-authority: '{authority}'}}}}]
-users: [{{name: admin, user: {{token: {ADMIN_TOKEN}}}}}]
-contexts: [{{name: test, context: {{cluster: test, user: admin}}}}]
+users: [{{name: bearer, user: {{token: {token}}}}}]
+contexts: [{{name: test, context: {{cluster: test, user: bearer}}}}]
 current-context: test
 ",
         authority = authority.display()

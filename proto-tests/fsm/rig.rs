@@ -1,6 +1,6 @@
 //! A session, the events that can be thrown at it, and a clock that the test moves.
 
-use herald::fsm::{Event, Output, Session, Terms, Violation};
+use herald::fsm::{Event, MessageSize, Opening, Output, SendHoldTime, Session, Terms, Violation};
 use herald::wire::{Asn, Capability, Family, Notification, Open, RouterId};
 use std::net::Ipv4Addr;
 use std::time::{Duration, Instant};
@@ -12,6 +12,12 @@ pub fn terms(hold_time: Duration) -> Terms {
         peer_asn: Asn(64513),
         hold_time,
         families: [Family::IPV4_UNICAST, Family::IPV6_UNICAST].into(),
+        opening: Opening::Active,
+        delay_open: Duration::ZERO,
+        send_hold_time: SendHoldTime::Recommended,
+        graceful_restart: None,
+        message_size: MessageSize::Standard,
+        role: None,
     }
 }
 
@@ -61,7 +67,8 @@ pub fn event(number: Option<u8>) -> Event {
         26 => Event::KeepAliveMsg,
         27 => Event::UpdateMsg,
         28 => Event::UpdateMsgErr(violation(3, 1, &[])),
-        _ => panic!("RFC 4271 has no event {number}"),
+        29 => Event::SendHoldTimerExpires,
+        _ => panic!("there is no event {number}"),
     }
 }
 
@@ -73,7 +80,11 @@ pub struct Rig {
 
 impl Rig {
     pub fn new(hold_time: Duration, seed: u64) -> Self {
-        Self { session: Session::new(terms(hold_time), seed), now: Instant::now() }
+        Self::with(terms(hold_time), seed)
+    }
+
+    pub fn with(terms: Terms, seed: u64) -> Self {
+        Self { session: Session::new(terms, seed), now: Instant::now() }
     }
 
     pub fn wait(&mut self, time: Duration) {

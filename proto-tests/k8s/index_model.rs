@@ -3,6 +3,7 @@
 use herald::advertise::cluster::{Lifecycle, Network};
 use herald::advertise::{ClusterView, Endpoint, Ingress, IpMode, Node, Service, ServiceKey, TrafficPolicy};
 use herald::k8s::{Index, Key, Kind, Object, Reading, Slice, SliceKey};
+use herald::wire::Family;
 use proptest::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -12,7 +13,7 @@ fn service_key(n: u8) -> ServiceKey {
 }
 
 fn service(n: u8, variant: u8) -> Object {
-    let policy = if variant % 2 == 0 { TrafficPolicy::Cluster } else { TrafficPolicy::Local };
+    let policy = if variant.is_multiple_of(2) { TrafficPolicy::Cluster } else { TrafficPolicy::Local };
     let ingress = vec![Ingress { ip: [198, 51, 100, variant].into(), mode: IpMode::Vip }];
     let service = Service { load_balancer_class: None, ingress, traffic_policy: policy, lifecycle: Lifecycle::Live };
     Object::Service(service_key(n), Arc::new(service))
@@ -23,12 +24,15 @@ fn slice_key(n: u8) -> SliceKey {
 }
 
 fn slice(n: u8, of: u8, nodes: &BTreeSet<u8>) -> Object {
-    let endpoints = nodes.iter().map(|n| Endpoint { node: (*n > 0).then(|| format!("n{n}").into()) }).collect();
+    let endpoints = nodes
+        .iter()
+        .map(|n| Endpoint { family: Family::IPV4_UNICAST, node: (*n > 0).then(|| format!("n{n}").into()) })
+        .collect();
     Object::Slice(slice_key(n), Slice { service: service_key(of), endpoints: Arc::new(endpoints) })
 }
 
 fn node(n: u8, variant: u8) -> Object {
-    let network = if variant % 2 == 0 { Network::Available } else { Network::Unavailable };
+    let network = if variant.is_multiple_of(2) { Network::Available } else { Network::Unavailable };
     let node = Node { labels: BTreeMap::new(), internal_ips: vec![[172, 30, 0, n].into()], network };
     Object::Node(format!("n{n}").into(), Arc::new(node))
 }

@@ -101,21 +101,36 @@ async fn changed_broken_mended_moved_removed() {
     .await;
     door.complains("no complaint left", |problems| problems.is_empty()).await;
 
-    // Moved: at no time is the object missing.
-    let name = |n: u8| door.dir.path().join(format!("m{n}.yml"));
-    fs::rename(door.dir.path().join("a.yaml"), name(0)).unwrap();
-    let names: Vec<_> = (0..6).map(name).collect();
-    for pair in names.windows(2) {
+    // Moved, again and again: in no view is the object missing.
+    let names: Vec<_> = (0..6).map(|n| door.dir.path().join(format!("m{n}.yml"))).collect();
+    fs::rename(door.dir.path().join("a.yaml"), &names[0]).unwrap();
+    for (round, pair) in names.windows(2).enumerate() {
         fs::rename(&pair[0], &pair[1]).unwrap();
-        fs::write(door.dir.path().join("tick.yaml"), service("tick", &format!("198.51.100.{}", 20 + pair.len())))
-            .unwrap();
-        let views = door.view.clone();
-        assert!(views.borrow().as_ref().is_some_and(|view| view.services.contains_key(&key("one"))));
+        let tick = format!("198.51.100.{}", 20 + round);
+        door.write("tick.yaml", &service("tick", &tick));
+        door.sees("the tick after the move", |view| {
+            assert_eq!(address(view, "one").as_deref(), Some("198.51.100.10"), "missing after move {round}");
+            address(view, "tick").as_deref() == Some(&*tick)
+        })
+        .await;
     }
-    let view = door.sees("the tick", |view| address(view, "tick").is_some()).await;
-    assert_eq!(address(&view, "one").as_deref(), Some("198.51.100.10"));
     fs::remove_file(&names[5]).unwrap();
     door.sees("removed", |view| address(view, "one").is_none()).await;
+    door.stop.cancel();
+    door.task.await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn a_file_that_never_parsed_is_no_empty_wish() {
+    let dir = TempDir::new().unwrap();
+    fs::write(dir.path().join("good.yaml"), service("one", "198.51.100.1")).unwrap();
+    fs::write(dir.path().join("bad.yaml"), "kind: [").unwrap();
+    let mut door = Door::open(dir);
+    door.complains("the file is broken", |problems| problems.len() == 1).await;
+    assert!(door.view.borrow().is_none() && !door.health.borrow().is_synced(), "half a folder is no view");
+    door.write("bad.yaml", &service("two", "198.51.100.2"));
+    let first = until("a view", &mut door.view, Option::is_some).await.clone().unwrap();
+    assert_eq!(first.services.len(), 2, "the first view is complete");
     door.stop.cancel();
     door.task.await.unwrap().unwrap();
 }

@@ -7,6 +7,7 @@ mod cut;
 mod gobgp;
 mod hostile;
 mod manifests;
+mod readme;
 #[path = "../rig/mod.rs"]
 mod rig;
 mod site;
@@ -67,6 +68,7 @@ fn cases() -> Vec<(String, Case)> {
     let mut single = |name: &str, case: fn(&Arc<Rig>) -> Outcome| cases.push((name.to_owned(), Box::new(case)));
     single("a_crashed_run_is_cleared_away", standin::a_crashed_run_is_cleared_away);
     single("gobgp_sees_v4_and_v6_on_one_session", gobgp::sees_v4_and_v6_on_one_session);
+    single("readme_router_snippets_work", readme::router_snippets_work);
     single("wire_end_of_rib_follows_the_first_plan", wire::end_of_rib_follows_the_first_plan);
     single(
         "wire_a_removed_peer_hears_withdrawals_then_cease_6_3",

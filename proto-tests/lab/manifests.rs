@@ -106,15 +106,21 @@ pub fn service_object(name: &str, policy: Policy, addresses: &[IpAddr]) -> Strin
 }
 
 fn slice(service: &str, nodes: &[usize]) -> String {
+    let of = |family, pod: fn(&usize) -> String| slice_of(service, family, nodes.iter().map(|n| (*n, pod(n))));
+    of("IPv4", |n| format!("10.244.{n}.2")) + &of("IPv6", |n| format!("fd00:244:{n}::2"))
+}
+
+fn slice_of(service: &str, family: &str, pods: impl Iterator<Item = (usize, String)>) -> String {
     let mut text = format!(
-        "---\napiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\nmetadata:\n  name: {service}-1\n  namespace: lab\n  \
-         labels: {{ kubernetes.io/service-name: {service} }}\naddressType: IPv4\nports:\n- {{ name: web, port: {PORT}, protocol: TCP }}\n"
+        "---\napiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\nmetadata:\n  name: {service}-{family}\n  namespace: lab\n  \
+         labels: {{ kubernetes.io/service-name: {service} }}\naddressType: {family}\nports:\n- {{ name: web, port: {PORT}, protocol: TCP }}\n"
     );
-    text.push_str(if nodes.is_empty() { "endpoints: []\n" } else { "endpoints:\n" });
-    for node in nodes {
+    let mut pods = pods.peekable();
+    text.push_str(if pods.peek().is_none() { "endpoints: []\n" } else { "endpoints:\n" });
+    for (node, pod) in pods {
         let _infallible = write!(
             text,
-            "- addresses: [10.244.{node}.2]\n  nodeName: n{node}\n  conditions: {{ ready: true, serving: true, terminating: false }}\n"
+            "- addresses: [\"{pod}\"]\n  nodeName: n{node}\n  conditions: {{ ready: true, serving: true, terminating: false }}\n"
         );
     }
     text

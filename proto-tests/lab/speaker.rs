@@ -7,7 +7,7 @@ use crate::rig::{Outcome, Rig, replace_file, run};
 use crate::topology::{Family, NODES_ASN, link_address, router_asn};
 use rustix::process::Signal;
 use std::fmt::Write as _;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 use std::process::{Command, ExitStatus};
 use std::time::Duration;
@@ -41,6 +41,8 @@ pub struct Config {
     pub pools: Vec<String>,
     /// Announce also what nothing serves.
     pub without_endpoints: bool,
+    /// The BGP Identifier, where it shall not come from the Node's InternalIP.
+    pub router_id: Option<Ipv4Addr>,
 }
 
 impl Config {
@@ -51,11 +53,13 @@ impl Config {
             communities: Vec::new(),
             pools: crate::topology::SERVICE_RANGES.map(str::to_owned).into(),
             without_endpoints: false,
+            router_id: None,
         }
     }
 
     fn text(&self) -> String {
-        let mut text = format!("asn: {NODES_ASN}\npeers:\n");
+        let router_id = self.router_id.map(|id| format!("routerId: {id}\n")).unwrap_or_default();
+        let mut text = format!("asn: {NODES_ASN}\n{router_id}peers:\n");
         for peer in &self.peers {
             let _infallible = write!(
                 text,

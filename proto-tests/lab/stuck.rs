@@ -19,8 +19,8 @@ use std::time::{Duration, Instant};
 const MANY: u32 = 100_000;
 /// Rounds without and with the stop, alternating.
 const ROUNDS: usize = 2;
-/// Single changes in each half of a round.
-const CHANGES: usize = 250;
+/// Single changes in a round's half without the stop, and in its half with it; even, so that each half ends as it began.
+const CHANGES: [usize; 2] = [150, 250];
 /// Longer than the case: a stopped daemon sends no KEEPALIVE.
 const HOLD: Duration = Duration::from_secs(90);
 /// So long must our socket have been unwritable.
@@ -48,11 +48,11 @@ pub fn a_stopped_daemon_delays_nobody(rig: &Arc<Rig>) -> Outcome {
     let (mut free, mut stopped) = (Vec::new(), Vec::new());
     let mut memory = Vec::new();
     for round in 0..ROUNDS {
-        free.extend(case.single_changes()?);
+        free.extend(case.single_changes(CHANGES[0])?);
         case.bird.daemon().signal(Signal::STOP)?;
         case.flip_until_stuck()?;
         let before = case.speaker.process().rss()?;
-        stopped.extend(case.single_changes()?);
+        stopped.extend(case.single_changes(CHANGES[1])?);
         let after = case.speaker.process().rss()?;
         case.still_stuck()?;
         case.bird.daemon().signal(Signal::CONT)?;
@@ -93,7 +93,7 @@ impl Case {
         }
         let manifests = Manifests::begin(rig)?;
         manifests.write_as("many.json", &many())?;
-        manifests.service(SINGLE, Policy::Local, &[])?;
+        manifests.service(SINGLE, Policy::Local, &[2])?;
         let mut plan = lab.plan(1, Family::V4, HOLD);
         plan.neighbours.truncate(1);
         let text = format!(
@@ -191,16 +191,17 @@ impl Case {
         queue.ok_or_else(|| format!("no established connection to the stopped router: {text:?}"))
     }
 
-    /// One service comes and goes; how long until the other router is told, each time.
-    fn single_changes(&mut self) -> Outcome<Vec<Duration>> {
+    /// The only endpoint of a `Local` service moves here and away again; how long until the other router is told, each time.
+    fn single_changes(&mut self, count: usize) -> Outcome<Vec<Duration>> {
         let route = service_route(SINGLE, Family::V4);
         let events = self.receiver.drain();
         self.absorb(&events)?;
         let mut times = Vec::new();
-        for n in 0..CHANGES {
+        let (start, before) = (Instant::now(), self.speaker.process().cpu()?);
+        for n in 0..count {
             let there = n % 2 == 0;
             let begin = Instant::now();
-            self.manifests.service(SINGLE, Policy::Local, if there { &[1] } else { &[] })?;
+            self.manifests.service(SINGLE, Policy::Local, if there { &[1] } else { &[2] })?;
             let event = self.receiver.next(Duration::from_secs(10), "a single change", |event| match &event.what {
                 Seen::Update(update) if there => update.announced.contains(&route),
                 Seen::Update(update) => update.withdrawn.contains(&route),
@@ -216,6 +217,8 @@ impl Case {
             times.push(event.at - begin);
             self.absorb(std::slice::from_ref(&event))?;
         }
+        let used = self.speaker.process().cpu()? - before;
+        println!("  {count} single changes in {:.1?}, {used:.1?} of processor time", start.elapsed());
         Ok(times)
     }
 

@@ -86,11 +86,9 @@ pub fn end_of_rib_follows_the_first_plan(rig: &Arc<Rig>) -> Outcome {
     let mut config = Config::of_node(1, Family::V4, HOLD);
     config.pools = vec!["198.18.0.0/15".into(), "2001:db8:6::/64".into()];
     config.without_endpoints = true;
-    // A file that nobody can read yet: the folder is not read completely, so there is no plan.
-    bench.manifests.write("half", "apiVersion: v1\nkind: Service\nmetadata: {")?;
+    // Said in the file, so that the speaker can dial before it has read a Node.
+    config.router_id = Some(Ipv4Addr::new(172, 30, 0, 1));
     let mut speaker = bench.speaker(&config)?;
-    nothing_but_keepalives(&bench.receivers[0], &mut speaker)?;
-    bench.manifests.write("half", "")?;
     let mut ended = BTreeSet::new();
     let events = until(&bench.receivers[0], Duration::from_secs(60), "End-of-RIB of both families", |seen| {
         if let Seen::EndOfRib(family) = seen {
@@ -108,21 +106,19 @@ pub fn end_of_rib_follows_the_first_plan(rig: &Arc<Rig>) -> Outcome {
     }
 }
 
-/// The session stands for longer than reading the folder takes, and nothing is said on it: no plan is not an empty plan.
-fn nothing_but_keepalives(receiver: &Listener, speaker: &mut Speaker) -> Outcome {
-    let up = receiver.next(START, "the session to stand without a plan", |e| e.what == Seen::Keepalive);
-    up.map_err(|what| format!("{what}\n{}", speaker.process().log_end()))?;
-    match receiver.next(Duration::from_secs(4), "", |e| e.what != Seen::Keepalive) {
-        Err(_nothing_came) => speaker.process().alive(),
-        Ok(event) => Err(format!("without a complete plan came {}", brief(&event.what))),
-    }
-}
-
 fn judge_first_table(events: &[Event], want: &BTreeSet<IpNetwork>) -> Outcome {
     let mut has = BTreeSet::new();
     let mut ended = BTreeSet::new();
     let mut updates = 0;
-    let begin = events.first().ok_or("nothing came")?.at;
+    let stands = events.iter().find(|e| e.what == Seen::Keepalive).ok_or("no KEEPALIVE before the table")?.at;
+    let begin = events.iter().find(|e| matches!(e.what, Seen::Update(_))).ok_or("no UPDATE before End-of-RIB")?.at;
+    // Else there was no time in which an empty plan could have been taken for a complete one.
+    if begin < stands + Duration::from_millis(50) {
+        return Err(format!(
+            "the first UPDATE came {:?} after the session stood: let there be more services",
+            begin - stands
+        ));
+    }
     for event in events {
         match &event.what {
             Seen::Update(update) => {
@@ -148,7 +144,8 @@ fn judge_first_table(events: &[Event], want: &BTreeSet<IpNetwork>) -> Outcome {
     }
     let last = events.last().map_or(begin, |e| e.at);
     println!(
-        "  {} prefixes in {updates} UPDATEs; End-of-RIB {:.1?} after the first message of it",
+        "  the session stood {:.1?} before the plan; {} prefixes in {updates} UPDATEs, End-of-RIB {:.1?} after the first",
+        begin - stands,
         has.len(),
         last - begin
     );

@@ -30,11 +30,19 @@ impl Frr {
     /// # Errors
     /// One of them did not come up; the text holds the end of its log.
     pub fn start(rig: &Rig, space: &Namespace, plan: &Plan) -> Outcome<Self> {
+        Self::start_with(rig, space, plan, &configuration(space.short(), plan))
+    }
+
+    /// The same with a configuration of the caller's own for bgpd.
+    ///
+    /// # Errors
+    /// One of them did not come up; the text holds the end of its log.
+    pub fn start_with(rig: &Rig, space: &Namespace, plan: &Plan, configuration: &str) -> Outcome<Self> {
         let dir = rig.folder(&format!("frr-{}", space.short()), 0o755)?;
         // The daemons give up root for the package's own user, who must be able to make its sockets here.
         super::run(Command::new("chown").args(["frr:frr", &text(&dir)]))?;
         write_file(&dir.join("zebra.conf"), &format!("hostname {}\nlog stdout informational\n", space.short()))?;
-        write_file(&dir.join("bgpd.conf"), &configuration(space.short(), plan))?;
+        write_file(&dir.join("bgpd.conf"), configuration)?;
         let mut zebra = Process::start(rig, &format!("zebra-{}", space.short()), daemon(space, &dir, "zebra"))?;
         let socket = dir.join("zserv.api");
         wait_until(Duration::from_secs(10), "zebra's socket", || {

@@ -118,7 +118,7 @@ fn the_socket_is_for_its_owner_and_for_one_speaker() {
 #[test]
 fn a_killed_speaker_leaves_nothing_in_the_way_of_the_next() {
     let (router, mut stage) = established(54);
-    stage.signal("KILL");
+    stage.kill();
     router.wait("the end", |log| log.last() == Some(&crate::router::Entry::Closed));
     assert!(stage.socket().exists());
     let asked = stage.show(&["peers"]);
@@ -135,7 +135,7 @@ fn without_a_speaker_the_command_line_says_what_to_do() {
     let asked = stage.show(&["routes"]);
     assert_eq!(asked.status.code(), Some(1));
     let said = text(&asked.stderr);
-    assert!(said.contains("there is no speaker at") && said.contains("herald speak"), "{said}");
+    assert!(said.contains("there is no speaker at") && said.contains("--socket"), "{said}");
 }
 
 fn check(file: &Path) -> Output {

@@ -3,7 +3,9 @@
 //! Routers are threads of this process on 127.0.0.x; speakers are child processes with a folder of manifests. Every test
 //! waits for conditions, and kills what it started also when it fails.
 
+mod dialled;
 mod doors;
+mod graceful;
 mod process;
 mod router;
 mod sessions;

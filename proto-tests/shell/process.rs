@@ -69,8 +69,13 @@ impl Stage {
 
     /// Starts the speaker.
     pub fn start(&mut self, node: &str) {
+        self.start_with(node, &[]);
+    }
+
+    /// The same with more arguments.
+    pub fn start_with(&mut self, node: &str, more: &[&str]) {
         let log = fs::File::create(self.path("log")).unwrap();
-        let child = self.speak(node).stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn().unwrap();
+        let child = self.speak(node).args(more).stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn().unwrap();
         self.child = Some(child);
     }
 
@@ -113,6 +118,13 @@ impl Stage {
     pub fn signal(&self, name: &str) {
         let pid = self.child.as_ref().expect("a started speaker").id().to_string();
         assert!(Command::new("kill").arg(format!("-{name}")).arg(pid).status().unwrap().success());
+    }
+
+    /// Ends the speaker without a chance to tidy up, and waits until the kernel has closed everything it held.
+    pub fn kill(&mut self) {
+        let mut speaker = self.child.take().expect("a started speaker");
+        speaker.kill().unwrap();
+        speaker.wait().unwrap();
     }
 
     /// Sends SIGTERM and waits for the end; how the process ended and how long that took.
@@ -209,13 +221,15 @@ pub fn service(name: &str, addresses: &[String]) -> String {
     for address in addresses {
         writeln!(text, "    - ip: \"{address}\"").unwrap();
     }
-    write!(
-        text,
-        "---\napiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\nmetadata:\n  namespace: shop\n  name: {name}-1\n  \
-         labels: {{kubernetes.io/service-name: {name}}}\naddressType: IPv4\nports: [{{port: 8080}}]\nendpoints:\n\
-         - {{addresses: [10.244.1.5], nodeName: n1, conditions: {{ready: true}}}}\n"
-    )
-    .unwrap();
+    for (family, pod) in [("IPv4", "10.244.1.5"), ("IPv6", "fd00:244:1::5")] {
+        write!(
+            text,
+            "---\napiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\nmetadata:\n  namespace: shop\n  name: {name}-{family}\n  \
+             labels: {{kubernetes.io/service-name: {name}}}\naddressType: {family}\nports: [{{port: 8080}}]\nendpoints:\n\
+             - {{addresses: [\"{pod}\"], nodeName: n1, conditions: {{ready: true}}}}\n"
+        )
+        .unwrap();
+    }
     text
 }
 

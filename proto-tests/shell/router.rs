@@ -1,6 +1,7 @@
 //! The receiving end of BGP for these tests: it writes down what arrives, in order, and can misbehave.
 
 use bytes::BytesMut;
+use herald::wire::capability::GracefulRestart;
 use herald::wire::{
     AsWidth, Asn, Attribute, Capability, Context, Family, Message, Notification, Open, PeerKind, RouterId, Update,
     frame,
@@ -17,7 +18,7 @@ pub const NODE_ASN: u32 = 64512;
 /// The routers' AS in every test.
 pub const ROUTER_ASN: u32 = 64513;
 /// How long a condition may take to come true.
-pub const PATIENCE: Duration = Duration::from_secs(20);
+pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// How a router behaves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,6 +31,8 @@ pub enum Manner {
     HangsUp,
     /// Accepts, and never says a word.
     Silent,
+    /// Offers graceful restart, with the N bit.
+    Graceful,
     /// Establishes the session, then reads nothing more but keeps it alive.
     Stuck,
 }
@@ -38,12 +41,22 @@ pub enum Manner {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Entry {
     Accepted(Instant),
+    /// An OPEN, with what it says about graceful restart.
+    Open(Option<GracefulRestart>),
     Up,
-    Announce { prefix: String, next_hop: IpAddr, communities: Vec<String> },
+    Announce {
+        prefix: String,
+        next_hop: IpAddr,
+        communities: Vec<String>,
+    },
     Withdraw(String),
     EndOfRib(Family),
     Keepalive,
-    Notification { code: u8, subcode: u8, text: String },
+    Notification {
+        code: u8,
+        subcode: u8,
+        text: String,
+    },
     Closed,
 }
 
@@ -82,6 +95,28 @@ impl Router {
                     let _ended = Session { stream, log: writer.clone(), context: Context::before_open() }.run(manner);
                     writer.add(Entry::Closed);
                 });
+            }
+        });
+        Self { address, log }
+    }
+
+    /// A router on 127.0.0.`host` that dials, as long as it takes, and again when a session ends.
+    pub fn dialling(host: u8, speaker: SocketAddr) -> Self {
+        let address = SocketAddr::new(Ipv4Addr::new(127, 0, 0, host).into(), 0);
+        let log = Arc::new(Log::default());
+        let writer = Arc::downgrade(&log);
+        thread::spawn(move || {
+            while let Some(log) = writer.upgrade() {
+                let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+                socket.bind(&address.into()).unwrap();
+                if socket.connect(&speaker.into()).is_ok() {
+                    log.add(Entry::Accepted(Instant::now()));
+                    let session = Session { stream: socket.into(), log: log.clone(), context: Context::before_open() };
+                    let _ended = session.run(Manner::Ordinary);
+                    log.add(Entry::Closed);
+                }
+                drop(log);
+                thread::sleep(Duration::from_millis(50));
             }
         });
         Self { address, log }
@@ -162,10 +197,15 @@ impl Session {
         match manner {
             Manner::HangsUp => return Ok(()),
             Manner::Silent => return self.listen(),
-            Manner::Ordinary | Manner::OtherAs | Manner::Stuck => {}
+            Manner::Ordinary | Manner::OtherAs | Manner::Graceful | Manner::Stuck => {}
         }
         let asn = if manner == Manner::OtherAs { ROUTER_ASN + 1 } else { ROUTER_ASN };
-        self.send(&Message::Open(open(asn)))?;
+        let mut ours = open(asn);
+        if manner == Manner::Graceful {
+            let offer = GracefulRestart { notification: true, restart_time: 120, ..Default::default() };
+            ours.capabilities.push(Capability::GracefulRestart(offer));
+        }
+        self.send(&Message::Open(ours))?;
         let mut input = BytesMut::new();
         loop {
             while let Some(octets) = frame(&mut input, &self.context).expect("a message of BGP") {
@@ -181,12 +221,18 @@ impl Session {
 
     fn take(&mut self, message: Message) -> io::Result<()> {
         match message {
-            Message::Open(_) => {
+            Message::Open(open) => {
+                let offer = open.capabilities.iter().find_map(|capability| match capability {
+                    Capability::GracefulRestart(offer) => Some(offer.clone()),
+                    _ => None,
+                });
+                self.log.add(Entry::Open(offer));
                 self.context = Context {
                     as_width: AsWidth::Four,
                     peer_kind: PeerKind::External,
                     max_len: 4096,
                     families: [Family::IPV4_UNICAST, Family::IPV6_UNICAST].into(),
+                    ..Context::before_open()
                 };
                 return self.send(&Message::Keepalive);
             }
@@ -221,13 +267,13 @@ impl Session {
         let announce = |prefix: &herald::wire::Prefix, next_hop| {
             self.log.add(Entry::Announce { prefix: prefix.to_string(), next_hop, communities: communities.clone() });
         };
-        update.withdrawn.iter().for_each(|prefix| self.log.add(Entry::Withdraw(prefix.to_string())));
-        update.nlri.iter().for_each(|prefix| announce(prefix, v4.expect("NLRI in the body has a NEXT_HOP")));
+        update.withdrawn.iter().for_each(|nlri| self.log.add(Entry::Withdraw(nlri.to_string())));
+        update.nlri.iter().for_each(|nlri| announce(&nlri.prefix, v4.expect("NLRI in the body has a NEXT_HOP")));
         for attribute in &update.attributes {
             match attribute {
-                Attribute::MpReach(reach) => reach.nlri.iter().for_each(|prefix| announce(prefix, reach.next_hop)),
+                Attribute::MpReach(reach) => reach.nlri.iter().for_each(|nlri| announce(&nlri.prefix, reach.next_hop)),
                 Attribute::MpUnreach(gone) => {
-                    gone.withdrawn.iter().for_each(|prefix| self.log.add(Entry::Withdraw(prefix.to_string())));
+                    gone.withdrawn.iter().for_each(|nlri| self.log.add(Entry::Withdraw(nlri.to_string())));
                 }
                 _ => {}
             }

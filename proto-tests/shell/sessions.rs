@@ -73,6 +73,11 @@ fn without_a_plan_nothing_is_said_about_routes() {
     let (_, metrics) = stage.ask("/metrics");
     assert!(metrics.contains("herald_watch_synced{resource=\"services\"} 0"), "{metrics}");
     assert!(!metrics.contains("herald_bgp_routes_planned{"), "no plan is not a plan of 0 routes: {metrics}");
+    // Who is away is named; an outage is told once a source, not at every attempt.
+    let log = stage.log();
+    assert!(log.contains("\"server\":\"http://127.0.0.1:"), "{log}");
+    assert!(!log.contains("failed with error"), "{log}");
+    assert_eq!(log.matches("watch of Service:").count(), 1, "{log}");
     assert_eq!(stage.stop().0.code(), Some(0));
     router.wait("a Cease", |log| told(log, (6, 2)));
 }
@@ -208,7 +213,7 @@ fn two_nodes_with_one_router_id_are_reported() {
     let (_, peers) = stage.ask("/v1/peers");
     let peers: serde_json::Value = serde_json::from_str(&peers).unwrap();
     assert_eq!(peers["routerId"], "192.0.2.11", "the first IPv4 InternalIP");
-    assert_eq!(peers["conflicts"].as_array().unwrap().len(), 1);
+    assert_eq!(peers["doubts"].as_array().unwrap().len(), 1);
 }
 
 /// The moments of the first `count` connections.

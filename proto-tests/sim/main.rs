@@ -2,13 +2,20 @@
 //!
 //! Each seed is one story: plans come and change, connections are re-chunked, delayed, stuck, cut at any octet, half
 //! open; the router asks again, complains, closes. When all is quiet, the router must hold what the plan says.
-//! `HERALD_SIM_SEED=N` runs one seed and prints its story; `HERALD_SIM_SEEDS=N` runs that many.
+//! `HERALD_SIM_SEED=N` runs one seed and prints its story; `HERALD_SIM_SEEDS=N` runs that many,
+//! from `HERALD_SIM_FIRST` on.
 
 mod chance;
+mod collisions;
+mod desk;
+mod duel;
 mod model;
 mod network;
+mod restart;
 mod router;
+mod scenes;
 mod speed;
+mod told;
 mod world;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -27,13 +34,34 @@ fn when_quiet_the_router_holds_the_plan() {
         return;
     }
     let seeds = number("HERALD_SIM_SEEDS").unwrap_or(SEEDS);
-    let mut total = world::Told::default();
-    for seed in 0..seeds {
+    let mut total = told::Told::default();
+    let first = number("HERALD_SIM_FIRST").unwrap_or(0);
+    for seed in first..first + seeds {
         match catch_unwind(AssertUnwindSafe(|| world::run(seed, world::Voice::Silent))) {
             Ok(told) => total.add(&told),
             Err(_) => panic!("seed {seed} failed: run again with HERALD_SIM_SEED={seed} to see its story"),
         }
     }
     println!("{seeds} seeds: {total:?}");
+    total.assert_rich(seeds);
+}
+
+const DUELS: u64 = 300;
+
+#[test]
+fn two_peers_end_with_one_session_and_each_other_s_plan() {
+    if let Some(seed) = number("HERALD_DUEL_SEED") {
+        println!("seed {seed}: {:?}", duel::run(seed, world::Voice::Aloud));
+        return;
+    }
+    let seeds = number("HERALD_DUEL_SEEDS").unwrap_or(DUELS);
+    let mut total = duel::Tally::default();
+    for seed in 0..seeds {
+        match catch_unwind(AssertUnwindSafe(|| duel::run(seed, world::Voice::Silent))) {
+            Ok(tally) => total.add(&tally),
+            Err(_) => panic!("seed {seed} failed: run again with HERALD_DUEL_SEED={seed} to see its story"),
+        }
+    }
+    println!("{seeds} duels: {total:?}");
     total.assert_rich(seeds);
 }

@@ -2,7 +2,7 @@
 
 use crate::chance::Chance;
 use herald::peer::Plan;
-use herald::rib::{Attributes, NextHop, RouteSet};
+use herald::rib::{Attributes, Bounds, NextHop, RouteSet};
 use herald::wire::{Asn, Community, Family, LargeCommunity, Prefix};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -69,7 +69,7 @@ impl Setting {
             router_hold: chance.pick(&[3, 9, 90, 180]),
             local,
             interface,
-            limit: chance.pick(&[40, 200, 1000, 16_384, 65_536]),
+            limit: chance.pick(&[40, 40, 200, 1000, 65_536]),
             universe: if chance.once_in(25) { 3000 } else { chance.pick(&[4, 12, 40]) },
         }
     }
@@ -95,6 +95,10 @@ impl Setting {
         let families = self.families();
         let mut table = Table::new();
         for (prefix, wanted) in plan.routes.iter() {
+            // The one block of the tight bounds that the universe of prefixes also goes beyond.
+            if plan.bounds == tight() && prefix.family() == V4 && !prefix.to_string().starts_with("198.51.1") {
+                continue;
+            }
             let next_hop = match wanted.next_hop {
                 NextHop::Own => self.own_next_hop(prefix.family(), plan),
                 NextHop::Address(address) => (prefix.family() == V4).then_some(address),
@@ -119,6 +123,12 @@ impl Setting {
         }
         table
     }
+}
+
+/// Bounds that leave out the 10.x.y.0/24 of the universe.
+fn tight() -> Bounds {
+    let ip = |text: &str| text.parse().unwrap();
+    Bounds::within([(ip("198.51.100.0"), ip("198.51.199.255")), (ip("2001:db8::"), ip("2001:db8::ffff:ffff"))])
 }
 
 /// Prefixes that a plan should never hold, and that never leave if it does.
@@ -171,6 +181,9 @@ pub fn draw_plan(last: Option<&Plan>, setting: &Setting, chance: &mut Chance) ->
     }
     if last.is_none() || chance.once_in(6) {
         plan.node_addresses = chance.pick(&[vec![], vec![NODE_V4], vec![NODE_V6], vec![NODE_V4, NODE_V6]]);
+    }
+    if last.is_none() || chance.once_in(8) {
+        plan.bounds = if chance.once_in(2) { tight() } else { Bounds::everything() };
     }
     plan
 }

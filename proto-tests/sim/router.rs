@@ -203,7 +203,16 @@ fn path(update: &Update, next_hop: IpAddr) -> Path {
             Attribute::Communities(list) => path.communities.clone_from(list),
             Attribute::LargeCommunities(list) => path.large_communities.clone_from(list),
             Attribute::Origin(_) | Attribute::NextHop(_) | Attribute::MpReach(_) | Attribute::MpUnreach(_) => {}
-            Attribute::Unknown { code, .. } => assert_eq!(*code, 17, "AS4_PATH is all we send beside"),
+            Attribute::As4Path(_) => {}
+            Attribute::AtomicAggregate
+            | Attribute::Aggregator(_)
+            | Attribute::OriginatorId(_)
+            | Attribute::ClusterList(_)
+            | Attribute::ExtendedCommunities(_)
+            | Attribute::As4Aggregator(_)
+            | Attribute::Ipv6ExtendedCommunities(_)
+            | Attribute::OnlyToCustomer(_)
+            | Attribute::Unknown { .. } => panic!("we send no such attribute: {attribute:?}"),
         }
     }
     path

@@ -4,73 +4,21 @@ use crate::chance::Chance;
 use crate::model::{Setting, Table, draw_plan};
 use crate::network::Pipe;
 use crate::router::{Drop, Router, Stage};
+use crate::told::Told;
 use bytes::BytesMut;
+use herald::peer::settings::RestartState;
 use herald::peer::{
     CloseHow, ConnId, EndOfRib, Identity, Input, LocalEnd, Neighbor, Output, Peer, Phase, Plan, Settings, Stop,
 };
 use herald::wire::{AsPath, Attribute, Family, Message, Notification, Origin, RouterId, Update};
 use std::collections::{BTreeMap, VecDeque};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Voice {
     Silent,
     Aloud,
-}
-
-/// What happened in a story, or in many.
-#[derive(Debug, Default, Clone, Copy)]
-pub struct Told {
-    sessions: u64,
-    updates: u64,
-    plans: u64,
-    refreshes: u64,
-    cuts: u64,
-    half_open: u64,
-    stuck: u64,
-    complaints: u64,
-    garbage: u64,
-    stopped: u64,
-    end_of_rib_checked: u64,
-    /// Stories that ended with routes at the router.
-    with_routes: u64,
-}
-
-impl Told {
-    pub fn add(&mut self, other: &Told) {
-        self.sessions += other.sessions;
-        self.updates += other.updates;
-        self.plans += other.plans;
-        self.refreshes += other.refreshes;
-        self.cuts += other.cuts;
-        self.half_open += other.half_open;
-        self.stuck += other.stuck;
-        self.complaints += other.complaints;
-        self.garbage += other.garbage;
-        self.stopped += other.stopped;
-        self.end_of_rib_checked += other.end_of_rib_checked;
-        self.with_routes += other.with_routes;
-    }
-
-    /// A simulation in which nothing happens proves nothing.
-    pub fn assert_rich(&self, seeds: u64) {
-        for (what, count) in [
-            ("sessions", self.sessions),
-            ("plans", self.plans),
-            ("end-of-rib", self.end_of_rib_checked),
-            ("stuck", self.stuck),
-            ("with routes", self.with_routes * 2),
-            ("refreshes", self.refreshes * 2),
-            ("cuts", self.cuts * 4),
-            ("complaints", self.complaints * 4),
-            ("stopped", self.stopped * 4),
-            ("half open", self.half_open * 8),
-            ("garbage", self.garbage * 8),
-        ] {
-            assert!(count >= seeds, "too little of {what}: {self:?}");
-        }
-    }
 }
 
 #[derive(Debug, Clone)]
@@ -159,15 +107,11 @@ impl World {
         let now = Instant::now();
         let settings = Settings {
             identity: Identity { asn: setting.our_asn, router_id: RouterId::new(Ipv4Addr::new(10, 0, 0, 1)).unwrap() },
+            restart_state: RestartState::default(),
             neighbor: Neighbor {
-                name: "router".into(),
-                address: IpAddr::V4(Ipv4Addr::new(192, 0, 2, 254)),
-                port: 179,
-                asn: setting.router_asn,
                 hold_time: Duration::from_secs(setting.our_hold.into()),
-                source_address: None,
                 families: setting.our_families.clone(),
-                ttl: Default::default(),
+                ..Neighbor::new("router".into(), Ipv4Addr::new(192, 0, 2, 254).into(), setting.router_asn)
             },
         };
         let mut world = Self {
@@ -198,10 +142,10 @@ impl World {
         let mut failures = 0;
         for n in 0..steps {
             // Bursts, and now and then a long pause.
-            let pause = self.chance.pick(&[0, 0, 3, 20, 200, 1000, 9000]);
+            let pause = self.chance.pick(&[0, 0, 3, 20, 20, 200, 1000, 9000]);
             at += Duration::from_millis(self.chance.below(pause + 1) as u64);
             let step = match self.chance.below(20) {
-                0 | 1 => Step::Stick(Duration::from_millis(self.chance.pick(&[20, 500, 4000, 20_000]))),
+                0 | 1 => Step::Stick(Duration::from_millis(self.chance.pick(&[20, 20, 100, 500, 4000, 20_000]))),
                 2 => Step::Cut,
                 3 if self.setting.hold() > 0 => Step::HalfOpen,
                 4 | 5 => Step::Refresh,
@@ -216,6 +160,13 @@ impl World {
             failures += usize::from(fails);
             // Back-off doubles: a handful of failures is a story, twenty are an hour.
             self.script.push_back((at, if fails && failures > 4 { Step::Plan } else { step }));
+            // The hardest moment for the books: another plan while the answer to a refresh is half out.
+            if matches!(self.script.back(), Some((_, Step::Refresh))) && self.chance.once_in(2) {
+                for (millis, step) in [(30, Step::Stick(Duration::from_millis(60))), (40, Step::Plan)] {
+                    at += Duration::from_millis(self.chance.below(millis) as u64);
+                    self.script.push_back((at, step));
+                }
+            }
             if n == 0 && self.chance.once_in(2) {
                 at += Duration::from_secs(2);
             }
@@ -298,9 +249,12 @@ impl World {
     fn tick_router(&mut self, id: ConnId) {
         let now = self.now;
         let conn = self.conns.get_mut(&id).expect("listed");
+        let mut taken = 0;
         while let Some(octets) = conn.to_router.arrived(now) {
             conn.router.receive(&octets, now);
+            taken += octets.len();
         }
+        let acknowledges = taken > 0 && conn.socket == Socket::Open && !conn.to_peer.is_cut();
         conn.router.tick(now);
         let replies = conn.router.replies.split();
         conn.to_peer.send(&replies, now, &mut self.chance);
@@ -313,6 +267,9 @@ impl World {
             conn.peer_end = Some(conn.to_peer.end_at(now));
         }
         self.check_end_of_rib(id);
+        if acknowledges {
+            self.feed(Input::Acknowledged(id));
+        }
     }
 
     fn tick_peer(&mut self, id: ConnId) {

@@ -3,8 +3,8 @@
 use crate::generate;
 use bytes::{Bytes, BytesMut};
 use herald::wire::{
-    Announce, AsPath, AsWidth, Asn, Attribute, Community, Context, EncodeError, EndOfRib, Family, LargeCommunity,
-    Message, Origin, Outbound, PeerKind, Prefix, Update, Withdraw, frame,
+    Announce, AsPath, AsWidth, Asn, Attribute, Community, Context, EncodeError, EndOfRib, ExtendedCommunity, Family,
+    LargeCommunity, Message, Outbound, PeerKind, Prefix, Update, Withdraw, frame,
 };
 use proptest::prelude::*;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -13,18 +13,24 @@ const IPV4: Family = Family::IPV4_UNICAST;
 const IPV6: Family = Family::IPV6_UNICAST;
 
 fn context(max_len: usize) -> Context {
-    Context { as_width: AsWidth::Four, peer_kind: PeerKind::External, max_len, families: generate::both_families() }
+    Context {
+        as_width: AsWidth::Four,
+        peer_kind: PeerKind::External,
+        max_len,
+        families: generate::both_families(),
+        ipv6_next_hops: [IPV4].into(),
+        ..Context::before_open()
+    }
 }
 
 fn block(communities: usize, large: usize) -> Bytes {
     let as_path = AsPath::sequence([Asn(65_000)]);
+    let large: Vec<_> = (0..large as u32).map(|local2| LargeCommunity { global: 1, local1: 2, local2 }).collect();
     Outbound {
-        origin: Origin::Igp,
-        as_path: &as_path,
-        med: None,
-        local_pref: None,
         communities: &vec![Community(7); communities],
-        large_communities: &vec![LargeCommunity { global: 1, local1: 2, local2: 3 }; large],
+        extended_communities: if large.is_empty() { &[] } else { &[ExtendedCommunity([0, 2, 0, 1, 0, 0, 0, 2])] },
+        large_communities: &large,
+        ..Outbound::new(&as_path)
     }
     .encode(&context(4096))
     .unwrap()
@@ -85,13 +91,16 @@ fn the_counts_of_the_books() {
         (4096, &plain, hop("192.0.2.1"), &four, 810),
         (65_535, &plain, hop("192.0.2.1"), &four, 13_098),
         (4096, &block(4, 0), hop("192.0.2.1"), &four, 806),
+        (65_535, &block(4, 0), hop("192.0.2.1"), &four, 13_094),
+        (4096, &block(4, 2), hop("192.0.2.1"), &four, 799),
+        (65_535, &block(4, 2), hop("192.0.2.1"), &four, 13_087),
         (4096, &plain, hop("2001:db8::1"), &four, 807),
         (65_535, &plain, hop("2001:db8::1"), &four, 13_094),
         (4096, &plain, hop("2001:db8::1"), &six, 237),
         (65_535, &plain, hop("2001:db8::1"), &six, 3851),
     ] {
         let mut out = BytesMut::new();
-        let announce = Announce { attributes, next_hop, family: prefixes[0].family(), prefixes };
+        let announce = Announce { attributes, next_hop, link_local: None, family: prefixes[0].family(), prefixes };
         assert_eq!(announce.encode(&context(max_len), &mut out), Ok(wanted), "{max_len} {next_hop}");
         assert!(out.len() <= max_len);
     }
@@ -106,18 +115,44 @@ fn the_counts_of_the_books() {
 }
 
 #[test]
+fn the_counts_of_the_books_with_path_identifiers_and_two_next_hops() {
+    let (four, six) = (hosts4(20_000), hosts6(20_000));
+    let plain = block(0, 0);
+    let both = generate::both_families();
+    for (max_len, next_hop, prefixes, wanted) in [
+        (4096, hop("192.0.2.1"), &four, 450),
+        (65_535, hop("192.0.2.1"), &four, 7276),
+        (4096, hop("2001:db8::1"), &six, 192),
+    ] {
+        let context = Context { path_ids_sent: both.clone(), ..context(max_len) };
+        let family = prefixes[0].family();
+        let announce = Announce { attributes: &plain, next_hop, link_local: None, family, prefixes };
+        let mut out = BytesMut::new();
+        assert_eq!(announce.encode(&context, &mut out), Ok(wanted), "{max_len} {next_hop}");
+    }
+    let link_local = Some("fe80::1".parse().unwrap());
+    for (max_len, prefixes, wanted) in [(4096, &four, 803), (4096, &six, 236), (65_535, &six, 3850)] {
+        let (next_hop, family) = (hop("2001:db8::1"), prefixes[0].family());
+        let announce = Announce { attributes: &plain, next_hop, link_local, family, prefixes };
+        let mut out = BytesMut::new();
+        assert_eq!(announce.encode(&context(max_len), &mut out), Ok(wanted), "{max_len} {family}");
+    }
+}
+
+#[test]
 fn a_hundred_thousand_host_routes_are_124_messages() {
     let prefixes = hosts4(100_000);
     for (max_len, wanted) in [(4096, 124), (65_535, 8)] {
         let context = context(max_len);
         let attributes = block(0, 0);
         let out = drain(&prefixes, |rest, out| {
-            Announce { attributes: &attributes, next_hop: hop("192.0.2.1"), family: IPV4, prefixes: rest }
+            let next_hop = hop("192.0.2.1");
+            Announce { attributes: &attributes, next_hop, link_local: None, family: IPV4, prefixes: rest }
                 .encode(&context, out)
         });
         let read = messages(out, &context);
         assert_eq!(read.len(), wanted);
-        let back: Vec<Prefix> = read.into_iter().flat_map(|(_, update)| update.nlri).collect();
+        let back: Vec<Prefix> = read.into_iter().flat_map(|(_, update)| update.nlri).map(|nlri| nlri.prefix).collect();
         assert_eq!(back, prefixes);
     }
 }
@@ -151,7 +186,7 @@ proptest! {
         let overhead = attributes.len() + 19 + 4 + if next_hop.is_ipv4() { 7 } else { 4 + 21 };
         prop_assume!(overhead + 17 <= max_len);
         let out = drain(&prefixes, |rest, out| {
-            Announce { attributes: &attributes, next_hop, family, prefixes: rest }.encode(&context, out)
+            Announce { attributes: &attributes, next_hop, link_local: None, family, prefixes: rest }.encode(&context, out)
         });
         let read = messages(out, &context);
         let back: Vec<_> = read.iter().flat_map(|(_, update)| update.announced()).collect();

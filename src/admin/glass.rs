@@ -2,7 +2,7 @@
 //! RFC 3339 timestamps, never durations: two readers at two times see the same.
 
 use super::handles::{Handles, PeerHandles, Standing};
-use crate::peer::status::EndOfRib;
+use crate::peer::status::{EndOfRib, Graceful};
 use crate::peer::{PeerName, Phase, Plan, Status};
 use crate::rib::{Attributes, NextHop};
 use crate::wire::{Family, Prefix};
@@ -24,8 +24,8 @@ pub struct Peers {
     pub router_id: Option<String>,
     /// Why no session is begun, where that is so.
     pub waiting: Option<String>,
-    /// Router IDs that several nodes share.
-    pub conflicts: Vec<String>,
+    /// What is doubtful about the configuration in this cluster.
+    pub doubts: Vec<String>,
     /// By name.
     pub peers: Vec<Peer>,
 }
@@ -86,6 +86,8 @@ pub struct Session {
     pub router_id: String,
     /// Negotiated hold time in seconds.
     pub hold_time_seconds: u64,
+    /// Whether the peer keeps our routes when the session ends: `no`, `withoutNotification` or `withNotification`.
+    pub graceful_restart: String,
     /// Families both offered.
     pub families: Vec<String>,
     /// Next hop sent, a family.
@@ -196,7 +198,7 @@ pub fn peers(handles: &Handles, clock: Clock) -> Peers {
         asn: identity.map(|us| us.asn.0),
         router_id: identity.map(|us| us.router_id.to_string()),
         waiting,
-        conflicts: speakers.conflicts.clone(),
+        doubts: speakers.doubts.clone(),
         peers: speakers
             .peers
             .values()
@@ -247,7 +249,9 @@ impl Peer {
 
 impl Session {
     fn of(phase: &Phase, clock: Clock) -> Option<Self> {
-        let Phase::Established { since, local, router_id, hold_time, families, next_hops, end_of_rib } = phase else {
+        let Phase::Established { since, local, router_id, hold_time, graceful, families, next_hops, end_of_rib } =
+            phase
+        else {
             return None;
         };
         Some(Self {
@@ -255,6 +259,12 @@ impl Session {
             local: local.to_string(),
             router_id: router_id.to_string(),
             hold_time_seconds: hold_time.as_secs(),
+            graceful_restart: match graceful {
+                Graceful::No => "no",
+                Graceful::WithoutNotification => "withoutNotification",
+                Graceful::WithNotification => "withNotification",
+            }
+            .to_owned(),
             families: families.iter().map(ToString::to_string).collect(),
             next_hops: by_text(next_hops),
             end_of_rib: match end_of_rib {

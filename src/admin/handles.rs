@@ -32,8 +32,8 @@ pub struct Speakers {
     pub standing: Standing,
     /// Running peers.
     pub peers: BTreeMap<PeerName, PeerHandles>,
-    /// Router IDs that more than one node has, in words.
-    pub conflicts: Vec<String>,
+    /// What is doubtful about the configuration in this cluster, in words.
+    pub doubts: Vec<String>,
 }
 
 /// Whether this node knows its identity.

@@ -1,6 +1,6 @@
 //! Every metric. What belongs to a peer is read from its status at each scrape, so that its series end with it.
 
-use super::handles::{Handles, Listing, PeerHandles, Standing};
+use super::handles::{Handles, Listing, PeerHandles, Standing, WatchState};
 use crate::peer::{Phase, Status};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric};
@@ -25,7 +25,37 @@ const STATES: [&str; 6] = ["Idle", "Connect", "Active", "OpenSent", "OpenConfirm
 pub struct Metrics {
     registry: Arc<Registry>,
     plan: Histogram,
-    reloads: Family<Reload, Counter>,
+    reloads: Reloads,
+}
+
+/// Counts changed configuration files that were read; a clone counts into the same numbers.
+#[derive(Debug, Clone)]
+pub struct Reloads(Family<Reload, Counter>);
+
+impl Reloads {
+    /// Nothing counted yet, registered.
+    pub(super) fn register(registry: &mut Registry) -> Self {
+        let reloads = Family::<Reload, Counter>::default();
+        for result in ["success", "failure"] {
+            let _zero = reloads.get_or_create(&Reload { result });
+        }
+        registry.register(
+            "config_reloads",
+            "Changed configuration files that were read, by result; after a failure the last good one stays in use",
+            reloads.clone(),
+        );
+        Self(reloads)
+    }
+
+    /// A changed configuration was taken.
+    pub fn succeeded(&self) {
+        self.0.get_or_create(&Reload { result: "success" }).inc();
+    }
+
+    /// A changed configuration was refused.
+    pub fn failed(&self) {
+        self.0.get_or_create(&Reload { result: "failure" }).inc();
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -37,10 +67,6 @@ impl Metrics {
     /// All metrics, those of peers and watches read through `handles`.
     pub fn new(handles: Handles) -> Self {
         let plan = Histogram::new([50e-6, 100e-6, 250e-6, 500e-6, 1e-3, 2.5e-3, 5e-3, 10e-3, 50e-3, 250e-3, 1.0]);
-        let reloads = Family::<Reload, Counter>::default();
-        for result in ["success", "failure"] {
-            let _zero = reloads.get_or_create(&Reload { result });
-        }
         let mut registry = Registry::with_prefix("herald");
         registry.register("build", "The running version", Info::new([("version", env!("CARGO_PKG_VERSION"))]));
         registry.register(
@@ -48,11 +74,7 @@ impl Metrics {
             "Time from a change of the cluster or the configuration to the routes of every peer",
             plan.clone(),
         );
-        registry.register(
-            "config_reloads",
-            "Changed configuration files that were read, by result; after a failure the last good one stays in use",
-            reloads.clone(),
-        );
+        let reloads = Reloads::register(&mut registry);
         registry.register_collector(Box::new(Scrape(handles)));
         Self { registry: Arc::new(registry), plan, reloads }
     }
@@ -62,23 +84,23 @@ impl Metrics {
         self.plan.observe(took.as_secs_f64());
     }
 
-    /// A changed configuration was taken.
-    pub fn reloaded(&self) {
-        self.reloads.get_or_create(&Reload { result: "success" }).inc();
-    }
-
-    /// A changed configuration was refused.
-    pub fn reload_failed(&self) {
-        self.reloads.get_or_create(&Reload { result: "failure" }).inc();
+    /// Where reloads are counted.
+    pub fn reloads(&self) -> Reloads {
+        self.reloads.clone()
     }
 
     /// All metrics as OpenMetrics text.
     pub fn text(&self) -> String {
-        let mut text = String::new();
-        // Writing into a string cannot fail; a collector's own failure shows as a text without its end mark.
-        let _incomplete = prometheus_client::encoding::text::encode(&mut text, &self.registry);
-        text
+        text(&self.registry)
     }
+}
+
+/// A registry as OpenMetrics text.
+pub(super) fn text(registry: &Registry) -> String {
+    let mut text = String::new();
+    // Writing into a string cannot fail; a collector's own failure shows as a text without its end mark.
+    let _incomplete = prometheus_client::encoding::text::encode(&mut text, registry);
+    text
 }
 
 // === What is read at each scrape ===
@@ -100,40 +122,38 @@ impl Collector for Scrape {
             "Whether AS and router ID of this node are known",
             [(NONE, known.into())],
         )?;
-        let shared = u32::try_from(speakers.conflicts.len()).unwrap_or(u32::MAX);
+        let shared = u32::try_from(speakers.doubts.len()).unwrap_or(u32::MAX);
         gauge(
             &mut encoder,
-            "bgp_router_id_conflicts",
-            "Router IDs that more than one node has",
+            "config_doubts",
+            "What is doubtful about the configuration in this cluster: shared router IDs, selectors that match no node",
             [(NONE, shared.into())],
         )?;
-        self.watches(&mut encoder)
+        watches(&mut encoder, &(self.0.watches)())
     }
 }
 
-impl Scrape {
-    fn watches(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
-        let watches = (self.0.watches)();
-        let now = tokio::time::Instant::now().into_std();
-        let synced = |listing| match listing {
-            Listing::Pending => 0.0,
-            Listing::Complete => 1.0,
-        };
-        let label = |name: &str| [("resource", name.to_owned())];
-        gauge(
-            encoder,
-            "watch_synced",
-            "Whether a watch was read completely once",
-            watches.iter().map(|watch| (label(&watch.name), synced(watch.listing))),
-        )?;
-        let age = |at: Instant| now.saturating_duration_since(at).as_secs_f64();
-        gauge(
-            encoder,
-            "watch_age_seconds",
-            "Time since a watch was last known to be current",
-            watches.iter().filter_map(|watch| Some((label(&watch.name), age(watch.last_event?)))),
-        )
-    }
+/// The state of watches.
+pub(super) fn watches(encoder: &mut DescriptorEncoder<'_>, watches: &[WatchState]) -> fmt::Result {
+    let now = tokio::time::Instant::now().into_std();
+    let synced = |listing| match listing {
+        Listing::Pending => 0.0,
+        Listing::Complete => 1.0,
+    };
+    let label = |name: &str| [("resource", name.to_owned())];
+    gauge(
+        encoder,
+        "watch_synced",
+        "Whether a watch was read completely once",
+        watches.iter().map(|watch| (label(&watch.name), synced(watch.listing))),
+    )?;
+    let age = |at: Instant| now.saturating_duration_since(at).as_secs_f64();
+    gauge(
+        encoder,
+        "watch_age_seconds",
+        "Time since a watch was last known to be current",
+        watches.iter().filter_map(|watch| Some((label(&watch.name), age(watch.last_event?)))),
+    )
 }
 
 /// A peer at the moment of the scrape.
@@ -234,11 +254,11 @@ fn f64_of(count: usize) -> f64 {
 }
 
 /// The label set of a metric without labels.
-const NONE: [(&str, String); 0] = [];
+pub(super) const NONE: [(&str, String); 0] = [];
 
-type Labels<const N: usize> = [(&'static str, String); N];
+pub(super) type Labels<const N: usize> = [(&'static str, String); N];
 
-fn gauge<const N: usize>(
+pub(super) fn gauge<const N: usize>(
     encoder: &mut DescriptorEncoder<'_>,
     name: &str,
     help: &str,
@@ -252,7 +272,7 @@ fn gauge<const N: usize>(
     Ok(())
 }
 
-fn counter<const N: usize>(
+pub(super) fn counter<const N: usize>(
     encoder: &mut DescriptorEncoder<'_>,
     name: &str,
     help: &str,

@@ -3,6 +3,7 @@
 //! Promises: reads only; costs nothing while nobody asks; label sets go with the peer they tell of.
 //! Deliberately absent: any state of its own. It holds [`Handles`] on what others publish.
 
+pub mod allocator;
 pub mod glass;
 pub mod handles;
 pub mod metrics;
@@ -10,4 +11,4 @@ pub mod readiness;
 pub mod server;
 
 pub use handles::{Handles, Listing, PeerHandles, Speakers, Standing, WatchState};
-pub use metrics::Metrics;
+pub use metrics::{Metrics, Reloads};

@@ -1,5 +1,6 @@
 //! The cluster as plain data: the little of it that decides what is announced.
 
+use crate::wire::Family;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::IpAddr;
@@ -75,6 +76,8 @@ pub enum Lifecycle {
 /// One endpoint of a service that can serve: `ready`, or `serving` while `terminating`. Others are not kept.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Endpoint {
+    /// The family of its slice: traffic to an IPv6 address is served by IPv6 endpoints only.
+    pub family: Family,
     /// The node it runs on, if its slice says so.
     pub node: Option<NodeName>,
 }

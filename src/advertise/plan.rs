@@ -1,6 +1,6 @@
 //! From view and policy to routes, at the price of what changed.
 
-use super::cluster::{ClusterView, Endpoint, Node, ServiceKey};
+use super::cluster::{ClusterView, Node, NodeName, Service, ServiceKey};
 use super::policy::Policy;
 use super::select::{Grade, PoolIndex, applicable, grade, in_service, is_destination, joined, ours, session, under};
 use crate::rib::{Attributes, RouteSet};
@@ -28,7 +28,7 @@ pub struct Planner {
 struct Last {
     view: ClusterView,
     policy: Arc<Policy>,
-    here: Endpoint,
+    here: NodeName,
     standpoint: Standpoint,
     claims: BTreeMap<IpAddr, Claims>,
     plan: Plan,
@@ -73,7 +73,7 @@ impl Planner {
 
 impl Last {
     fn is_of(&self, policy: &Arc<Policy>, node: &str) -> bool {
-        self.here.node.as_deref() == Some(node) && (Arc::ptr_eq(&self.policy, policy) || self.policy == *policy)
+        *self.here == *node && (Arc::ptr_eq(&self.policy, policy) || self.policy == *policy)
     }
 
     /// A plan from scratch. What it shares with the `held` plan stays the same memory, so that a diff skips it.
@@ -81,13 +81,13 @@ impl Last {
         let mut this = Self {
             view: view.clone(),
             policy: Arc::clone(policy),
-            here: Endpoint { node: Some(node.into()) },
+            here: node.into(),
             standpoint: Standpoint::new(policy, node, view.nodes.get(node).map(Arc::as_ref), before),
             claims: BTreeMap::new(),
             plan: held,
         };
-        for key in view.services.keys() {
-            for (address, grade) in this.wishes(view, key) {
+        for (key, service) in &view.services {
+            for (address, grade) in wishes(policy, &this.here, view, key, service) {
                 this.claims.entry(address).or_default().add(grade);
             }
         }
@@ -96,7 +96,7 @@ impl Last {
     }
 
     fn advance(&mut self, view: &ClusterView) {
-        let node = self.here.node.clone().unwrap_or_default();
+        let node = self.here.clone();
         let touched = self.recount(view);
         let same_node = self.view.nodes.get(&node) == view.nodes.get(&node);
         self.view = view.clone();
@@ -115,14 +115,18 @@ impl Last {
     fn recount(&mut self, view: &ClusterView) -> BTreeSet<IpAddr> {
         let mut touched = BTreeSet::new();
         for key in changed_keys(&self.view, view) {
-            for (address, grade) in self.wishes(&self.view, &key) {
-                let claims = self.claims.entry(address).or_default();
-                claims.remove(grade);
-                touched.insert(address);
+            let (policy, here) = (&self.policy, &self.here);
+            if let Some(service) = self.view.services.get(&key) {
+                for (address, grade) in wishes(policy, here, &self.view, &key, service) {
+                    self.claims.entry(address).or_default().remove(grade);
+                    touched.insert(address);
+                }
             }
-            for (address, grade) in self.wishes(view, &key) {
-                self.claims.entry(address).or_default().add(grade);
-                touched.insert(address);
+            if let Some(service) = view.services.get(&key) {
+                for (address, grade) in wishes(policy, here, view, &key, service) {
+                    self.claims.entry(address).or_default().add(grade);
+                    touched.insert(address);
+                }
             }
         }
         for address in &touched {
@@ -131,17 +135,6 @@ impl Last {
             }
         }
         touched
-    }
-
-    /// The addresses that a service wants announced from here, where policy allows.
-    fn wishes(&self, view: &ClusterView, key: &ServiceKey) -> Vec<(IpAddr, Grade)> {
-        let Some(service) = view.services.get(key) else { return Vec::new() };
-        let grade = ours(&self.policy, key, service)
-            .and_then(|()| grade(key, service, view.endpoints.get(key).map(Arc::as_ref), &self.here));
-        match grade {
-            Ok(grade) => service.ingress.iter().filter(|i| is_destination(i)).map(|i| (i.ip, grade)).collect(),
-            Err(_) => Vec::new(),
-        }
     }
 
     /// Makes the route of one address right towards every peer.
@@ -170,6 +163,23 @@ impl Last {
         let claimed: Vec<IpAddr> = self.claims.keys().copied().collect();
         claimed.into_iter().chain(unclaimed).for_each(|address| self.settle(address));
     }
+}
+
+/// The addresses that a service wants announced from here, where policy allows.
+fn wishes<'a>(
+    policy: &Policy,
+    here: &'a NodeName,
+    view: &'a ClusterView,
+    key: &'a ServiceKey,
+    service: &'a Service,
+) -> impl Iterator<Item = (IpAddr, Grade)> + use<'a> {
+    let endpoints = view.endpoints.get(key).map(Arc::as_ref);
+    let entries =
+        ours(policy, key, service).ok().map(|()| service.ingress.iter().filter(|entry| is_destination(entry)));
+    entries
+        .into_iter()
+        .flatten()
+        .filter_map(move |entry| Some((entry.ip, grade(key, service, endpoints, entry.ip, here).ok()?)))
 }
 
 impl Claims {

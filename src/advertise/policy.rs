@@ -261,6 +261,16 @@ mod tests {
         assert!(!NodeSelector::default().is_disjoint(&NodeSelector::default()));
     }
 
+    /// Policy names the range to people and the way out of a session is the last line behind it: neither may forget one.
+    #[test]
+    fn what_is_never_announced_is_also_barred_on_its_way_out() {
+        for (first, last, name) in NEVER_ANNOUNCED {
+            for address in [first, last] {
+                assert!(crate::rib::Barred::of(&crate::wire::Prefix::host(*address)).is_some(), "{address} of {name}");
+            }
+        }
+    }
+
     #[test]
     fn what_touches_a_forbidden_range_is_named() {
         let range = |first: &str, last: &str| never_announced(first.parse().unwrap(), last.parse().unwrap());

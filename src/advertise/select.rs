@@ -4,12 +4,13 @@
 //! rarely as its answer can change; there is no second copy of the rule.
 
 use super::cluster::{
-    ClusterView, Endpoint, Ingress, IpMode, Lifecycle, Network, Node, Service, ServiceKey, TrafficPolicy,
+    ClusterView, Endpoint, Ingress, IpMode, Lifecycle, Network, Node, NodeName, Service, ServiceKey, TrafficPolicy,
 };
 use super::policy::{
     Advertisement, Classless, EXCLUDE_LABEL, EndpointRule, ExcludeLabel, LOAD_BALANCER_CLASS, Policy, never_announced,
 };
 use crate::rib::{Attributes, NextHop};
+use crate::wire::Prefix;
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -208,8 +209,7 @@ fn matching<'a>(
     in_service(policy, node, this)?;
     session(policy, node, this, peer)?;
     let applicable = applicable(policy, node, this, peer, pool)?;
-    let here = Endpoint { node: Some(node.into()) };
-    let grade = grade(key, service, view.endpoints.get(key).map(Arc::as_ref), &here)?;
+    let grade = grade(key, service, view.endpoints.get(key).map(Arc::as_ref), address, &Arc::from(node))?;
     let remaining = under(grade, applicable);
     if remaining.is_empty() { Err(Reason::NoEndpoints { service: key.clone() }) } else { Ok(remaining) }
 }
@@ -244,21 +244,22 @@ fn holds(key: &ServiceKey, service: &Service, address: IpAddr) -> Result<(), Rea
     if entries.any(is_destination) { Ok(()) } else { Err(Reason::Proxy { service: key.clone(), address }) }
 }
 
-/// What the traffic policy makes of the endpoints (`None`: not one can serve).
+/// What the traffic policy makes of the endpoints of the address's family (`None`: not one of any can serve).
 pub(super) fn grade(
     key: &ServiceKey,
     service: &Service,
     endpoints: Option<&BTreeSet<Endpoint>>,
-    here: &Endpoint,
+    address: IpAddr,
+    here: &NodeName,
 ) -> Result<Grade, Reason> {
+    let family = Prefix::host(address).family();
+    let anywhere = || endpoints.is_some_and(|all| all.iter().any(|endpoint| endpoint.family == family));
+    let local = || endpoints.is_some_and(|all| all.contains(&Endpoint { family, node: Some(here.clone()) }));
     match service.traffic_policy {
-        TrafficPolicy::Cluster if endpoints.is_none_or(BTreeSet::is_empty) => Ok(Grade::Bare),
-        TrafficPolicy::Cluster => Ok(Grade::Served),
-        TrafficPolicy::Local if endpoints.is_some_and(|all| all.contains(here)) => Ok(Grade::Served),
-        TrafficPolicy::Local => Err(Reason::NoLocalEndpoint {
-            service: key.clone(),
-            node: here.node.as_deref().unwrap_or_default().to_owned(),
-        }),
+        TrafficPolicy::Cluster if anywhere() => Ok(Grade::Served),
+        TrafficPolicy::Cluster => Ok(Grade::Bare),
+        TrafficPolicy::Local if local() => Ok(Grade::Served),
+        TrafficPolicy::Local => Err(Reason::NoLocalEndpoint { service: key.clone(), node: here.to_string() }),
     }
 }
 
@@ -381,6 +382,7 @@ impl PoolIndex {
 mod tests {
     use super::*;
     use crate::advertise::{NodeSelector, Pool};
+    use crate::wire::Family;
     use std::collections::BTreeMap;
 
     /// A cluster and a policy in which service default/web announces 198.51.100.1 from n1 to tor.
@@ -417,7 +419,7 @@ mod tests {
                 traffic_policy: TrafficPolicy::Cluster,
                 lifecycle: Lifecycle::Live,
             };
-            let endpoints = BTreeSet::from([Endpoint { node: Some("n2".into()) }]);
+            let endpoints = BTreeSet::from([Endpoint { family: Family::IPV4_UNICAST, node: Some("n2".into()) }]);
             Self { service, endpoints, node: Node::default(), policy, asked: ("n1", "tor", "web", ADDRESS) }
         }
 
@@ -497,8 +499,17 @@ mod tests {
         scene.service.traffic_policy = TrafficPolicy::Local;
         scene.policy.advertisements[0].endpoints = EndpointRule::NotRequired;
         assert!(scene.answer().contains("has externalTrafficPolicy Local and no endpoint that can serve on node n1"));
-        scene.endpoints.insert(Endpoint { node: Some("n1".into()) });
+        scene.endpoints.insert(Endpoint { family: Family::IPV6_UNICAST, node: Some("n1".into()) });
+        assert!(scene.answer().contains("no endpoint that can serve on node n1"), "IPv6 does not serve IPv4");
+        scene.endpoints.insert(Endpoint { family: Family::IPV4_UNICAST, node: Some("n1".into()) });
         assert_eq!(scene.answer(), "under all");
+    }
+
+    #[test]
+    fn an_address_is_served_by_endpoints_of_its_own_family_only() {
+        let mut scene = Scene::new();
+        scene.endpoints = BTreeSet::from([Endpoint { family: Family::IPV6_UNICAST, node: Some("n2".into()) }]);
+        assert!(scene.answer().contains("no endpoint"), "{}", scene.answer());
     }
 
     #[test]

@@ -33,20 +33,21 @@ pub struct Arguments {
 /// `program` is the herald whose speakers are shown.
 pub async fn run(arguments: &Arguments, program: PathBuf) -> ExitCode {
     let mut screen = Screen::new();
-    let interrupted = async {
-        match (signal(SignalKind::interrupt()), signal(SignalKind::terminate())) {
-            (Ok(mut interrupt), Ok(mut terminate)) => tokio::select! {
-                _ = interrupt.recv() => {}
-                _ = terminate.recv() => {}
-            },
-            _ => std::future::pending().await,
+    // Heard from here on: what is interrupted any later cleans up after itself.
+    let (mut interrupt, mut terminate) = match (signal(SignalKind::interrupt()), signal(SignalKind::terminate())) {
+        (Ok(interrupt), Ok(terminate)) => (interrupt, terminate),
+        (Err(error), _) | (_, Err(error)) => {
+            screen.failure(0, "cannot wait for signals", &error.to_string(), "");
+            return ExitCode::FAILURE;
         }
     };
-    // Whichever ends first, dropping the other ends the speakers and removes the folder.
+    // Whichever ends first, dropping the play ends the speakers and removes the folder.
     tokio::select! {
-        code = play(arguments, program, &mut screen) => code,
-        () = interrupted => ExitCode::from(if arguments.stay { 0 } else { 130 }),
+        code = play(arguments, program, &mut screen) => return code,
+        _ = interrupt.recv() => {}
+        _ = terminate.recv() => {}
     }
+    if arguments.stay { ExitCode::SUCCESS } else { ExitCode::from(130) }
 }
 
 async fn play(arguments: &Arguments, program: PathBuf, screen: &mut Screen) -> ExitCode {

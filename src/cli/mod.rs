@@ -1,17 +1,24 @@
 //! The face: commands and what they print.
 
+mod allocate;
 mod check;
 mod client;
 pub mod demo;
+mod logging;
+mod pools;
 mod show;
 mod speak;
 
 use clap::{Parser, Subcommand};
+use std::io::{ErrorKind, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 /// Where the speaker of this node listens for `peers` and `routes`.
 const DEFAULT_SOCKET: &str = "/run/herald/herald.sock";
+
+/// Where the allocator listens for `pools`.
+const DEFAULT_ALLOCATOR_SOCKET: &str = "/run/herald/allocator.sock";
 
 /// Announces the LoadBalancer addresses of a bare-metal Kubernetes cluster to routers by BGP.
 #[derive(Debug, Parser)]
@@ -25,15 +32,21 @@ struct Arguments {
 enum Command {
     /// Run the speaker of one node
     Speak(speak::Arguments),
+    /// Run an allocator: give addresses to services of type LoadBalancer
+    Allocate(allocate::Arguments),
     /// Check a configuration file; says everything that is wrong with it, and where
     Check {
         /// The configuration file
         file: PathBuf,
     },
+    /// Print herald's CustomResourceDefinitions, for kubectl apply -f -
+    Crds,
     /// Show the peers of the speaker on this node
     Peers(show::Arguments),
     /// Show the routes that the speaker on this node announces
     Routes(show::RoutesArguments),
+    /// Show the pools of the allocator, and how full they are
+    Pools(pools::Arguments),
     /// Show herald at work: three speakers, a router and a short story, on loopback
     Demo(demo::Arguments),
 }
@@ -42,11 +55,23 @@ enum Command {
 pub fn main() -> ExitCode {
     match Arguments::parse().command {
         Command::Speak(arguments) => speak::run(arguments),
+        Command::Allocate(arguments) => allocate::run(arguments),
         Command::Check { file } => check::run(&file),
+        Command::Crds => or_complain(print(crate::k8s::allocation::CRDS)),
         Command::Peers(arguments) => or_complain(show::peers(&arguments)),
         Command::Routes(arguments) => or_complain(show::routes(&arguments)),
+        Command::Pools(arguments) => or_complain(pools::run(&arguments)),
         Command::Demo(arguments) => or_complain(demonstrate(&arguments)),
     }
+}
+
+fn print(text: &str) -> anyhow::Result<ExitCode> {
+    match std::io::stdout().write_all(text.as_bytes()) {
+        // The reader (`head`, say) has seen enough.
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => {}
+        written => written?,
+    }
+    Ok(ExitCode::SUCCESS)
 }
 
 fn demonstrate(arguments: &demo::Arguments) -> anyhow::Result<ExitCode> {

@@ -4,7 +4,6 @@ use super::client;
 use crate::admin::glass::{Peer, Peers, Routes};
 use anyhow::Context;
 use comfy_table::{ContentArrangement, Table, presets};
-use std::io::{ErrorKind, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -29,11 +28,12 @@ pub struct RoutesArguments {
     peer: Option<String>,
 }
 
+/// How to print.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-enum Output {
+pub enum Output {
     /// A table for people
     Table,
-    /// What the speaker answered
+    /// What was answered
     Json,
 }
 
@@ -42,7 +42,7 @@ enum Output {
 /// # Errors
 /// The speaker does not answer.
 pub fn peers(arguments: &Arguments) -> anyhow::Result<ExitCode> {
-    let body = client::ask(&arguments.socket, "/v1/peers")?;
+    let body = client::ask("speaker", &arguments.socket, "/v1/peers")?;
     print(arguments.output, &body, |peers: &Peers| peers_text(peers))
 }
 
@@ -55,26 +55,25 @@ pub fn routes(arguments: &RoutesArguments) -> anyhow::Result<ExitCode> {
         Some(peer) => format!("/v1/routes?peer={}", encode(peer)),
         None => "/v1/routes".to_owned(),
     };
-    let body = client::ask(&arguments.both.socket, &path)?;
+    let body = client::ask("speaker", &arguments.both.socket, &path)?;
     print(arguments.both.output, &body, |routes: &Routes| routes_text(routes))
 }
 
-fn print<T>(output: Output, body: &[u8], text: impl Fn(&T) -> String) -> anyhow::Result<ExitCode>
+/// Prints an answer.
+///
+/// # Errors
+/// It is not understood, or cannot be written.
+pub fn print<T>(output: Output, body: &[u8], text: impl Fn(&T) -> String) -> anyhow::Result<ExitCode>
 where
     T: serde::de::DeserializeOwned + serde::Serialize,
 {
     let answer: T =
-        serde_json::from_slice(body).context("the speaker is of another version: its answer is not understood")?;
+        serde_json::from_slice(body).context("whoever answers is of another version: the answer is not understood")?;
     let shown = match output {
         Output::Table => text(&answer),
         Output::Json => serde_json::to_string_pretty(&answer)? + "\n",
     };
-    match std::io::stdout().write_all(shown.as_bytes()) {
-        // The reader (`head`, say) has seen enough.
-        Err(error) if error.kind() == ErrorKind::BrokenPipe => {}
-        written => written?,
-    }
-    Ok(ExitCode::SUCCESS)
+    super::print(&shown)
 }
 
 /// Octets that may not stand in a query are written as %XX (RFC 3986 §2.1).
@@ -85,13 +84,15 @@ fn encode(text: &str) -> String {
         .collect()
 }
 
-fn table<const N: usize>(header: [&str; N]) -> Table {
+/// A table without lines around it.
+pub fn table<const N: usize>(header: [&str; N]) -> Table {
     let mut table = Table::new();
     table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled).set_header(header);
     table
 }
 
-fn lines(mut table: Table) -> String {
+/// A table as text.
+pub fn lines(mut table: Table) -> String {
     for column in table.column_iter_mut() {
         column.set_padding((0, 2));
     }
@@ -102,7 +103,7 @@ fn peers_text(answer: &Peers) -> String {
     let asn = answer.asn.map_or("unknown".to_owned(), |asn| asn.to_string());
     let mut text =
         format!("Node {}, AS {asn}, router ID {}\n", answer.node, answer.router_id.as_deref().unwrap_or("unknown"));
-    for line in answer.waiting.iter().chain(&answer.conflicts) {
+    for line in answer.waiting.iter().chain(&answer.doubts) {
         text += &format!("! {line}\n");
     }
     let mut table = table(["NAME", "ADDRESS", "AS", "STATE", "SINCE", "HOLD", "IPV4", "IPV6", "LAST ERROR"]);

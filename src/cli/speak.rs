@@ -1,12 +1,11 @@
 //! `herald speak`.
 
+use super::logging::{LogFormat, begin_logging};
 use crate::daemon::{self, Options, Source};
-use std::io::IsTerminal;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use tracing::error;
-use tracing_subscriber::EnvFilter;
 
 /// What `herald speak` is told.
 #[derive(Debug, clap::Args)]
@@ -26,17 +25,12 @@ pub struct Arguments {
     /// Where to serve /healthz, /readyz, /metrics and /v1
     #[arg(long, default_value = "127.0.0.1:7472", value_name = "ADDRESS:PORT")]
     metrics: SocketAddr,
+    /// A folder for what outlives the process: whether the node has booted since, which a router with graceful restart asks
+    #[arg(long, value_name = "DIR")]
+    state: Option<PathBuf>,
     /// How log lines look; HERALD_LOG says which are written (default: info)
     #[arg(long, value_enum, default_value_t = LogFormat::Text)]
     log_format: LogFormat,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-enum LogFormat {
-    /// A line for people
-    Text,
-    /// A JSON object a line
-    Json,
 }
 
 /// Runs the speaker until it is told to stop.
@@ -51,6 +45,7 @@ pub fn run(arguments: Arguments) -> ExitCode {
         node: arguments.node.into(),
         socket: arguments.socket,
         metrics: arguments.metrics,
+        state: arguments.state,
     };
     match daemon::run(options) {
         Ok(()) => ExitCode::SUCCESS,
@@ -59,17 +54,4 @@ pub fn run(arguments: Arguments) -> ExitCode {
             ExitCode::FAILURE
         }
     }
-}
-
-fn begin_logging(format: LogFormat) -> Result<(), tracing_subscriber::filter::ParseError> {
-    let filter = match std::env::var("HERALD_LOG") {
-        Ok(directives) => EnvFilter::builder().parse(directives)?,
-        Err(_) => EnvFilter::new("info"),
-    };
-    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
-    match format {
-        LogFormat::Text => lines.with_ansi(std::io::stderr().is_terminal()).with_target(false).init(),
-        LogFormat::Json => lines.json().flatten_event(true).init(),
-    }
-    Ok(())
 }

@@ -57,6 +57,20 @@ pub enum Cause {
     Families,
     /// The TTL of the connection.
     Ttl,
+    /// Who dials.
+    Opening,
+    /// How long our OPEN waits.
+    DelayOpen,
+    /// Graceful restart, offered or not, or its time.
+    GracefulRestart,
+    /// The longest message.
+    MessageSize,
+    /// The TCP-MD5 key.
+    Password,
+    /// What we are to the peer.
+    Role,
+    /// How long the peer may take nothing.
+    SendHoldTime,
 }
 
 impl fmt::Display for Cause {
@@ -71,6 +85,13 @@ impl fmt::Display for Cause {
             Cause::SourceAddress => "source address",
             Cause::Families => "families",
             Cause::Ttl => "TTL",
+            Cause::Opening => "who dials",
+            Cause::DelayOpen => "delay of OPEN",
+            Cause::GracefulRestart => "graceful restart",
+            Cause::MessageSize => "size of messages",
+            Cause::Password => "password",
+            Cause::Role => "role",
+            Cause::SendHoldTime => "send hold time",
         })
     }
 }
@@ -94,10 +115,27 @@ pub fn diff(old: &Config, new: &Config, name: &str, node: &Node) -> Changes {
 
 /// Why a session with the settings `running` must begin anew to have the settings `wanted`; empty: it need not.
 pub fn restart_causes(running: &Settings, wanted: &Settings) -> Vec<Cause> {
-    // Taken apart, so that a new field cannot be forgotten here.
-    let Settings { identity, neighbor } = running;
+    // Taken apart, so that a new field is not forgotten here.
+    // The restart_state is no setting: it goes on from one session to the next.
+    let Settings { identity, neighbor, restart_state: _ } = running;
     let crate::peer::Identity { asn: local_asn, router_id } = identity;
-    let crate::peer::Neighbor { name: _, address, port, asn, hold_time, source_address, families, ttl } = neighbor;
+    let crate::peer::Neighbor {
+        name: _,
+        address,
+        port,
+        asn,
+        hold_time,
+        source_address,
+        families,
+        ttl,
+        opening,
+        delay_open,
+        send_hold_time,
+        graceful_restart,
+        message_size,
+        role,
+        password,
+    } = neighbor;
     let other = &wanted.neighbor;
     let causes = [
         (Cause::LocalAsn, *local_asn != wanted.identity.asn),
@@ -109,6 +147,13 @@ pub fn restart_causes(running: &Settings, wanted: &Settings) -> Vec<Cause> {
         (Cause::SourceAddress, *source_address != other.source_address),
         (Cause::Families, *families != other.families),
         (Cause::Ttl, *ttl != other.ttl),
+        (Cause::Opening, *opening != other.opening),
+        (Cause::DelayOpen, *delay_open != other.delay_open),
+        (Cause::GracefulRestart, *graceful_restart != other.graceful_restart),
+        (Cause::MessageSize, *message_size != other.message_size),
+        (Cause::Password, *password != other.password),
+        (Cause::Role, *role != other.role),
+        (Cause::SendHoldTime, *send_hold_time != other.send_hold_time),
     ];
     causes.into_iter().filter(|(_, differs)| *differs).map(|(cause, _)| cause).collect()
 }
@@ -119,6 +164,7 @@ mod tests {
     use std::net::IpAddr;
 
     const BEFORE: &str = "
+listen: {port: 1790}
 asn: 64512
 peers:
 - {name: a, address: 172.30.1.1, asn: 64500}
@@ -155,6 +201,13 @@ advertisements:
             ("address: 172.30.1.1, asn: 64500, sourceAddress: 10.0.0.1", Cause::SourceAddress),
             ("address: 172.30.1.1, asn: 64500, families: [ipv4]", Cause::Families),
             ("address: 172.30.1.1, asn: 64500, ttlSecurity: 1", Cause::Ttl),
+            ("address: 172.30.1.1, asn: 64500, passive: true", Cause::Opening),
+            ("address: 172.30.1.1, asn: 64500, delayOpen: 5s", Cause::DelayOpen),
+            ("address: 172.30.1.1, asn: 64500, extendedMessages: true", Cause::MessageSize),
+            ("address: 172.30.1.1, asn: 64500, role: customer", Cause::Role),
+            ("address: 172.30.1.1, asn: 64500, password: x", Cause::Password),
+            ("address: 172.30.1.1, asn: 64500, gracefulRestart: {}", Cause::GracefulRestart),
+            ("address: 172.30.1.1, asn: 64500, sendHoldTime: 10m", Cause::SendHoldTime),
         ] {
             let changes = changed("address: 172.30.1.1, asn: 64500", to);
             let expected = BTreeMap::from([(Arc::from("a"), PeerChange::Restart(vec![cause]))]);

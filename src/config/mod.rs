@@ -5,8 +5,10 @@
 //! Deliberately absent: reading files (text is an argument) and acting on what changed.
 
 mod advertisements;
+mod allocation;
 pub mod diff;
 pub mod error;
+mod listen;
 mod names;
 pub mod nodes;
 mod peers;
@@ -16,9 +18,13 @@ pub mod resolve;
 mod review;
 mod selector;
 mod shape;
+mod transport;
 mod values;
 
+pub use allocation::Allocation;
 pub use diff::{Changes, PeerChange, PolicyChange, diff};
 pub use error::{Diagnostics, Finding, Severity, Style};
+pub use listen::Listen;
 pub use peers::PeerConfig;
 pub use resolve::Config;
+pub use transport::Reach;

@@ -1,7 +1,9 @@
 //! What a configuration means on the nodes of a cluster: who each is, which sessions it has, and what looks wrong.
 
 use super::resolve::Config;
+use super::transport::Reach;
 use crate::advertise::{ClusterView, Node, NodeName, NodeSelector};
+use crate::peer::settings::RestartState;
 use crate::peer::{Identity, Settings};
 use crate::wire::RouterId;
 use std::collections::BTreeMap;
@@ -23,11 +25,18 @@ impl Config {
         Identity { asn: self.asn, router_id }
     }
 
-    /// The sessions that a node should have, by peer name.
+    /// The sessions that a node should have, by peer name. Those of ranges come with the routers that dial.
     pub fn sessions(&self, name: &str, node: &Node) -> BTreeMap<Arc<str>, Settings> {
         let identity = self.identity(name, &node.internal_ips);
-        let chosen = self.peers.iter().filter(|(_, peer)| peer.nodes.matches(node));
-        chosen.map(|(name, peer)| (Arc::clone(name), Settings { identity, neighbor: peer.neighbor.clone() })).collect()
+        let chosen = self.peers.iter().filter(|(_, peer)| peer.reach == Reach::One && peer.nodes.matches(node));
+        chosen
+            .map(|(name, peer)| {
+                (
+                    Arc::clone(name),
+                    Settings { identity, neighbor: peer.neighbor.clone(), restart_state: RestartState::default() },
+                )
+            })
+            .collect()
     }
 
     /// Router IDs that more than one node of the view would have, with the nodes. Empty is well.

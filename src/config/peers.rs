@@ -4,11 +4,13 @@ use super::error::{Finding, Place};
 use super::names::{Names, nearest};
 use super::raw;
 use super::selector;
+use super::transport::{self, Reach};
 use super::values::{asn, hold_time, number, session_address};
 use crate::advertise::NodeSelector;
 use crate::peer::settings::Ttl;
 use crate::peer::{Neighbor, PeerName};
 use crate::wire::Family;
+use ipnetwork::IpNetwork;
 use serde_saphyr::Spanned;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
@@ -20,21 +22,31 @@ use std::time::Duration;
 pub struct PeerConfig {
     /// Which nodes.
     pub nodes: NodeSelector,
-    /// The neighbour.
+    /// One router, or all of a block.
+    pub reach: Reach,
+    /// The neighbour; of a block the pattern for all of them, with the block's first address.
     pub neighbor: Neighbor,
 }
 
 const FAMILIES: [(&str, Family); 2] = [("ipv4", Family::IPV4_UNICAST), ("ipv6", Family::IPV6_UNICAST)];
 
 /// Names and peers; a peer with an error has its name only.
-pub fn resolve(raw: &raw::List<raw::Peer>, out: &mut Vec<Finding>) -> (Names, BTreeMap<Arc<str>, PeerConfig>) {
+pub fn resolve(file: &raw::File, out: &mut Vec<Finding>) -> (Names, BTreeMap<Arc<str>, PeerConfig>) {
     let mut names = Names::new("peer", "peers");
     let mut peers = BTreeMap::new();
     let mut dialled: BTreeMap<SocketAddr, Vec<Dialled>> = BTreeMap::new();
-    for object in raw.iter().flatten() {
+    let mut ranges: Vec<(IpNetwork, Dialled)> = Vec::new();
+    for object in file.peers.iter().flatten() {
         let name = names.give(Place::of(object), object.value.name.as_ref(), out);
-        let Some((peer, name)) = peer(object, name.clone(), out).zip(name) else { continue };
-        let place = object.value.address.as_ref().map(Place::of).unwrap_or_default();
+        let Some((peer, name)) = peer(object, name.clone(), file, out).zip(name) else { continue };
+        let place = object.value.address.as_ref().or(object.value.range.as_ref()).map(Place::of).unwrap_or_default();
+        if let Reach::Range(range) = peer.reach {
+            let second = Dialled { place, name: Arc::clone(&name), nodes: peer.nodes.clone() };
+            ranges.iter().for_each(|first| report_shared_range(first, &(range, &second), out));
+            ranges.push((range, second));
+            peers.insert(name, peer);
+            continue;
+        }
         let same = dialled.entry(SocketAddr::new(peer.neighbor.address, peer.neighbor.port)).or_default();
         let second = Dialled { place, name: Arc::clone(&name), nodes: peer.nodes.clone() };
         same.iter().for_each(|first| report_shared_address(first, &second, out));
@@ -61,7 +73,23 @@ fn report_shared_address(first: &Dialled, second: &Dialled, out: &mut Vec<Findin
     out.push(Finding::error(second.place, title).related(first.place, "the same address and port").help(help));
 }
 
-fn peer(object: &Spanned<raw::Peer>, name: Option<Arc<str>>, out: &mut Vec<Finding>) -> Option<PeerConfig> {
+fn report_shared_range(first: &(IpNetwork, Dialled), second: &(IpNetwork, &Dialled), out: &mut Vec<Finding>) {
+    let overlap = first.0.contains(second.0.network()) || second.0.contains(first.0.network());
+    if !overlap || first.1.nodes.is_disjoint(&second.1.nodes) {
+        return;
+    }
+    let title =
+        format!("the ranges of peers {:?} and {:?} overlap, and a node may have both", first.1.name, second.1.name);
+    let help = "split them, or give them selectors that exclude one another; a single router may have its own entry";
+    out.push(Finding::error(second.1.place, title).related(first.1.place, "the other range").help(help));
+}
+
+fn peer(
+    object: &Spanned<raw::Peer>,
+    name: Option<Arc<str>>,
+    file: &raw::File,
+    out: &mut Vec<Finding>,
+) -> Option<PeerConfig> {
     let raw = &object.value;
     let called = |what: &str| match &raw.name {
         Some(name) => format!("peer {:?} has no '{what}'", name.value),
@@ -71,13 +99,11 @@ fn peer(object: &Spanned<raw::Peer>, name: Option<Arc<str>>, out: &mut Vec<Findi
     let missing = |what: &str, help: &str, out: &mut Vec<Finding>| {
         out.push(Finding::error(place, called(what)).help(help));
     };
-    let address = match &raw.address {
-        Some(address) => session_address("address", address, out),
-        None => {
-            missing("address", "add 'address: 172.30.1.1', the router's address", out);
-            None
-        }
-    };
+    let nowhere = |out: &mut Vec<Finding>| missing("address", "add 'address: 172.30.1.1', the router's address", out);
+    let reach = transport::reach(raw, nowhere, out);
+    let address = reach.map(|(address, _)| address);
+    let opening = transport::opening(raw, file.listen.as_ref(), out);
+    let delay_open = transport::delay_open(raw, out);
     let number_of_as = match &raw.asn {
         Some(value) => asn(value, out),
         None => {
@@ -87,6 +113,10 @@ fn peer(object: &Spanned<raw::Peer>, name: Option<Arc<str>>, out: &mut Vec<Findi
     };
     let port = raw.port.as_ref().map_or(Some(179), |port| number("port", port, 1..=65535, out));
     let hold_time = raw.hold_time.as_ref().map_or(Some(Duration::from_secs(90)), |value| hold_time(value, out));
+    let send_hold_time = transport::send_hold_time(raw, hold_time, out);
+    let graceful_restart = transport::graceful_restart(raw, out);
+    let role = transport::role(raw, file.asn.as_ref(), out);
+    let password = transport::password(raw, out);
     let source_address = source_address(raw, address, out);
     let families = families(raw, out);
     let ttl = ttl(raw, out);
@@ -100,15 +130,24 @@ fn peer(object: &Spanned<raw::Peer>, name: Option<Arc<str>>, out: &mut Vec<Findi
         source_address: source_address?,
         families: families?,
         ttl: ttl?,
+        opening: opening?,
+        delay_open: delay_open?,
+        send_hold_time: send_hold_time?,
+        graceful_restart: graceful_restart?,
+        message_size: transport::message_size(raw),
+        role: role?,
+        password: password?,
     };
-    Some(PeerConfig { nodes, neighbor })
+    Some(PeerConfig { nodes, reach: reach?.1, neighbor })
 }
 
 /// `Some(None)`: none was asked for.
 fn source_address(raw: &raw::Peer, peer: Option<IpAddr>, out: &mut Vec<Finding>) -> Option<Option<IpAddr>> {
     let Some(value) = &raw.source_address else { return Some(None) };
     let source = session_address("sourceAddress", value, out)?;
-    let Some((peer, at)) = peer.zip(raw.address.as_ref().map(Place::of)) else { return Some(Some(source)) };
+    let Some((peer, at)) = peer.zip(raw.address.as_ref().or(raw.range.as_ref()).map(Place::of)) else {
+        return Some(Some(source));
+    };
     let family = |address: IpAddr| if address.is_ipv4() { "IPv4" } else { "IPv6" };
     if source.is_ipv4() != peer.is_ipv4() {
         let title = format!("sourceAddress {source} is {}, but the peer's address is {}", family(source), family(peer));

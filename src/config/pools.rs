@@ -75,7 +75,7 @@ fn report_overlaps(mut entries: Vec<Entry>, out: &mut Vec<Finding>) {
 }
 
 /// First and last address of an entry.
-fn range(text: &Spanned<String>, out: &mut Vec<Finding>) -> Option<(IpAddr, IpAddr)> {
+pub fn range(text: &Spanned<String>, out: &mut Vec<Finding>) -> Option<(IpAddr, IpAddr)> {
     let place = Place::of(text);
     let (first, last) = match text.value.split_once('-') {
         Some((first, last)) => bounds(place, first.trim(), last.trim(), out)?,

@@ -27,10 +27,14 @@ pub struct File {
     pub pools: List<Pool>,
     /// Which pools go to which peers, from which nodes, how.
     pub advertisements: List<Advertisement>,
+    /// Where routers may dial us.
+    pub listen: Option<Listen>,
     /// Which services are ours.
     pub services: Option<Services>,
     /// Whether the exclude label of a node has no effect.
     pub ignore_exclude_label: Option<Spanned<bool>>,
+    /// How many addresses a namespace may hold.
+    pub quotas: Option<Quotas>,
 }
 
 /// `nodes[]`.
@@ -43,6 +47,16 @@ pub struct Node {
     pub router_id: Option<Spanned<String>>,
 }
 
+/// `listen`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Listen {
+    /// TCP port, 179 where absent.
+    pub port: Option<Spanned<i64>>,
+    /// Own addresses; all where absent.
+    pub addresses: List<String>,
+}
+
 /// `peers[]`.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -51,12 +65,28 @@ pub struct Peer {
     pub name: Option<Spanned<String>>,
     /// Where to dial.
     pub address: Option<Spanned<String>>,
+    /// Instead of an address: every router of a block that dials us.
+    pub range: Option<Spanned<String>>,
     /// TCP port, 179 where absent.
     pub port: Option<Spanned<i64>>,
+    /// Whether we leave dialling to the router.
+    pub passive: Option<Spanned<bool>>,
     /// Its AS number.
     pub asn: Option<Spanned<i64>>,
     /// `90s`, `1m30s` or `0`.
     pub hold_time: Option<Spanned<String>>,
+    /// How long our OPEN waits for the router's.
+    pub delay_open: Option<Spanned<String>>,
+    /// How long the router may take nothing.
+    pub send_hold_time: Option<Spanned<String>>,
+    /// Whether the router may keep our routes while we are away (RFC 4724).
+    pub graceful_restart: Option<GracefulRestart>,
+    /// Whether messages above 4096 octets are offered (RFC 8654).
+    pub extended_messages: Option<Spanned<bool>>,
+    /// What we are to the router (RFC 9234).
+    pub role: Option<Spanned<String>>,
+    /// The key of TCP-MD5.
+    pub password: Option<Spanned<String>>,
     /// The address to dial from.
     pub source_address: Option<Spanned<String>>,
     /// Largest distance in hops (RFC 5082).
@@ -66,20 +96,30 @@ pub struct Peer {
     /// `ipv4`, `ipv6`; both where absent.
     pub families: List<String>,
     /// The nodes with a session.
-    pub node_selector: Option<NodeSelector>,
+    pub node_selector: Option<Selector>,
 }
 
-/// `nodeSelector`, as Kubernetes writes label selectors.
+/// `gracefulRestart`.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct NodeSelector {
+pub struct GracefulRestart {
+    /// True where absent.
+    pub enabled: Option<Spanned<bool>>,
+    /// How long the router waits for us, `120s` where absent.
+    pub restart_time: Option<Spanned<String>>,
+}
+
+/// A label selector as Kubernetes writes it: `nodeSelector`, `namespaceSelector`, `serviceSelector`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Selector {
     /// Labels and the value that each must have.
     pub match_labels: Option<BTreeMap<String, Spanned<String>>>,
     /// Further requirements.
     pub match_expressions: List<Expression>,
 }
 
-/// `nodeSelector.matchExpressions[]`.
+/// `matchExpressions[]` of a selector.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Expression {
@@ -99,6 +139,36 @@ pub struct Pool {
     pub name: Option<Spanned<String>>,
     /// Blocks, ranges and single addresses.
     pub addresses: List<String>,
+    /// Those of them that are never given: blocks, ranges and single addresses.
+    pub exclude: List<String>,
+    /// Whether IPv4 addresses that end in `.0` or `.255` are never given.
+    pub exclude_zero_and255: Option<Spanned<bool>>,
+    /// Whether it serves without being named; true where absent.
+    pub auto_assign: Option<Spanned<bool>>,
+    /// The lower is asked first; last where absent.
+    pub priority: Option<Spanned<i64>>,
+    /// Namespaces that it serves, by name.
+    pub namespaces: List<String>,
+    /// Namespaces that it serves, by label.
+    pub namespace_selector: Option<Selector>,
+    /// Services that it serves, by label.
+    pub service_selector: Option<Selector>,
+    /// Whether it gives nothing new and keeps what is given.
+    pub draining: Option<Spanned<bool>>,
+    /// How long an address rests before somebody else gets it: `60s`, `5m` or `0`.
+    pub cool_down: Option<Spanned<String>>,
+    /// Whether services of different namespaces may share an address.
+    pub share_across_namespaces: Option<Spanned<bool>>,
+}
+
+/// `quotas`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Quotas {
+    /// For namespaces that are not named; no limit where absent.
+    pub default: Option<Spanned<i64>>,
+    /// For a namespace by its name.
+    pub by_namespace: Option<BTreeMap<String, Spanned<i64>>>,
 }
 
 /// `advertisements[]`.
@@ -112,7 +182,7 @@ pub struct Advertisement {
     /// Peer names; all where absent.
     pub peers: List<String>,
     /// The nodes that announce.
-    pub node_selector: Option<NodeSelector>,
+    pub node_selector: Option<Selector>,
     /// Standard (two parts or a name) and large (three parts) communities.
     pub communities: List<String>,
     /// LOCAL_PREF, for iBGP peers.

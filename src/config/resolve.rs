@@ -1,7 +1,9 @@
 //! Raw to sure.
 
 use super::advertisements;
+use super::allocation::{self, Allocation};
 use super::error::{Diagnostics, Finding, Place, Severity};
+use super::listen::{self, Listen};
 use super::names::Names;
 use super::peers::{self, PeerConfig};
 use super::pools;
@@ -24,10 +26,14 @@ pub struct Config {
     pub router_id: Option<RouterId>,
     /// `nodes[].routerId`: by node name.
     pub node_router_ids: BTreeMap<Arc<str>, RouterId>,
+    /// Where routers may dial us; nowhere where absent.
+    pub listen: Option<Listen>,
     /// Peers by name.
     pub peers: BTreeMap<Arc<str>, PeerConfig>,
     /// What is announced.
     pub policy: Arc<Policy>,
+    /// Who may have which address.
+    pub allocation: Arc<Allocation>,
 }
 
 impl Config {
@@ -66,9 +72,11 @@ fn resolve(raw: &raw::File, out: &mut Vec<Finding>) -> Option<Config> {
     };
     let own_router_id = raw.router_id.as_ref().map(|value| router_id(value, out));
     let node_router_ids = nodes(&raw.nodes, out);
-    let (peer_names, peers) = peers::resolve(&raw.peers, out);
+    let listen = listen::resolve(raw.listen.as_ref(), out);
+    let (peer_names, peers) = peers::resolve(raw, out);
     let (pool_names, pools) = pools::resolve(&raw.pools, out);
     let advertisements = advertisements::resolve(&raw.advertisements, &pool_names, &peer_names, out);
+    let allocation = allocation::resolve(raw, &pools, out);
     let classless = raw.services.as_ref().and_then(|services| services.classless.as_ref());
     let policy = Policy {
         peers: peers.iter().map(|(name, peer)| (Arc::clone(name), peer.nodes.clone())).collect(),
@@ -88,7 +96,8 @@ fn resolve(raw: &raw::File, out: &mut Vec<Finding>) -> Option<Config> {
     }
     let asn = asn?;
     Review { raw, asn, peers: &peers, policy: &policy }.run(out);
-    Some(Config { asn, router_id: own_router_id.flatten(), node_router_ids, peers, policy: Arc::new(policy) })
+    let (router_id, policy, allocation) = (own_router_id.flatten(), Arc::new(policy), Arc::new(allocation));
+    Some(Config { asn, router_id, node_router_ids, listen, peers, policy, allocation })
 }
 
 fn nodes(raw: &raw::List<raw::Node>, out: &mut Vec<Finding>) -> BTreeMap<Arc<str>, RouterId> {

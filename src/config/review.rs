@@ -47,7 +47,8 @@ impl Review<'_> {
     }
 
     fn peer(&self, raw: &raw::Peer, out: &mut Vec<Finding>) {
-        let Some((name, address)) = raw.name.as_ref().zip(raw.address.as_ref()) else { return };
+        let address = raw.address.as_ref().or(raw.range.as_ref());
+        let Some((name, address)) = raw.name.as_ref().zip(address) else { return };
         let Some(peer) = self.peers.get(name.value.as_str()) else { return };
         let reaching: Vec<_> = self.policy.advertisements.iter().filter(|a| reaches(a, &name.value, peer)).collect();
         if reaching.is_empty() {

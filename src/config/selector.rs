@@ -1,18 +1,34 @@
-//! Node selectors.
+//! Label selectors.
 
 use super::error::{Finding, Place};
 use super::names::nearest;
 use super::raw;
 use crate::advertise::NodeSelector;
 use crate::advertise::policy::{Requirement, satisfiable};
+use crate::ipam;
 use serde_saphyr::Spanned;
 use std::collections::BTreeSet;
 
 const OPERATORS: [&str; 4] = ["In", "NotIn", "Exists", "DoesNotExist"];
 
-/// A selector as Kubernetes defines it; absent selects every node.
-pub fn resolve(raw: Option<&raw::NodeSelector>, out: &mut Vec<Finding>) -> NodeSelector {
-    let Some(raw) = raw else { return NodeSelector::default() };
+/// A selector of nodes; absent selects every node.
+pub fn resolve(raw: Option<&raw::Selector>, out: &mut Vec<Finding>) -> NodeSelector {
+    let requirements = raw.map(|raw| requirements(raw, "node", out)).unwrap_or_default();
+    NodeSelector { requirements }
+}
+
+/// A selector of `what` (in the singular) that a pool serves.
+pub fn of_labels(raw: &raw::Selector, what: &str, out: &mut Vec<Finding>) -> ipam::Selector {
+    let same = |requirement| match requirement {
+        Requirement::In(key, values) => ipam::Requirement::In(key, values),
+        Requirement::NotIn(key, values) => ipam::Requirement::NotIn(key, values),
+        Requirement::Exists(key) => ipam::Requirement::Exists(key),
+        Requirement::DoesNotExist(key) => ipam::Requirement::DoesNotExist(key),
+    };
+    ipam::Selector { requirements: requirements(raw, what, out).into_iter().map(same).collect() }
+}
+
+fn requirements(raw: &raw::Selector, what: &str, out: &mut Vec<Finding>) -> Vec<Requirement> {
     let mut requirements = Vec::new();
     // Where each requirement stands, so that a contradiction can show both sides.
     let mut places = Vec::new();
@@ -26,16 +42,17 @@ pub fn resolve(raw: Option<&raw::NodeSelector>, out: &mut Vec<Finding>) -> NodeS
             places.push(place);
         }
     }
-    report_contradiction(&requirements, &places, out);
-    NodeSelector { requirements }
+    report_contradiction(&requirements, &places, what, out);
+    requirements
 }
 
-fn report_contradiction(requirements: &[Requirement], places: &[Place], out: &mut Vec<Finding>) {
+fn report_contradiction(requirements: &[Requirement], places: &[Place], what: &str, out: &mut Vec<Finding>) {
     let Err(key) = satisfiable(requirements) else { return };
     let mut about = requirements.iter().zip(places).filter(|(requirement, _)| requirement.key() == key);
     let first = about.next().map(|(_, place)| *place).unwrap_or_default();
-    let title = format!("this selector matches no node: label {key:?} cannot be all that it asks for");
-    let finding = Finding::warning(first, title).help("each requirement must hold for the same node; drop one of them");
+    let title = format!("this selector matches no {what}: label {key:?} cannot be all that it asks for");
+    let finding = Finding::warning(first, title)
+        .help(format!("each requirement must hold for the same {what}; drop one of them"));
     out.push(about.fold(finding, |finding, (_, place)| finding.related(*place, "contradicts it")));
 }
 

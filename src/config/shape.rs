@@ -124,8 +124,19 @@ fn example(name: &str, level: Level) -> String {
 }
 
 /// Keys whose values are lists.
-const LISTS: [&str; 9] =
-    ["nodes", "peers", "pools", "advertisements", "families", "matchExpressions", "values", "addresses", "communities"];
+const LISTS: &[&str] = &[
+    "nodes",
+    "peers",
+    "pools",
+    "advertisements",
+    "families",
+    "matchExpressions",
+    "values",
+    "addresses",
+    "exclude",
+    "namespaces",
+    "communities",
+];
 
 /// How each key is written.
 const EXAMPLES: &[(&str, Level, &str)] = &[
@@ -135,13 +146,37 @@ const EXAMPLES: &[(&str, Level, &str)] = &[
     ("peers", Level::Top, "[{name: tor-a, address: 172.30.1.1, asn: 64500}]"),
     ("pools", Level::Top, "[{name: edge, addresses: [198.51.100.0/24]}]"),
     ("advertisements", Level::Top, "[{name: edge-to-tors, pools: [edge], peers: [tor-a]}]"),
+    ("listen", Level::Top, "{port: 179}"),
     ("services", Level::Top, "{classless: true}"),
     ("ignoreExcludeLabel", Level::Top, "true"),
+    ("quotas", Level::Top, "{default: 10, byNamespace: {web: 50}}"),
     ("classless", Level::Inside, "true"),
+    ("default", Level::Inside, "10"),
+    ("byNamespace", Level::Inside, "{web: 50}"),
+    ("exclude", Level::Inside, "[198.51.100.1, 198.51.100.250-198.51.100.254]"),
+    ("excludeZeroAnd255", Level::Inside, "true"),
+    ("autoAssign", Level::Inside, "false"),
+    ("priority", Level::Inside, "10"),
+    ("namespaces", Level::Inside, "[web, shop]"),
+    ("namespaceSelector", Level::Inside, "{matchLabels: {tier: public}}"),
+    ("serviceSelector", Level::Inside, "{matchLabels: {exposure: internet}}"),
+    ("draining", Level::Inside, "true"),
+    ("coolDown", Level::Inside, "60s"),
+    ("shareAcrossNamespaces", Level::Inside, "true"),
     ("name", Level::Inside, "edge"),
     ("address", Level::Inside, "172.30.1.1"),
+    ("range", Level::Inside, "172.30.1.0/24"),
     ("port", Level::Inside, "179"),
     ("holdTime", Level::Inside, "90s"),
+    ("passive", Level::Inside, "true"),
+    ("gracefulRestart", Level::Inside, "{restartTime: 120s}"),
+    ("enabled", Level::Inside, "true"),
+    ("restartTime", Level::Inside, "120s"),
+    ("extendedMessages", Level::Inside, "true"),
+    ("role", Level::Inside, "customer"),
+    ("password", Level::Inside, "correct-horse"),
+    ("delayOpen", Level::Inside, "5s"),
+    ("sendHoldTime", Level::Inside, "8m"),
     ("sourceAddress", Level::Inside, "172.30.1.11"),
     ("ttlSecurity", Level::Inside, "1"),
     ("ebgpMultihop", Level::Inside, "2"),

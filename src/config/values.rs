@@ -88,18 +88,24 @@ fn instead(what: &str, text: &str) -> Option<String> {
     Some(format!("'{what}' is one address; write {address}"))
 }
 
-/// A hold time: none, or 3 s to 65535 s (RFC 4271 §4.2).
-pub fn hold_time(value: &Spanned<String>, out: &mut Vec<Finding>) -> Option<Duration> {
-    let place = Place::of(value);
-    let Some(seconds) = seconds(&value.value) else {
+/// Seconds as written; anything else is reported.
+fn in_seconds(value: &Spanned<String>, out: &mut Vec<Finding>) -> Option<u64> {
+    let seconds = seconds(&value.value);
+    if seconds.is_none() {
         let title = format!("{:?} is no length of time", value.value);
         let help = match value.value.parse::<u64>() {
             Ok(number) => format!("say the unit: {number}s"),
             Err(_) => "write 90s or 1m30s".to_owned(),
         };
-        out.push(Finding::error(place, title).help(help));
-        return None;
-    };
+        out.push(Finding::error(Place::of(value), title).help(help));
+    }
+    seconds
+}
+
+/// A hold time: none, or 3 s to 65535 s (RFC 4271 §4.2).
+pub fn hold_time(value: &Spanned<String>, out: &mut Vec<Finding>) -> Option<Duration> {
+    let place = Place::of(value);
+    let seconds = in_seconds(value, out)?;
     let finding = match seconds {
         0 => Finding::warning(place, "without a hold time a dead peer is never noticed")
             .help("write 'holdTime: 90s' unless something else watches the session"),
@@ -123,6 +129,24 @@ pub fn hold_time(value: &Spanned<String>, out: &mut Vec<Finding>) -> Option<Dura
         }
     };
     out.push(finding);
+    Some(Duration::from_secs(seconds))
+}
+
+/// A length of time within a range of seconds.
+pub fn duration(
+    what: &str,
+    value: &Spanned<String>,
+    range: RangeInclusive<u64>,
+    out: &mut Vec<Finding>,
+) -> Option<Duration> {
+    let place = Place::of(value);
+    let seconds = in_seconds(value, out)?;
+    if !range.contains(&seconds) {
+        let title = format!("'{what}' cannot be {seconds} s");
+        let help = format!("write a time from {}s to {}s", range.start(), range.end());
+        out.push(Finding::error(place, title).help(help));
+        return None;
+    }
     Some(Duration::from_secs(seconds))
 }
 

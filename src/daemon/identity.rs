@@ -1,10 +1,8 @@
-//! Who this node is in BGP, and whether another node claims to be the same.
+//! Who this node is in BGP, and what is doubtful about that in this cluster.
 
-use crate::advertise::{ClusterView, Node, NodeName};
+use crate::advertise::ClusterView;
 use crate::config::Config;
 use crate::peer::Identity;
-use crate::wire::RouterId;
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// What this node's identity is made of. Once taken from the Node it is kept: a new address must not end sessions.
@@ -39,37 +37,31 @@ impl Identities {
     }
 }
 
-/// Router IDs that more than one node has. Looked for again only when nodes or configuration changed.
+/// What is doubtful about the configuration in this cluster, and cannot be seen in the file alone: router IDs that more
+/// than one node has, and selectors that match no node. Looked for again only when nodes or configuration changed.
 #[derive(Debug, Default)]
-pub struct Conflicts {
-    of: Option<(Arc<Config>, Nodes)>,
+pub struct Doubts {
+    of: Option<(Arc<Config>, ClusterView)>,
     found: Vec<String>,
 }
 
-type Nodes = imbl::OrdMap<NodeName, Arc<Node>>;
-
-impl Conflicts {
-    /// The conflicts, in words. A router that peers with two nodes of one ID takes them for one speaker, or refuses the second.
-    pub fn among(&mut self, config: &Arc<Config>, nodes: &Nodes) -> &[String] {
-        let same = self.of.as_ref().is_some_and(|(of, among)| Arc::ptr_eq(of, config) && among.ptr_eq(nodes));
+impl Doubts {
+    /// The doubts, in words.
+    pub fn about(&mut self, config: &Arc<Config>, view: &ClusterView) -> &[String] {
+        let same = self.of.as_ref().is_some_and(|(of, seen)| Arc::ptr_eq(of, config) && seen.nodes.ptr_eq(&view.nodes));
         if !same {
-            self.found = conflicts(config, nodes);
-            self.of = Some((config.clone(), nodes.clone()));
+            self.found = doubts(config, view);
+            self.of = Some((config.clone(), ClusterView { nodes: view.nodes.clone(), ..ClusterView::default() }));
         }
         &self.found
     }
 }
 
-fn conflicts(config: &Config, nodes: &Nodes) -> Vec<String> {
-    let mut holders: BTreeMap<RouterId, Vec<NodeName>> = BTreeMap::new();
-    for (name, node) in nodes {
-        holders.entry(config.identity(name, &node.internal_ips).router_id).or_default().push(name.clone());
-    }
-    let shared = holders.into_iter().filter(|(_, nodes)| nodes.len() > 1);
-    shared
-        .map(|(id, nodes)| {
-            let count = nodes.len();
-            format!("router ID {id} belongs to {count} nodes ({}): give each its own under 'nodes'", nodes.join(", "))
-        })
-        .collect()
+fn doubts(config: &Config, view: &ClusterView) -> Vec<String> {
+    // A router that peers with two nodes of one ID takes them for one speaker, or refuses the second.
+    let shared = config.shared_router_ids(view).into_iter().map(|(id, nodes)| {
+        let count = nodes.len();
+        format!("router ID {id} belongs to {count} nodes ({}): give each its own under 'nodes'", nodes.join(", "))
+    });
+    shared.chain(config.idle_selectors(view)).collect()
 }

@@ -4,6 +4,9 @@
 //! within two seconds whatever a peer does.
 //! Deliberately absent: every decision that can be made without a runtime. Those live below the wall.
 
+pub mod allocate;
+pub mod boot;
+pub mod door;
 pub mod identity;
 pub mod reload;
 pub mod run;

@@ -1,6 +1,6 @@
 //! The configuration file in use. A bad file never replaces a good one.
 
-use crate::admin::Metrics;
+use crate::admin::Reloads;
 use crate::config::Config;
 use anyhow::{Context, anyhow};
 use std::fs;
@@ -46,7 +46,7 @@ impl ConfigFile {
     }
 
     /// Looks at the file every five seconds and at each `hangup`; publishes what is new and good. Never ends by itself.
-    pub async fn follow(mut self, mut hangup: Signal, config: watch::Sender<Arc<Config>>, metrics: Metrics) {
+    pub async fn follow(mut self, mut hangup: Signal, config: watch::Sender<Arc<Config>>, reloads: Reloads) {
         let mut tick = tokio::time::interval(POLL);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -57,12 +57,12 @@ impl ConfigFile {
             let now = look(&self.path);
             if now != self.seen {
                 self.seen = now;
-                self.take(&config, &metrics);
+                self.take(&config, &reloads);
             }
         }
     }
 
-    fn take(&self, config: &watch::Sender<Arc<Config>>, metrics: &Metrics) {
+    fn take(&self, config: &watch::Sender<Arc<Config>>, reloads: &Reloads) {
         let name = self.path.display().to_string();
         let read = match &self.seen {
             Seen::Text(text) => Config::parse(&name, text).map_err(|report| report.to_string()),
@@ -70,14 +70,14 @@ impl ConfigFile {
         };
         match read {
             Ok((new, warnings)) => {
-                metrics.reloaded();
+                reloads.succeeded();
                 if !warnings.is_empty() {
                     warn!("{name} is used, but look at this:\n{warnings}");
                 }
                 publish(config, new);
             }
             Err(report) => {
-                metrics.reload_failed();
+                reloads.failed();
                 error!("{name} is refused; the configuration before it stays in use:\n{report}");
             }
         }

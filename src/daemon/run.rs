@@ -1,5 +1,6 @@
 //! One process: wire, supervise, stop in order.
 
+use super::boot;
 use super::reload::ConfigFile;
 use super::speaker::{Channels, Speaker};
 use crate::admin::{self, Handles, Metrics, Speakers, Standing, WatchState, server};
@@ -8,7 +9,7 @@ use crate::k8s::{self, WatchHealth};
 use anyhow::{Context, anyhow};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -30,6 +31,8 @@ pub struct Options {
     pub socket: PathBuf,
     /// Address and port for probes and metrics.
     pub metrics: SocketAddr,
+    /// What outlives the process.
+    pub state: Option<PathBuf>,
 }
 
 /// Where services come from.
@@ -49,17 +52,22 @@ const REST_LIMIT: Duration = Duration::from_millis(100);
 /// # Errors
 /// It could not start (with what to do about it), or one of its tasks ended or panicked.
 pub fn run(options: Options) -> anyhow::Result<()> {
+    on_a_runtime(speak(options))
+}
+
+/// Runs a process's whole work.
+pub(super) fn on_a_runtime(work: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {
     // One thread: the work is small, and peers share no memory with another.
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start the runtime")?;
-    let ended = runtime.block_on(speak(options));
+    let ended = runtime.block_on(work);
     // A name lookup that hangs must not hold the process.
     runtime.shutdown_timeout(REST_LIMIT);
     ended
 }
 
 /// Tasks by name; none of them ends before it is told to.
-type Tasks = JoinSet<(&'static str, anyhow::Result<()>)>;
+pub(super) type Tasks = JoinSet<(&'static str, anyhow::Result<()>)>;
 
 async fn speak(options: Options) -> anyhow::Result<()> {
     // Before anything that may take long: without a handler each of them ends the process.
@@ -72,7 +80,7 @@ async fn speak(options: Options) -> anyhow::Result<()> {
     let (speakers, speakers_read) = watch::channel(Arc::new(Speakers {
         standing: Standing::Waiting("starting".to_owned()),
         peers: BTreeMap::new(),
-        conflicts: Vec::new(),
+        doubts: Vec::new(),
     }));
     let handles = Handles {
         node: options.node.clone(),
@@ -82,35 +90,38 @@ async fn speak(options: Options) -> anyhow::Result<()> {
     let metrics = Metrics::new(handles.clone());
     let stop = CancellationToken::new();
     let mut tasks = Tasks::new();
-    open_doors(&mut tasks, &options, &server::router(handles, metrics.clone()), &stop).await?;
+    open_doors(&mut tasks, (&options.socket, options.metrics), &server::router(handles, metrics.clone()), &stop)
+        .await?;
     feed(&mut tasks, options.source, view, health, &stop).await?;
-    let follow = file.follow(hangup, config, metrics.clone());
+    let follow = file.follow(hangup, config, metrics.reloads());
     tasks.spawn(async {
         follow.await;
         ("configuration", Ok(()))
     });
+    let restart_state = boot::restart_state(options.state.as_deref());
     let channels = Channels { config: config_read, view: view_read, speakers };
-    let speaker = tokio::spawn(Speaker::new(options.node.clone(), channels, metrics).run(stop.clone()));
+    let speaker = tokio::spawn(Speaker::new(options.node.clone(), channels, metrics, restart_state).run(stop.clone()));
     info!(node = %options.node, version = env!("CARGO_PKG_VERSION"), "herald speaks");
-    supervise(&mut signals, tasks, speaker, stop).await
+    supervise(&mut signals, tasks, ("speaker", speaker), stop).await
 }
 
-/// Waits for a reason to end; then the speaker says goodbye to its peers, then everything else ends.
-async fn supervise(
+/// Waits for a reason to end; then the speaker says goodbye to its peers (or the allocator gives up its lease), then
+/// everything else ends.
+pub(super) async fn supervise(
     signals: &mut Signals,
     mut tasks: Tasks,
-    mut speaker: tokio::task::JoinHandle<anyhow::Result<()>>,
+    (name, mut speaker): (&'static str, tokio::task::JoinHandle<anyhow::Result<()>>),
     stop: CancellationToken,
 ) -> anyhow::Result<()> {
     let reason = tokio::select! {
-        name = signals.recv() => {
-            info!("{name}: stopping");
+        signal = signals.recv() => {
+            info!("{signal}: stopping");
             Ok(())
         }
         Some(ended) = tasks.join_next() => Err(untimely(ended)),
         ended = &mut speaker => {
             stop.cancel();
-            return Err(untimely(ended.map(|ended| ("speaker", ended))));
+            return Err(untimely(ended.map(|ended| (name, ended))));
         }
     };
     if let Err(reason) = &reason {
@@ -120,7 +131,7 @@ async fn supervise(
     let stopped = speaker.await;
     tasks.shutdown().await;
     reason?;
-    stopped.context("the speaker panicked while stopping")?
+    stopped.with_context(|| format!("the {name} panicked while stopping"))?
 }
 
 fn untimely(ended: Result<(&'static str, anyhow::Result<()>), tokio::task::JoinError>) -> anyhow::Error {
@@ -131,15 +142,15 @@ fn untimely(ended: Result<(&'static str, anyhow::Result<()>), tokio::task::JoinE
     }
 }
 
-async fn open_doors(
+pub(super) async fn open_doors(
     tasks: &mut Tasks,
-    options: &Options,
+    (socket, metrics): (&Path, SocketAddr),
     router: &axum::Router,
     stop: &CancellationToken,
 ) -> anyhow::Result<()> {
-    let door = server::Door::bind(&options.socket)?;
-    let (port, address) = server::bind_port(options.metrics).await?;
-    info!(%address, socket = %options.socket.display(), "probes, metrics and the looking glass");
+    let door = server::Door::bind(socket)?;
+    let (port, address) = server::bind_port(metrics).await?;
+    info!(%address, socket = %socket.display(), "probes, metrics and the looking glass");
     let serve = door.serve(router.clone(), stop.clone().cancelled_owned());
     tasks.spawn(async { ("socket", serve.await) });
     let serve = server::serve_port(port, router.clone(), stop.clone().cancelled_owned());
@@ -160,9 +171,7 @@ async fn feed(
             tasks.spawn(async { ("manifests", k8s::manifests::run(folder, view, health, stop).await) });
         }
         Source::Cluster => {
-            let client = kube::Client::try_default().await.context(
-                "there is no cluster to watch: run as a pod with a ServiceAccount, set KUBECONFIG, or use --manifests DIR",
-            )?;
+            let client = k8s::watch::client().await?;
             tasks.spawn(async { ("watches", k8s::watch::run(client, view, health, stop).await) });
         }
     }
@@ -187,13 +196,13 @@ fn watches(health: &WatchHealth) -> Vec<WatchState> {
 }
 
 /// The signals that end the process.
-struct Signals {
+pub(super) struct Signals {
     terminate: Signal,
     interrupt: Signal,
 }
 
 impl Signals {
-    fn new() -> anyhow::Result<Self> {
+    pub(super) fn new() -> anyhow::Result<Self> {
         let wait = |kind| signal(kind).context("cannot wait for signals");
         Ok(Self { terminate: wait(SignalKind::terminate())?, interrupt: wait(SignalKind::interrupt())? })
     }
@@ -222,7 +231,7 @@ mod tests {
     async fn end_with(tasks: Tasks, speaker: Option<tokio::task::JoinHandle<anyhow::Result<()>>>) -> String {
         let stop = CancellationToken::new();
         let speaker = speaker.unwrap_or_else(|| obedient(&stop));
-        let ended = supervise(&mut Signals::new().unwrap(), tasks, speaker, stop.clone()).await;
+        let ended = supervise(&mut Signals::new().unwrap(), tasks, ("speaker", speaker), stop.clone()).await;
         assert!(stop.is_cancelled(), "whatever happened, the rest is told to stop");
         format!("{:#}", ended.unwrap_err())
     }

@@ -1,20 +1,25 @@
 //! Running peers equal to the configuration, and to each of them its routes.
 
-use super::identity::{Conflicts, Identities};
+use super::door::{self, Door, Member, RANGE_LIMIT};
+use super::identity::{Doubts, Identities};
 use crate::admin::{Metrics, PeerHandles, Speakers, Standing};
 use crate::advertise::{self, ClusterView, NodeName, NodeSelector, Planner};
-use crate::config::Config;
 use crate::config::diff::{Cause, restart_causes};
-use crate::net::Driver;
-use crate::peer::{Identity, PeerName, Plan, Settings, Status, Stop};
-use std::collections::BTreeMap;
+use crate::config::{Config, Reach};
+use crate::net::{Accepted, Driver, Lines};
+use crate::peer::settings::RestartState;
+use crate::peer::status::FirstTable;
+use crate::peer::{Identity, Neighbor, PeerName, Phase, Plan, Settings, Status, Stop};
+use crate::rib::Bounds;
+
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::{oneshot, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 /// How long peers have for their last words when the process ends. With what comes after, two seconds in all.
 const SHUTDOWN_LIMIT: Duration = Duration::from_millis(1700);
@@ -38,10 +43,17 @@ pub struct Speaker {
     channels: Channels,
     metrics: Metrics,
     identities: Identities,
-    conflicts: Conflicts,
+    doubts: Doubts,
     planner: Planner,
     planned: Option<Planned>,
     running: BTreeMap<PeerName, Running>,
+    /// Routers of ranges that dialled us.
+    members: BTreeMap<PeerName, Member>,
+    /// How the process stands towards routers that it has told nothing.
+    restart_state: RestartState,
+    /// Routers that had End-of-RIB from this process, on a session that is gone.
+    told: BTreeSet<IpAddr>,
+    door: Door,
     stopping: BTreeMap<PeerName, SocketAddr>,
     tasks: JoinSet<PeerName>,
 }
@@ -50,6 +62,7 @@ pub struct Speaker {
 struct Planned {
     routes: advertise::Plan,
     node_addresses: Vec<IpAddr>,
+    bounds: Bounds,
 }
 
 /// A peer whose driver runs.
@@ -58,20 +71,28 @@ struct Running {
     plan: watch::Sender<Option<Plan>>,
     status: watch::Receiver<Status>,
     stop: oneshot::Sender<Stop>,
+    accepted: mpsc::Sender<Accepted>,
 }
 
+/// Connections of one peer that its driver has not looked at yet. A router dials once at a time.
+const ACCEPTED_QUEUE: usize = 2;
+
 impl Speaker {
-    /// A speaker of `node` at rest.
-    pub fn new(node: NodeName, channels: Channels, metrics: Metrics) -> Self {
+    /// A speaker of `node` at rest. `restart_state` is that towards a router that this process has told nothing yet.
+    pub fn new(node: NodeName, channels: Channels, metrics: Metrics, restart_state: RestartState) -> Self {
         Self {
             node,
             channels,
             metrics,
             identities: Identities::default(),
-            conflicts: Conflicts::default(),
+            doubts: Doubts::default(),
             planner: Planner::default(),
             planned: None,
             running: BTreeMap::new(),
+            members: BTreeMap::new(),
+            restart_state,
+            told: BTreeSet::new(),
+            door: Door::closed(),
             stopping: BTreeMap::new(),
             tasks: JoinSet::new(),
         }
@@ -92,6 +113,10 @@ impl Speaker {
                 Ok(()) = self.channels.config.changed() => {}
                 Ok(()) = self.channels.view.changed() => {}
                 Some(ended) = self.tasks.join_next() => self.forget(&ended?),
+                accepted = self.door.accept() => {
+                    self.on_accepted(accepted);
+                    continue;
+                }
             }
             self.reconcile();
         }
@@ -103,12 +128,16 @@ impl Speaker {
     fn reconcile(&mut self) {
         let config = self.channels.config.borrow_and_update().clone();
         let view = self.channels.view.borrow_and_update().clone();
+        let keys = door::keys(&config, |nodes| self.is_here(nodes, view.as_deref()));
+        self.door.follow(config.listen.as_ref(), keys);
         let standing = match self.identities.ours(&config, view.as_deref(), &self.node) {
             Ok(identity) => Standing::Known(identity),
             Err(why) => Standing::Waiting(why),
         };
         if let Standing::Known(identity) = &standing {
-            self.run_exactly(&self.wanted(&config, view.as_deref(), *identity));
+            let wanted = self.wanted(&config, view.as_deref(), *identity);
+            self.run_exactly(&wanted);
+            self.members.retain(|name, _| wanted.contains_key(name));
         }
         if let Some(view) = view.as_deref() {
             self.plan(&config, view);
@@ -119,10 +148,73 @@ impl Speaker {
 
     /// The peers that this node should have. One whose selector cannot be judged yet waits; one without starts at once.
     fn wanted(&self, config: &Config, view: Option<&ClusterView>, identity: Identity) -> BTreeMap<PeerName, Settings> {
-        let node = view.and_then(|view| view.nodes.get(&self.node));
-        let here = |nodes: &NodeSelector| nodes.requirements.is_empty() || node.is_some_and(|node| nodes.matches(node));
-        let peers = config.peers.values().filter(|peer| here(&peer.nodes));
-        peers.map(|peer| (peer.neighbor.name.clone(), Settings { identity, neighbor: peer.neighbor.clone() })).collect()
+        let here = |nodes: &NodeSelector| self.is_here(nodes, view);
+        let peers = config.peers.values().filter(|peer| peer.reach == Reach::One && here(&peer.nodes));
+        let members = self.members.values().filter_map(|member| member.neighbor(config, here));
+        let neighbors = peers.map(|peer| peer.neighbor.clone()).chain(members);
+        let settings = |neighbor: Neighbor| {
+            let restart_state = self.restart_state_towards(neighbor.address);
+            (neighbor.name.clone(), Settings { identity, neighbor, restart_state })
+        };
+        neighbors.map(settings).collect()
+    }
+
+    /// Routers that had all routes from this process do not see a restart when a session begins anew.
+    fn restart_state_towards(&self, router: IpAddr) -> RestartState {
+        if self.told.contains(&router) { RestartState::Running } else { self.restart_state }
+    }
+
+    fn is_here(&self, nodes: &NodeSelector, view: Option<&ClusterView>) -> bool {
+        let node = || view.and_then(|view| view.nodes.get(&self.node));
+        nodes.requirements.is_empty() || node().is_some_and(|node| nodes.matches(node))
+    }
+
+    /// A router dialled. Its driver decides what becomes of the connection; a router of nobody is not answered.
+    fn on_accepted(&mut self, accepted: Accepted) {
+        let ip = accepted.remote.ip();
+        let of = |running: &&Running| running.settings.neighbor.address == ip;
+        if !self.running.values().any(|running| of(&running)) {
+            self.admit_member(ip);
+        }
+        match self.running.values().find(of) {
+            Some(running) => {
+                if running.accepted.try_send(accepted).is_err() {
+                    debug!(peer = %running.settings.neighbor.name, "the peer dials faster than it is answered; closed");
+                }
+            }
+            None => debug!(remote = %accepted.remote, "a connection from no peer of this node; closed"),
+        }
+    }
+
+    /// Begins with a router of a range, if this is one.
+    fn admit_member(&mut self, ip: IpAddr) {
+        let config = self.channels.config.borrow().clone();
+        let view = self.channels.view.borrow().clone();
+        let Some(member) = Member::of(&config, ip, |nodes| self.is_here(nodes, view.as_deref())) else { return };
+        let name = member.name();
+        if self.stopping.contains_key(&name) || !self.make_room(&member.range) {
+            return;
+        }
+        self.members.insert(name, member);
+        self.reconcile();
+    }
+
+    /// Whether a range may have one more peer; one that is not Established goes for it.
+    fn make_room(&mut self, range: &Arc<str>) -> bool {
+        let of_range = || self.members.iter().filter(|(_, member)| member.range == *range);
+        if of_range().count() < RANGE_LIMIT {
+            return true;
+        }
+        let idle = |name: &PeerName| {
+            let status = self.running.get(name).map(|running| running.status.borrow());
+            status.is_none_or(|status| !matches!(status.phase, Phase::Established { .. }))
+        };
+        let Some(idle) = of_range().map(|(name, _)| name).find(|name| idle(name)).cloned() else {
+            warn!(%range, limit = RANGE_LIMIT, "the range has as many routers as it may; another one is not answered");
+            return false;
+        };
+        self.members.remove(&idle);
+        true
     }
 
     fn run_exactly(&mut self, wanted: &BTreeMap<PeerName, Settings>) {
@@ -152,17 +244,21 @@ impl Speaker {
         let (driver, status) = Driver::new(settings.clone(), fastrand::u64(..));
         let (plan, plan_read) = watch::channel(None);
         let (stop, stop_read) = oneshot::channel();
+        let (accepted, accepted_read) = mpsc::channel(ACCEPTED_QUEUE);
         let ended = name.clone();
         self.tasks.spawn(async move {
-            driver.run(plan_read, stop_read).await;
+            driver.run(Lines { plan: plan_read, accepted: accepted_read }, stop_read).await;
             ended
         });
-        self.running.insert(name.clone(), Running { settings: settings.clone(), plan, status, stop });
+        self.running.insert(name.clone(), Running { settings: settings.clone(), plan, status, stop, accepted });
     }
 
     fn stop(&mut self, name: &PeerName, reason: Stop, why: &str) {
         let Some(running) = self.running.remove(name) else { return };
         info!(peer = %name, why, "peer stops");
+        if running.status.borrow().first_table == FirstTable::Sent {
+            self.told.insert(running.settings.neighbor.address);
+        }
         self.stopping.insert(name.clone(), end_of(&running.settings));
         // A driver that ended by itself no longer listens; its task is about to be joined.
         let _ended = running.stop.send(reason);
@@ -186,15 +282,19 @@ impl Speaker {
             }
         }
         let node_addresses = node.map(|node| node.internal_ips.clone()).unwrap_or_default();
-        self.planned = Some(Planned { routes, node_addresses });
+        let pools = config.policy.pools.values().flat_map(|pool| pool.ranges.iter().copied());
+        self.planned = Some(Planned { routes, node_addresses, bounds: Bounds::within(pools) });
     }
 
     /// Gives every peer its routes. Without a plan they have none, which is not the same as no routes.
     fn hand_out(&self) {
         let Some(planned) = &self.planned else { return };
         for (name, running) in &self.running {
-            let routes = planned.routes.routes.get(&name.0).cloned().unwrap_or_default();
-            let plan = Plan { routes, node_addresses: planned.node_addresses.clone() };
+            // A router of a range is told what the range is told.
+            let entry = self.members.get(name).map_or(&name.0, |member| &member.range);
+            let routes = planned.routes.routes.get(entry).cloned().unwrap_or_default();
+            let bounds = planned.bounds.clone();
+            let plan = Plan { routes, node_addresses: planned.node_addresses.clone(), bounds };
             running.plan.send_if_modified(|held| {
                 let changed = held.as_ref() != Some(&plan);
                 if changed {
@@ -210,19 +310,20 @@ impl Speaker {
             (name.clone(), PeerHandles { status: running.status.clone(), plan: running.plan.subscribe() })
         });
         let before = self.channels.speakers.borrow().clone();
-        let conflicts = view.map(|view| self.conflicts.among(config, &view.nodes).to_vec()).unwrap_or_default();
-        for conflict in conflicts.iter().filter(|conflict| !before.conflicts.contains(conflict)) {
-            warn!("{conflict}");
+        let doubts = view.map(|view| self.doubts.about(config, view).to_vec()).unwrap_or_default();
+        for doubt in doubts.iter().filter(|doubt| !before.doubts.contains(doubt)) {
+            warn!("{doubt}");
         }
         if let Standing::Waiting(why) = &standing
             && before.standing != standing
         {
             info!("no session is begun yet: {why}");
         }
-        self.channels.speakers.send_replace(Arc::new(Speakers { standing, peers: peers.collect(), conflicts }));
+        self.channels.speakers.send_replace(Arc::new(Speakers { standing, peers: peers.collect(), doubts }));
     }
 
     async fn shut_down(mut self) {
+        self.door.follow(None, door::keys(&self.channels.config.borrow().clone(), |_| true));
         for (_, running) in std::mem::take(&mut self.running) {
             let _ended = running.stop.send(Stop::Shutdown(SHUTDOWN_TEXT.to_owned()));
         }

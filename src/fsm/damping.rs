@@ -28,17 +28,24 @@ pub struct Damping {
     /// ConnectRetryCounter: attempts that failed since the last session that lasted.
     counter: u32,
     chance: u64,
+    /// What the newest delay waits out.
+    waited_out: Failure,
 }
 
 impl Damping {
     /// No failures yet; `seed` decides every draw to come.
     pub fn new(seed: u64) -> Self {
-        Self { counter: 0, chance: seed }
+        Self { counter: 0, chance: seed, waited_out: Failure::Session }
     }
 
     /// The ConnectRetryCounter of RFC 4271 §8.
     pub fn counter(&self) -> u32 {
         self.counter
+    }
+
+    /// What the newest delay waits out.
+    pub fn waited_out(&self) -> Failure {
+        self.waited_out
     }
 
     /// One more failure.
@@ -53,6 +60,7 @@ impl Damping {
 
     /// The delay that is due now: 1 s doubled with each failure counted, within the bounds of its sort, times 0.75 to 1.
     pub fn delay(&mut self, failure: Failure) -> Duration {
+        self.waited_out = failure;
         let longest = match failure {
             Failure::Unreachable => LONGEST_UNREACHABLE,
             Failure::Session | Failure::PrefixLimit => LONGEST,
@@ -125,7 +133,7 @@ mod tests {
 
     #[test]
     fn a_very_long_row_of_failures_is_no_overflow() {
-        let mut damping = Damping { counter: u32::MAX, chance: 1 };
+        let mut damping = Damping { counter: u32::MAX, chance: 1, waited_out: Failure::Session };
         damping.count();
         assert!(damping.delay(Failure::Session) <= LONGEST);
     }

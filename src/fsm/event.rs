@@ -1,8 +1,8 @@
-//! What can happen to a session: the events of RFC 4271 §8.1, under their numbers.
+//! What can happen to a session: the events of RFC 4271 §8.1 and RFC 9687 §4.2, under their numbers.
 
 use crate::wire::{self, Family, Notification, Open};
 
-/// One event. Numbers 1 to 28 are RFC 4271's; ROUTE-REFRESH came later (RFC 2918) and has none.
+/// One event. Numbers 1 to 28 are RFC 4271's, 29 is RFC 9687's; ROUTE-REFRESH came later (RFC 2918) and has none.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Event {
     /// 1: the operator starts the session.
@@ -27,7 +27,7 @@ pub enum Event {
     HoldTimerExpires,
     /// 11.
     KeepaliveTimerExpires,
-    /// 12: never signalled, because DelayOpen is not offered.
+    /// 12.
     DelayOpenTimerExpires,
     /// 13: the damping delay is over.
     IdleHoldTimerExpires,
@@ -43,7 +43,7 @@ pub enum Event {
     TcpConnectionFails(Option<String>),
     /// 19: an OPEN that could be read; whether its terms are acceptable is decided by the transition.
     BgpOpen(Open),
-    /// 20: never signalled, because DelayOpen is not offered.
+    /// 20: an OPEN while ours still waits.
     BgpOpenWithDelayOpenTimerRunning(Open),
     /// 21: the header of a message is wrong (RFC 4271 §6.1).
     BgpHeaderErr(Violation),
@@ -61,6 +61,8 @@ pub enum Event {
     UpdateMsg,
     /// 28: an UPDATE that ends the session (RFC 4271 §6.3, RFC 7606 §3).
     UpdateMsgErr(Violation),
+    /// 29: the peer has acknowledged nothing for the send hold time (RFC 9687).
+    SendHoldTimerExpires,
     /// A ROUTE-REFRESH (RFC 2918 §3).
     RouteRefreshMsg(Family),
 }
@@ -98,7 +100,7 @@ impl Event {
         }
     }
 
-    /// The number in RFC 4271 §8.1, or `None` for what that RFC does not know.
+    /// The number in RFC 4271 §8.1 or RFC 9687 §4.2; `None` for ROUTE-REFRESH, which has none.
     pub fn number(&self) -> Option<u8> {
         Some(match self {
             Event::ManualStart => 1,
@@ -129,6 +131,7 @@ impl Event {
             Event::KeepAliveMsg => 26,
             Event::UpdateMsg => 27,
             Event::UpdateMsgErr(_) => 28,
+            Event::SendHoldTimerExpires => 29,
             Event::RouteRefreshMsg(_) => return None,
         })
     }
@@ -166,6 +169,7 @@ impl Event {
             Event::KeepAliveMsg => "KeepAliveMsg",
             Event::UpdateMsg => "UpdateMsg",
             Event::UpdateMsgErr(_) => "UpdateMsgErr",
+            Event::SendHoldTimerExpires => "SendHoldTimer_Expires",
             Event::RouteRefreshMsg(_) => "RouteRefreshMsg",
         }
     }

@@ -38,8 +38,12 @@ pub enum Down {
     ConnectionLost(Option<String>),
     /// The peer sent a NOTIFICATION.
     Received(Notification),
+    /// The peer's OPEN never came.
+    NoOpen,
     /// Nothing was heard for this long.
     HoldTimerExpired(Duration),
+    /// The peer took nothing for this long.
+    SendHoldTimerExpired(Duration),
     /// The peer sent what is no acceptable message.
     Malformed {
         /// What was wrong.
@@ -69,8 +73,12 @@ impl fmt::Display for Down {
             Down::ConnectionLost(Some(error)) => write!(f, "connection lost: {error}"),
             Down::ConnectionLost(None) => f.write_str("the peer closed the connection without a NOTIFICATION"),
             Down::Received(notification) => write!(f, "the peer sent NOTIFICATION {notification}"),
+            Down::NoOpen => f.write_str("the peer never sent its OPEN"),
             Down::HoldTimerExpired(hold) => {
                 write!(f, "hold timer expired: nothing heard from the peer for {} s", hold.as_secs())
+            }
+            Down::SendHoldTimerExpired(hold) => {
+                write!(f, "send hold timer expired: the peer acknowledged nothing for {} s", hold.as_secs())
             }
             Down::Malformed { reason, notification } => {
                 write!(f, "the peer sent a malformed message: {reason}; answered with NOTIFICATION {notification}")

@@ -1,13 +1,14 @@
 //! One session: the state with its timers, counter and outputs around it.
 
-use super::damping::Damping;
+use super::damping::{Damping, Failure};
 use super::event::Event;
 use super::negotiate::{Negotiated, Terms};
 use super::output::Output;
+use super::restart::RestartState;
 use super::state::State;
 use super::timers::{Timer, Timers};
 use super::transition::{Effects, step};
-use crate::wire::Context;
+use crate::wire::{Context, Open};
 use std::collections::VecDeque;
 use std::time::Instant;
 
@@ -15,6 +16,7 @@ use std::time::Instant;
 #[derive(Debug)]
 pub struct Session {
     terms: Terms,
+    restart_state: RestartState,
     state: State,
     timers: Timers,
     damping: Damping,
@@ -27,6 +29,7 @@ impl Session {
     pub fn new(terms: Terms, seed: u64) -> Self {
         Self {
             terms,
+            restart_state: RestartState::default(),
             state: State::default(),
             timers: Timers::default(),
             damping: Damping::new(seed),
@@ -49,6 +52,8 @@ impl Session {
                 Timer::Hold => Event::HoldTimerExpires,
                 Timer::Keepalive => Event::KeepaliveTimerExpires,
                 Timer::IdleHold => Event::IdleHoldTimerExpires,
+                Timer::DelayOpen => Event::DelayOpenTimerExpires,
+                Timer::SendHold => Event::SendHoldTimerExpires,
             };
             self.handle(event, now);
         }
@@ -60,6 +65,59 @@ impl Session {
         if let State::Established(negotiated, _) = state {
             effects.start_keepalive(negotiated);
         }
+    }
+
+    /// An OPEN that could be read: event 19, or 20 while ours waits.
+    pub fn handle_open(&mut self, open: Open, now: Instant) {
+        let event = match self.state {
+            State::OpenDelayed(_) => Event::BgpOpenWithDelayOpenTimerRunning(open),
+            State::Idle
+            | State::Connect
+            | State::Active
+            | State::OpenSent
+            | State::OpenConfirm(_)
+            | State::Established(..) => Event::BgpOpen(open),
+        };
+        self.handle(event, now);
+    }
+
+    /// Whether an OPEN would take this session to OpenConfirm: it is awaited, and its terms are acceptable.
+    pub fn would_accept(&self, open: &Open) -> bool {
+        matches!(self.state, State::OpenSent | State::OpenDelayed(_)) && self.terms.negotiate(open).is_ok()
+    }
+
+    /// The peer acknowledged octets that it had not acknowledged before (RFC 9687 §4.3).
+    pub fn acknowledged(&mut self, now: Instant) {
+        let (state, mut effects) = self.split(now);
+        if let State::Established(negotiated, _) = state {
+            effects.restart_send_hold(negotiated);
+        }
+    }
+
+    /// Whether a connection of the peer is welcome. At rest, and while the end of a session is waited out, none is
+    /// (RFC 4271 §8.2.2, Idle). A peer that could not be reached may well reach us.
+    pub fn is_open_to_peer(&self) -> bool {
+        match self.state {
+            State::Idle => {
+                self.timers.deadline(Timer::IdleHold).is_some() && self.damping.waited_out() == Failure::Unreachable
+            }
+            State::Connect
+            | State::Active
+            | State::OpenDelayed(_)
+            | State::OpenSent
+            | State::OpenConfirm(_)
+            | State::Established(..) => true,
+        }
+    }
+
+    /// How we stand towards the peer; the next OPEN says so.
+    pub fn set_restart_state(&mut self, restart_state: RestartState) {
+        self.restart_state = restart_state;
+    }
+
+    /// Goes on with the failures that another session of the same peer has counted.
+    pub fn inherit(&mut self, other: &Session) {
+        self.damping = other.damping.clone();
     }
 
     /// The next thing to do.
@@ -91,7 +149,7 @@ impl Session {
     pub fn negotiated(&self) -> Option<&Negotiated> {
         match &self.state {
             State::OpenConfirm(negotiated) | State::Established(negotiated, _) => Some(negotiated),
-            State::Idle | State::Connect | State::Active | State::OpenSent => None,
+            State::Idle | State::Connect | State::Active | State::OpenDelayed(_) | State::OpenSent => None,
         }
     }
 
@@ -101,7 +159,7 @@ impl Session {
     }
 
     fn split(&mut self, now: Instant) -> (&mut State, Effects<'_>) {
-        let Self { terms, state, timers, damping, outputs, before_open: _ } = self;
-        (state, Effects { terms, timers, damping, outputs, now })
+        let Self { terms, restart_state, state, timers, damping, outputs, before_open: _ } = self;
+        (state, Effects { terms, restart_state: *restart_state, timers, damping, outputs, now })
     }
 }

@@ -13,6 +13,9 @@ pub enum State {
     Connect,
     /// No connection and no dial; the next one comes with the ConnectRetryTimer.
     Active,
+    /// A connection is there and our OPEN waits for the peer's: RFC 4271's Connect (dialled) or Active (accepted) with the
+    /// DelayOpenTimer running.
+    OpenDelayed(Origin),
     /// Our OPEN is out.
     OpenSent,
     /// Both OPENs are in, and our first KEEPALIVE is out.
@@ -21,13 +24,23 @@ pub enum State {
     Established(Negotiated, Instant),
 }
 
+/// Who opened a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Origin {
+    /// We did.
+    Dialled,
+    /// The peer did.
+    Accepted,
+}
+
 impl State {
-    /// The name in RFC 4271 §8.2.2.
+    /// The name in RFC 4271 §8.2.2; `OpenDelayed` is ours.
     pub fn name(&self) -> &'static str {
         match self {
             State::Idle => "Idle",
             State::Connect => "Connect",
             State::Active => "Active",
+            State::OpenDelayed(_) => "OpenDelayed",
             State::OpenSent => "OpenSent",
             State::OpenConfirm(_) => "OpenConfirm",
             State::Established(..) => "Established",

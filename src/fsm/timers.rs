@@ -1,4 +1,4 @@
-//! The deadlines of a session: a table by name (RFC 4271 §8.1.3, §10).
+//! The deadlines of a session: a table by name (RFC 4271 §8.1.3, §10; RFC 9687 §4.1).
 
 use std::time::Instant;
 
@@ -13,16 +13,21 @@ pub enum Timer {
     Keepalive,
     /// The damping delay in Idle.
     IdleHold,
+    /// Our OPEN waits for the peer's.
+    DelayOpen,
+    /// The peer has taken nothing for too long (RFC 9687).
+    SendHold,
 }
 
 impl Timer {
     /// All of them.
-    pub const ALL: [Timer; 4] = [Timer::ConnectRetry, Timer::Hold, Timer::Keepalive, Timer::IdleHold];
+    pub const ALL: [Timer; 6] =
+        [Timer::ConnectRetry, Timer::Hold, Timer::Keepalive, Timer::IdleHold, Timer::DelayOpen, Timer::SendHold];
 }
 
 /// When each timer expires; one that is not set does not run.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Timers([Option<Instant>; 4]);
+pub struct Timers([Option<Instant>; 6]);
 
 impl Timers {
     /// Starts or restarts a timer.
@@ -37,7 +42,7 @@ impl Timers {
 
     /// Stops them all.
     pub fn stop_all(&mut self) {
-        self.0 = [None; 4];
+        self.0 = [None; 6];
     }
 
     /// When a timer expires.

@@ -2,16 +2,19 @@
 //!
 //! Where the RFC leaves a choice, or every implementation leaves the RFC, the arm says so:
 //! * DampPeerOscillations is on: every failure is waited out in Idle, also those of a dial (events 18 and 9).
-//! * DelayOpen is off: events 12 and 20 are never signalled; their arms are those of a timer that does not run.
-//! * PassiveTcpEstablishment is off: this machine dials. Connections of the peer (14, 15, 17) are not its business.
+//! * A passive start (4, 5, 7) leads to Active without ConnectRetryTimer, whose end would be a dial.
+//! * Our OPEN is followed by a wait of 240 s where we dialled and of 30 s on a connection of the peer.
+//! * DelayOpen has a state of its own, so that Connect and Active never have a connection. A fault of the peer is answered
+//!   there with its NOTIFICATION although our OPEN is not out (SendNOTIFICATIONwithoutOPEN, §8.1.1).
 //! * A wrong header or OPEN has its own NOTIFICATION in every state that has a connection (§6.1, §6.2), also where
 //!   §8.2.2 asks for an FSM Error. A NOTIFICATION ends the session and is never answered (§6.4), also in OpenSent.
 
 use super::damping::{Damping, Failure};
 use super::event::{Event, Violation};
-use super::negotiate::{Negotiated, Terms};
+use super::negotiate::{Negotiated, Opening, Terms};
 use super::output::{Down, Output, Parting};
-use super::state::State;
+use super::restart::RestartState;
+use super::state::{Origin, State};
 use super::timers::{Timer, Timers};
 use crate::wire::notification::CeaseSubcode;
 use crate::wire::{Message, Notification, Open};
@@ -21,8 +24,10 @@ use std::time::{Duration, Instant};
 
 /// How long a dial may take before another one is begun. The driver gives up long before; this is the last resort.
 const CONNECT_RETRY_TIME: Duration = Duration::from_secs(30);
-/// How long we wait for the peer's OPEN: the "large value" of §8.2.2.
+/// How long we wait for the peer's OPEN where we dialled: the "large value" of §8.2.2.
 const OPEN_HOLD_TIME: Duration = Duration::from_secs(240);
+/// The same on a connection that the peer opened: it has no reason to keep us waiting, and others have to hang on.
+const OPEN_HOLD_TIME_ACCEPTED: Duration = Duration::from_secs(30);
 /// A session that lasted this long wipes the slate clean.
 const STEADY: Duration = Duration::from_secs(30);
 /// Type octets of messages (RFC 4271 §4.1, RFC 2918 §3).
@@ -34,6 +39,7 @@ const ROUTE_REFRESH: u8 = 5;
 /// What a transition may touch beside the state.
 pub(super) struct Effects<'a> {
     pub(super) terms: &'a Terms,
+    pub(super) restart_state: RestartState,
     pub(super) timers: &'a mut Timers,
     pub(super) damping: &'a mut Damping,
     pub(super) outputs: &'a mut VecDeque<Output>,
@@ -46,6 +52,7 @@ pub(super) fn step(state: State, event: Event, fx: &mut Effects<'_>) -> State {
         State::Idle => idle(event, fx),
         State::Connect => connect(event, fx),
         State::Active => active(event, fx),
+        State::OpenDelayed(origin) => open_delayed(origin, event, fx),
         State::OpenSent => open_sent(event, fx),
         State::OpenConfirm(negotiated) => open_confirm(negotiated, event, fx),
         State::Established(negotiated, since) => established(negotiated, since, event, fx),
@@ -63,17 +70,22 @@ fn idle(event: Event, fx: &mut Effects<'_>) -> State {
             Some(_) => State::Idle,
             None => fx.dial(),
         },
-        Event::IdleHoldTimerExpires => fx.dial(),
+        Event::IdleHoldTimerExpires => fx.rise(),
+        Event::ManualStartPassive | Event::AutomaticStartPassive => {
+            fx.damping.forget();
+            fx.listen()
+        }
+        Event::AutomaticStartDampedPassive => match fx.timers.deadline(Timer::IdleHold) {
+            Some(_) => State::Idle,
+            None => fx.listen(),
+        },
         // The RFC ignores it here; ours must also end the delay, or the session would rise again.
         Event::ManualStop(_) => {
             fx.timers.stop_all();
             fx.damping.forget();
             State::Idle
         }
-        Event::ManualStartPassive
-        | Event::AutomaticStartPassive
-        | Event::AutomaticStartDampedPassive
-        | Event::AutomaticStop(_)
+        Event::AutomaticStop(_)
         | Event::ConnectRetryTimerExpires
         | Event::HoldTimerExpires
         | Event::KeepaliveTimerExpires
@@ -93,6 +105,7 @@ fn idle(event: Event, fx: &mut Effects<'_>) -> State {
         | Event::KeepAliveMsg
         | Event::UpdateMsg
         | Event::UpdateMsgErr(_)
+        | Event::SendHoldTimerExpires
         | Event::RouteRefreshMsg(_) => State::Idle,
     }
 }
@@ -107,7 +120,8 @@ fn connect(event: Event, fx: &mut Effects<'_>) -> State {
             fx.drop_now();
             fx.dial()
         }
-        Event::TcpCrAcked | Event::TcpConnectionConfirmed => fx.send_open(),
+        Event::TcpCrAcked => fx.connected(Origin::Dialled),
+        Event::TcpConnectionConfirmed => fx.connected(Origin::Accepted),
         Event::TcpConnectionFails(error) => fx.fail(Down::ConnectFailed(error), Failure::Unreachable),
         Event::ManualStart
         | Event::AutomaticStart
@@ -133,6 +147,7 @@ fn connect(event: Event, fx: &mut Effects<'_>) -> State {
         | Event::KeepAliveMsg
         | Event::UpdateMsg
         | Event::UpdateMsgErr(_)
+        | Event::SendHoldTimerExpires
         | Event::RouteRefreshMsg(_) => {
             fx.drop_now();
             fx.fail(Down::Unexpected { event: event.name(), state: "Connect" }, Failure::Session)
@@ -144,7 +159,8 @@ fn active(event: Event, fx: &mut Effects<'_>) -> State {
     match event {
         Event::ManualStop(cease) => fx.stop(cease),
         Event::ConnectRetryTimerExpires => fx.dial(),
-        Event::TcpCrAcked | Event::TcpConnectionConfirmed => fx.send_open(),
+        Event::TcpCrAcked => fx.connected(Origin::Dialled),
+        Event::TcpConnectionConfirmed => fx.connected(Origin::Accepted),
         Event::TcpConnectionFails(error) => fx.fail(Down::ConnectFailed(error), Failure::Unreachable),
         Event::ManualStart
         | Event::AutomaticStart
@@ -170,6 +186,7 @@ fn active(event: Event, fx: &mut Effects<'_>) -> State {
         | Event::KeepAliveMsg
         | Event::UpdateMsg
         | Event::UpdateMsgErr(_)
+        | Event::SendHoldTimerExpires
         | Event::RouteRefreshMsg(_) => {
             fx.fail(Down::Unexpected { event: event.name(), state: "Active" }, Failure::Session)
         }
@@ -191,7 +208,7 @@ fn open_sent(event: Event, fx: &mut Effects<'_>) -> State {
         | Event::TcpConnectionConfirmed => State::OpenSent,
         Event::ManualStop(cease) => fx.cease_and_stop(cease),
         Event::AutomaticStop(cease) => fx.refuse(cease.clone(), Down::Stopped(cease)),
-        Event::HoldTimerExpires => fx.hold_expired(OPEN_HOLD_TIME),
+        Event::HoldTimerExpires => fx.refuse(Notification::HOLD_TIMER_EXPIRED, Down::NoOpen),
         Event::TcpConnectionFails(error) => fx.lost_before_open(error),
         Event::BgpOpen(open) => open_received(&open, fx),
         Event::BgpHeaderErr(violation) | Event::BgpOpenMsgErr(violation) => fx.malformed(violation),
@@ -202,11 +219,63 @@ fn open_sent(event: Event, fx: &mut Effects<'_>) -> State {
         Event::ConnectRetryTimerExpires
         | Event::KeepaliveTimerExpires
         | Event::DelayOpenTimerExpires
-        | Event::IdleHoldTimerExpires => fx.refuse(FSM_ERROR, Down::Unexpected { event: name, state: "OpenSent" }),
+        | Event::IdleHoldTimerExpires
+        | Event::SendHoldTimerExpires => fx.refuse(FSM_ERROR, Down::Unexpected { event: name, state: "OpenSent" }),
         Event::BgpOpenWithDelayOpenTimerRunning(_) => fx.unexpected_message(Place::OpenSent, OPEN, name),
         Event::KeepAliveMsg => fx.unexpected_message(Place::OpenSent, KEEPALIVE, name),
         Event::UpdateMsg | Event::UpdateMsgErr(_) => fx.unexpected_message(Place::OpenSent, UPDATE, name),
         Event::RouteRefreshMsg(_) => fx.unexpected_message(Place::OpenSent, ROUTE_REFRESH, name),
+    }
+}
+
+/// Our OPEN waits. Octets are exchanged already, so faults are answered; everything else is as in Connect and Active.
+fn open_delayed(origin: Origin, event: Event, fx: &mut Effects<'_>) -> State {
+    let name = event.name();
+    match event {
+        Event::ManualStart
+        | Event::AutomaticStart
+        | Event::ManualStartPassive
+        | Event::AutomaticStartPassive
+        | Event::AutomaticStartDamped
+        | Event::AutomaticStartDampedPassive
+        | Event::TcpConnectionValid
+        | Event::TcpCrInvalid
+        | Event::TcpCrAcked
+        | Event::TcpConnectionConfirmed => State::OpenDelayed(origin),
+        Event::ManualStop(cease) => {
+            fx.drop_now();
+            fx.stop(cease)
+        }
+        Event::DelayOpenTimerExpires => fx.send_open(origin),
+        Event::BgpOpenWithDelayOpenTimerRunning(open) => match fx.terms.negotiate(&open) {
+            Ok(_) => {
+                fx.send_open(origin);
+                open_received(&open, fx)
+            }
+            Err(refusal) => fx.refuse(refusal.notification(), Down::Refused(refusal)),
+        },
+        Event::TcpConnectionFails(error) => fx.lost_before_open(error),
+        Event::BgpHeaderErr(violation) | Event::BgpOpenMsgErr(violation) => fx.malformed(violation),
+        Event::OpenCollisionDump => fx.collision(),
+        Event::NotifMsgVerErr(notification) => fx.notified_uncounted(notification),
+        Event::NotifMsg(notification) => fx.notified(notification),
+        Event::AutomaticStop(cease) => {
+            fx.drop_now();
+            fx.fail(Down::Stopped(cease), Failure::Session)
+        }
+        Event::ConnectRetryTimerExpires
+        | Event::HoldTimerExpires
+        | Event::KeepaliveTimerExpires
+        | Event::IdleHoldTimerExpires
+        | Event::BgpOpen(_)
+        | Event::KeepAliveMsg
+        | Event::UpdateMsg
+        | Event::UpdateMsgErr(_)
+        | Event::SendHoldTimerExpires
+        | Event::RouteRefreshMsg(_) => {
+            fx.drop_now();
+            fx.fail(Down::Unexpected { event: name, state: "OpenDelayed" }, Failure::Session)
+        }
     }
 }
 
@@ -247,6 +316,7 @@ fn open_confirm(negotiated: Negotiated, event: Event, fx: &mut Effects<'_>) -> S
         }
         Event::KeepAliveMsg => {
             fx.restart_hold(&negotiated);
+            fx.restart_send_hold(&negotiated);
             State::Established(negotiated, fx.now)
         }
         Event::TcpConnectionFails(error) => fx.fail(Down::ConnectionLost(error), Failure::Session),
@@ -258,9 +328,10 @@ fn open_confirm(negotiated: Negotiated, event: Event, fx: &mut Effects<'_>) -> S
         Event::BgpOpen(_) | Event::BgpOpenWithDelayOpenTimerRunning(_) => {
             fx.unexpected_message(Place::OpenConfirm, OPEN, name)
         }
-        Event::ConnectRetryTimerExpires | Event::DelayOpenTimerExpires | Event::IdleHoldTimerExpires => {
-            fx.refuse(FSM_ERROR, Down::Unexpected { event: name, state: "OpenConfirm" })
-        }
+        Event::ConnectRetryTimerExpires
+        | Event::DelayOpenTimerExpires
+        | Event::IdleHoldTimerExpires
+        | Event::SendHoldTimerExpires => fx.refuse(FSM_ERROR, Down::Unexpected { event: name, state: "OpenConfirm" }),
         Event::UpdateMsg | Event::UpdateMsgErr(_) => fx.unexpected_message(Place::OpenConfirm, UPDATE, name),
         Event::RouteRefreshMsg(_) => fx.unexpected_message(Place::OpenConfirm, ROUTE_REFRESH, name),
     }
@@ -287,6 +358,10 @@ fn established(negotiated: Negotiated, since: Instant, event: Event, fx: &mut Ef
         Event::ManualStop(cease) => fx.cease_and_stop(cease),
         Event::AutomaticStop(cease) => fx.refuse(cease.clone(), Down::Stopped(cease)),
         Event::HoldTimerExpires => fx.hold_expired(negotiated.hold_time),
+        Event::SendHoldTimerExpires => fx.refuse(
+            Notification::bare(8, 0),
+            Down::SendHoldTimerExpired(negotiated.send_hold_time),
+        ),
         Event::KeepaliveTimerExpires => {
             fx.send(Message::Keepalive);
             fx.start_keepalive(&negotiated);
@@ -342,10 +417,37 @@ impl Effects<'_> {
         State::Connect
     }
 
-    fn send_open(&mut self) -> State {
+    /// Waits for the peer to dial.
+    fn listen(&mut self) -> State {
         self.timers.stop_all();
-        self.timers.set(Timer::Hold, self.now + OPEN_HOLD_TIME);
-        self.send(Message::Open(self.terms.open()));
+        State::Active
+    }
+
+    /// What comes after a delay in Idle.
+    fn rise(&mut self) -> State {
+        match self.terms.opening {
+            Opening::Active => self.dial(),
+            Opening::Passive => self.listen(),
+        }
+    }
+
+    fn connected(&mut self, origin: Origin) -> State {
+        if self.terms.delay_open.is_zero() {
+            return self.send_open(origin);
+        }
+        self.timers.stop_all();
+        self.timers.set(Timer::DelayOpen, self.now + self.terms.delay_open);
+        State::OpenDelayed(origin)
+    }
+
+    fn send_open(&mut self, origin: Origin) -> State {
+        self.timers.stop_all();
+        let patience = match origin {
+            Origin::Dialled => OPEN_HOLD_TIME,
+            Origin::Accepted => OPEN_HOLD_TIME_ACCEPTED,
+        };
+        self.timers.set(Timer::Hold, self.now + patience);
+        self.send(Message::Open(self.terms.open(self.restart_state)));
         State::OpenSent
     }
 
@@ -357,6 +459,13 @@ impl Effects<'_> {
     fn restart_hold(&mut self, negotiated: &Negotiated) {
         if !negotiated.hold_time.is_zero() {
             self.timers.set(Timer::Hold, self.now + negotiated.hold_time);
+        }
+    }
+
+    /// See [`super::Session::acknowledged`]. The zero time arms nothing.
+    pub(super) fn restart_send_hold(&mut self, negotiated: &Negotiated) {
+        if !negotiated.send_hold_time.is_zero() {
+            self.timers.set(Timer::SendHold, self.now + negotiated.send_hold_time);
         }
     }
 
@@ -438,7 +547,10 @@ impl Effects<'_> {
     fn lost_before_open(&mut self, error: Option<String>) -> State {
         self.timers.stop_all();
         self.damping.count();
-        self.timers.set(Timer::ConnectRetry, self.now + self.damping.delay(Failure::Session));
+        // Where the peer dials, its pace is its own.
+        if self.terms.opening == Opening::Active {
+            self.timers.set(Timer::ConnectRetry, self.now + self.damping.delay(Failure::Session));
+        }
         self.outputs.push_back(Output::Down(Down::ConnectionLost(error)));
         State::Active
     }

@@ -28,7 +28,7 @@ impl Numbering {
     pub fn number(self, place: u128) -> u128 {
         match self {
             Self::All => place,
-            Self::WithoutEdges => (place / 254 << 8) + place % 254 + 1,
+            Self::WithoutEdges => ((place / 254) << 8) + place % 254 + 1,
         }
     }
 

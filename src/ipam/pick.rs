@@ -210,7 +210,7 @@ fn within_quota(state: &State, subject: &Subject, needs: &[Family], found: &mut 
             continue;
         }
         let replaced = anchor(state, subject, *family).is_some_and(|old| counted_alone(state, claim, old.address));
-        if used + 1 <= limit.saturating_add(u32::from(replaced)) {
+        if used < limit.saturating_add(u32::from(replaced)) {
             used += 1 - u32::from(replaced);
             continue;
         }

@@ -81,7 +81,7 @@ fn is_served(book: &Book, subject: &Subject) -> Served {
     let plain = claim.addresses.is_empty() && claim.pool == PoolChoice::Any && claim.renumber == Renumber::Stay;
     let quiet = subject.refusals.is_empty() && subject.waits.is_empty() && subject.disputes.is_empty();
     let addresses = subject.holdings.iter().map(|holding| holding.address);
-    let complete = addresses.clone().map(Family::of).eq(sorted(claim.families.wanted()).into_iter());
+    let complete = addresses.clone().map(Family::of).eq(sorted(claim.families.wanted()));
     let alone = |address: IpAddr| match book.holders(address) {
         [holder] => holder.terms == claim.terms,
         _ => false,

@@ -6,6 +6,7 @@
 use super::object::{Key, Object, Reading, Slice, SliceKey};
 use crate::advertise::cluster::{Lifecycle, Network};
 use crate::advertise::{Endpoint, Ingress, IpMode, Node, Service, ServiceKey, TrafficPolicy};
+use crate::wire::Family;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use serde::{Deserialize, Deserializer};
 use std::collections::{BTreeMap, BTreeSet};
@@ -186,7 +187,12 @@ impl Converter {
             return Reading::Nameless;
         };
         let service = object.metadata.labels.as_ref().and_then(|labels| labels.get(SERVICE_NAME_LABEL));
-        let (Some(service), Some("IPv4" | "IPv6")) = (service, object.address_type.as_deref()) else {
+        let family = match object.address_type.as_deref() {
+            Some("IPv4") => Some(Family::IPV4_UNICAST),
+            Some("IPv6") => Some(Family::IPV6_UNICAST),
+            Some(_) | None => None,
+        };
+        let (Some(service), Some(family)) = (service, family) else {
             return Reading::Irrelevant(Key::Slice(key));
         };
         let service = ServiceKey { namespace: key.namespace.clone(), name: self.names.shared(service) };
@@ -196,6 +202,7 @@ impl Converter {
         });
         let endpoints: BTreeSet<Endpoint> = servable
             .map(|endpoint| Endpoint {
+                family,
                 node: endpoint.node_name.filter(|name| !name.is_empty()).map(|name| self.names.shared(&name)),
             })
             .collect();

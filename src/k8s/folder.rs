@@ -41,6 +41,8 @@ pub struct Folder {
     files: BTreeMap<Arc<str>, File>,
     /// By object: the files that hold it, in order; the first one counts.
     claims: BTreeMap<Key, Vec<Arc<str>>>,
+    /// The objects that more than one file holds.
+    contested: BTreeSet<Key>,
     converter: Converter,
     foreign: BTreeSet<String>,
 }
@@ -48,10 +50,18 @@ pub struct Folder {
 #[derive(Debug)]
 struct File {
     look: Look,
+    read: Read,
     objects: BTreeMap<Key, Object>,
     /// Objects that made no sense when the file was last read.
     bad: BTreeSet<Key>,
     faults: Vec<String>,
+}
+
+/// Whether a file ever parsed. Until then nobody knows what it wants announced.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Read {
+    Never,
+    Once,
 }
 
 /// How sure we are of a file.
@@ -99,6 +109,12 @@ impl Folder {
         touched.into_iter().map(|key| self.verdict(key)).collect()
     }
 
+    /// Whether nothing waits for a second look, and every file was read at least once: a folder with a file that never
+    /// parsed is not known, and what is not known must not be taken for an empty wish.
+    pub fn is_known(&self) -> bool {
+        self.is_settled() && self.files.values().all(|file| file.read == Read::Once)
+    }
+
     /// Whether nothing waits for a second look.
     pub fn is_settled(&self) -> bool {
         self.files.values().all(|file| matches!(file.look, Look::Settled(_)))
@@ -114,7 +130,8 @@ impl Folder {
     pub fn problems(&self) -> Vec<String> {
         let mut problems: Vec<String> = self.files.values().flat_map(|file| file.faults.iter().cloned()).collect();
         let missing = |name: &Arc<str>| self.files[name].look == Look::Missing;
-        for (key, files) in self.claims.iter().filter(|(_, files)| files.len() > 1) {
+        for key in &self.contested {
+            let files = &self.claims[key];
             if let [first, others @ ..] = files.as_slice()
                 && !files.iter().any(missing)
             {
@@ -144,6 +161,7 @@ impl Folder {
         let parsed = self.parse(&name, bytes);
         let file = self.files.entry(name.clone()).or_insert_with(|| File {
             look: Look::Doubted,
+            read: Read::Never,
             objects: BTreeMap::new(),
             bad: BTreeSet::new(),
             faults: Vec::new(),
@@ -160,6 +178,7 @@ impl Folder {
         match parsed {
             Err(fault) => file.faults = vec![fault],
             Ok(Parsed { objects, bad, faults }) => {
+                file.read = Read::Once;
                 (file.bad, file.faults) = (bad, faults);
                 let before = std::mem::replace(&mut file.objects, objects);
                 self.reclaim(&name, &before, touched);
@@ -189,6 +208,10 @@ impl Folder {
                     self.claims.remove(key);
                 }
             }
+            self.contested.remove(key);
+            if self.claims.get(key).is_some_and(|files| files.len() > 1) {
+                self.contested.insert(key.clone());
+            }
             touched.insert(key.clone());
         }
         for (key, object) in now {
@@ -198,6 +221,9 @@ impl Folder {
             let files = self.claims.entry(key.clone()).or_default();
             if let Err(place) = files.binary_search(name) {
                 files.insert(place, name.clone());
+            }
+            if files.len() > 1 {
+                self.contested.insert(key.clone());
             }
             touched.insert(key.clone());
         }
@@ -312,9 +338,9 @@ mod tests {
         assert_eq!(disk.look(&mut folder), NOTHING);
         disk.write("a.yaml", &node("n1"));
         assert_eq!(disk.look(&mut folder), NOTHING);
-        assert!(!folder.is_settled());
+        assert!(!folder.is_known());
         assert_eq!(disk.look(&mut folder), ["-Node n2"]);
-        assert!(folder.is_settled());
+        assert!(folder.is_known());
     }
 
     #[test]
@@ -328,7 +354,7 @@ mod tests {
             assert_eq!(folder.problems(), NOTHING);
             disk.write("a.yaml", &(node("n1") + &node("n2")));
             assert_eq!(disk.look(&mut folder), NOTHING);
-            assert!(folder.is_settled());
+            assert!(folder.is_known());
         }
     }
 
@@ -360,7 +386,7 @@ mod tests {
         // The new name claims what the old one still holds, or takes over; the object is applied, never deleted.
         let changes = [disk.look(&mut folder), disk.look(&mut folder), disk.look(&mut folder)].concat();
         assert!(changes.iter().all(|change| change == "+Node n1"), "{changes:?}");
-        assert!(folder.is_settled() && folder.problems().is_empty());
+        assert!(folder.is_known() && folder.problems().is_empty());
         assert_eq!(folder.readings(Kind::Node).len(), 1);
         disk.files.clear();
         assert_eq!(disk.look(&mut folder), NOTHING);

@@ -1,5 +1,6 @@
 //! The door without a cluster: a folder of ordinary Service, EndpointSlice and Node manifests, read again when it changes.
 
+use super::bell::Bell;
 use super::documents::Format;
 use super::folder::{Change, Folder, Stamp};
 use super::health::{Contact, Listing, Source, SourceHealth, WatchHealth};
@@ -17,7 +18,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-/// How often the folder is listed.
+/// How often the folder is listed where no bell rings.
 const POLL: Duration = Duration::from_millis(100);
 
 /// Publishes what the manifests in `dir` say until `stop`. Reads and parses outside the runtime's thread, so that a large
@@ -34,6 +35,7 @@ pub async fn run(
     list(&dir).with_context(|| format!("cannot list the manifests folder {}", dir.display()))?;
     health.send_replace(WatchHealth::of(&[Source::Manifests]));
     let mut door = Door { dir, folder: Folder::default(), index: Index::default(), stage: Stage::Starting };
+    let mut bell = Bell::on(&door.dir);
     let mut reported = BTreeSet::new();
     while !stop.is_cancelled() {
         let seen;
@@ -49,9 +51,12 @@ pub async fn run(
         }
         // After the view: who reads "synced" finds a view.
         publish_health(&health, &door, &seen);
+        // What waits for a second look must have had its time: then no bell hurries us.
+        let settled = door.folder.is_settled();
         tokio::select! {
             () = stop.cancelled() => break,
             () = tokio::time::sleep(POLL) => {}
+            () = bell.ring(), if settled => {}
         }
     }
     Ok(())
@@ -65,7 +70,7 @@ struct Door {
     stage: Stage,
 }
 
-/// Whether the folder was read completely once.
+/// Whether every file of the folder was read once; before that there is no view.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Stage {
     Starting,
@@ -101,7 +106,7 @@ impl Door {
 
     fn follow(&mut self, changes: Vec<Change>) {
         match self.stage {
-            Stage::Starting if self.folder.is_settled() => {
+            Stage::Starting if self.folder.is_known() => {
                 for kind in Kind::ALL {
                     self.index.reset(kind, self.folder.readings(kind));
                 }

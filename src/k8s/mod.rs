@@ -7,14 +7,23 @@
 //!
 //! Deliberately absent: which node, peer or pool is concerned, and any decision about what is announced.
 
+pub mod allocation;
+pub mod allocator;
+mod bell;
 pub mod convert;
+pub mod desk;
 pub mod documents;
+pub mod due;
+pub mod errand;
 pub mod folder;
 pub mod follow;
 pub mod health;
 pub mod index;
+pub mod lease;
 pub mod manifests;
 pub mod object;
+pub mod request;
+pub mod telling;
 pub mod watch;
 
 pub use health::{Contact, Listing, Source, SourceHealth, WatchHealth};

@@ -9,7 +9,7 @@ use super::health::{Contact, Listing, Source, SourceHealth, WatchHealth};
 use super::index::Index;
 use super::object::{Key, Kind, Reading};
 use crate::advertise::ClusterView;
-use anyhow::Context;
+use anyhow::{Context, anyhow};
 use kube::{Api, Client};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -26,14 +26,18 @@ const QUEUE: usize = 64;
 /// # Errors
 /// When neither is there, or what is there cannot be used.
 pub async fn client() -> anyhow::Result<Client> {
-    let mut config = kube::Config::infer().await.context(
-        "no way to the Kubernetes API: set KUBECONFIG, or run in a pod with a ServiceAccount; without a cluster, use --manifests DIR",
-    )?;
+    let mut config = kube::Config::infer().await.map_err(|error| {
+        // Only its own words: they hold both reasons already, and its sources say them again.
+        anyhow!(
+            "no way to the Kubernetes API: run as a pod with a ServiceAccount, set KUBECONFIG, or use --manifests DIR ({error})"
+        )
+    })?;
     config.connect_timeout = Some(Duration::from_secs(5));
     config.write_timeout = Some(Duration::from_secs(15));
     // Longer than the longest watch may be silent: a bookmark comes every minute, the server ends a watch after 180 s.
     config.read_timeout = Some(Duration::from_secs(210));
     config.reset_reader_on_write = true;
+    tracing::info!(server = %config.cluster_url, "watching a cluster");
     Client::try_from(config).context("the Kubernetes API's address or credentials cannot be used")
 }
 

@@ -2,6 +2,8 @@
 
 use super::journal;
 use super::links::{Links, Read, Ready};
+use super::listener::Accepted;
+use super::socket;
 use crate::peer::{CloseHow, ConnId, Input, Output, Peer, Plan, Settings, Status, Stop};
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
@@ -9,7 +11,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use tokio::sync::{oneshot, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::timeout;
 
 /// Octets kept for one connection beyond what the kernel holds. What is over stays a diff that is not taken yet.
@@ -20,6 +22,17 @@ const FAREWELL: Duration = Duration::from_secs(1);
 
 /// A peer that was told to stop is left behind after this long, whatever it still wanted to say.
 const STOP_LIMIT: Duration = Duration::from_secs(5);
+
+/// While octets wait to be acknowledged, how often we look whether they are.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
+
+/// What a driver is told while it runs.
+pub struct Lines {
+    /// The newest plan.
+    pub plan: watch::Receiver<Option<Plan>>,
+    /// Connections that the peer opened.
+    pub accepted: mpsc::Receiver<Accepted>,
+}
 
 type Farewell = Pin<Box<dyn Future<Output = ()> + Send>>;
 
@@ -48,29 +61,33 @@ impl Driver {
     }
 
     /// Runs until `stop` says why to end and the last words are said. A dropped sender of `stop` ends it as a shutdown.
-    pub async fn run(mut self, mut plan: watch::Receiver<Option<Plan>>, stop: oneshot::Receiver<Stop>) {
-        plan.mark_changed();
+    pub async fn run(mut self, mut lines: Lines, stop: oneshot::Receiver<Stop>) {
+        lines.plan.mark_changed();
         self.peer.handle(Input::Start, now());
         let reason = tokio::select! {
-            () = self.serve(&mut plan) => return,
+            () = self.serve(&mut lines) => return,
             reason = stop => reason.unwrap_or_else(|_| Stop::Shutdown("herald is stopping".to_owned())),
         };
         self.peer.handle(Input::Stop(reason), now());
-        if timeout(STOP_LIMIT, self.serve(&mut plan)).await.is_err() {
+        if timeout(STOP_LIMIT, self.serve(&mut lines)).await.is_err() {
             tracing::warn!(peer = %self.settings.neighbor.name, "the peer did not take our last words in time; closed");
         }
     }
 
     /// Serves the peer until it is finished. May be dropped at any await: all state is in `self`.
-    async fn serve(&mut self, plan: &mut watch::Receiver<Option<Plan>>) {
+    async fn serve(&mut self, lines: &mut Lines) {
         self.settle();
         while !(self.peer.is_finished() && self.farewells.is_empty()) {
+            let waiting = self.look();
             let deadline = self.peer.poll_timeout();
+            let look_again = waiting.then_some(LOOK_AGAIN).map(|pause| now() + pause);
             tokio::select! {
                 ready = self.links.ready() => self.on_ready(ready),
                 Some(()) = self.farewells.next() => {}
-                () = at(deadline) => self.peer.handle(Input::Timeout, now()),
-                Ok(()) = plan.changed() => self.on_plan(plan),
+                () = at(deadline) => self.on_timeout(),
+                () = at(look_again) => {}
+                Ok(()) = lines.plan.changed() => self.on_plan(&mut lines.plan),
+                Some(accepted) = lines.accepted.recv() => self.on_accepted(accepted),
             }
             // One step, then the others have their turn: a peer with much to say delays nobody.
             self.settle();
@@ -94,6 +111,36 @@ impl Driver {
         let newest = plan.borrow_and_update().clone();
         if let Some(plan) = newest {
             self.peer.handle(Input::Plan(plan), now());
+        }
+    }
+
+    /// What was acknowledged in the last moment counts: it must not be lost to a timer that expires in the same.
+    fn on_timeout(&mut self) {
+        self.look();
+        self.peer.handle(Input::Timeout, now());
+    }
+
+    /// Tells the peer what was acknowledged; whether something still waits to be.
+    fn look(&mut self) -> bool {
+        let mut waiting = false;
+        for id in self.links.open() {
+            let Some(look) = self.links.stream(id).map(super::links::Stream::look) else { continue };
+            waiting |= look.waiting;
+            if look.progress {
+                self.peer.handle(Input::Acknowledged(id), now());
+            }
+        }
+        waiting
+    }
+
+    fn on_accepted(&mut self, Accepted { stream, remote }: Accepted) {
+        let name = &self.settings.neighbor.name;
+        match socket::admit(&self.settings, &stream) {
+            Ok(end) => match self.peer.accept(end, now()) {
+                Some(id) => self.links.adopt(id, stream),
+                None => tracing::debug!(peer = %name, %remote, "a connection of the peer is not welcome now; closed"),
+            },
+            Err(error) => tracing::warn!(peer = %name, %remote, "a connection of the peer is refused: {error}"),
         }
     }
 

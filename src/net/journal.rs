@@ -40,7 +40,8 @@ fn phase(before: &Status, after: &Status) {
         info!(peer = %after.name, address = %after.address, asn = %after.asn, %local, %router_id,
             hold_time = hold_time.as_secs(), families = families.join(","), "session up");
         for (family, why) in &after.unannounced {
-            warn!(peer = %after.name, %family, "nothing of this family can be announced: {why}");
+            // Most clusters have one family; who wants the other reads this, and the status says it all the time.
+            info!(peer = %after.name, %family, "nothing of this family can be announced: {why}");
         }
     }
     let sent_before = matches!(&before.phase, Phase::Established { end_of_rib: EndOfRib::Sent(_), .. });

@@ -39,6 +39,11 @@ impl Links {
         self.dials.insert(id, Box::pin(async move { socket::dial(&settings).await }));
     }
 
+    /// Takes a connection that the peer opened.
+    pub fn adopt(&mut self, id: ConnId, tcp: TcpStream) {
+        self.streams.insert(id, Stream::new(tcp));
+    }
+
     /// Gives up a dial, or takes an open connection away.
     pub fn remove(&mut self, id: ConnId) -> Option<Stream> {
         self.dials.remove(&id);
@@ -78,8 +83,7 @@ impl Links {
         outcome: Result<(TcpStream, LocalEnd), socket::DialError>,
     ) -> Result<LocalEnd, String> {
         let (tcp, end) = outcome.map_err(|error| error.to_string())?;
-        self.streams
-            .insert(id, Stream { tcp, input: BytesMut::new(), output: BytesMut::new(), writing: Writing::Drained });
+        self.streams.insert(id, Stream::new(tcp));
         Ok(end)
     }
 }
@@ -111,9 +115,46 @@ pub struct Stream {
     pub input: BytesMut,
     output: BytesMut,
     writing: Writing,
+    /// Octets that the kernel took so far.
+    written: u64,
+    /// How many of them the peer is known to have acknowledged.
+    acknowledged: u64,
+}
+
+/// What a look at the acknowledgements showed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Look {
+    /// Whether the peer acknowledged something since the last look.
+    pub progress: bool,
+    /// Whether something still waits to be acknowledged.
+    pub waiting: bool,
 }
 
 impl Stream {
+    fn new(tcp: TcpStream) -> Self {
+        Self {
+            tcp,
+            input: BytesMut::new(),
+            output: BytesMut::new(),
+            writing: Writing::Drained,
+            written: 0,
+            acknowledged: 0,
+        }
+    }
+
+    /// Looks at what the peer has acknowledged.
+    pub fn look(&mut self) -> Look {
+        if self.written == self.acknowledged {
+            return Look { progress: false, waiting: false };
+        }
+        // An error shows again, with its words, when the socket is read or written.
+        let held = socket::unacknowledged(&self.tcp).map_or(u64::MAX, |held| held as u64);
+        let acknowledged = self.written.saturating_sub(held).max(self.acknowledged);
+        let progress = acknowledged > self.acknowledged;
+        self.acknowledged = acknowledged;
+        Look { progress, waiting: acknowledged < self.written }
+    }
+
     fn poll_ready(&self, cx: &mut Context<'_>) -> Poll<()> {
         // An error of polling shows again, with its words, when the socket is read or written.
         if self.tcp.poll_read_ready(cx).is_ready() {
@@ -147,7 +188,10 @@ impl Stream {
             return Ok(());
         }
         match self.tcp.try_write(&self.output) {
-            Ok(written) => self.output.advance(written),
+            Ok(written) => {
+                self.output.advance(written);
+                self.written += written as u64;
+            }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
             Err(error) => return Err(socket::explain(&error)),
         }
@@ -181,7 +225,7 @@ mod tests {
     async fn connected() -> (Stream, TcpStream) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let tcp = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
-        let stream = Stream { tcp, input: BytesMut::new(), output: BytesMut::new(), writing: Writing::Drained };
+        let stream = Stream::new(tcp);
         (stream, listener.accept().await.unwrap().0)
     }
 

@@ -2,11 +2,13 @@
 //!
 //! Promises: one task a peer, so that a dead or stuck peer never delays another; what is buffered for a peer is bounded;
 //! a NOTIFICATION that we send is not lost to a reset of the connection.
-//! Deliberately absent: which peers exist (the speaker's business), listening, BFD.
+//! Deliberately absent: which peers exist and who may dial us (the speaker's business), BFD.
 
 pub mod driver;
 mod journal;
 mod links;
+pub mod listener;
 pub mod socket;
 
-pub use driver::Driver;
+pub use driver::{Driver, Lines};
+pub use listener::Accepted;

@@ -2,11 +2,12 @@
 
 use super::next_hop;
 use super::seam::LocalEnd;
-use super::settings::Settings;
+use super::settings::{Role, Settings};
 use super::status::EndOfRib;
-use crate::fsm::Negotiated;
-use crate::rib::{AdjRibOut, Egress, RouteSet};
-use crate::wire::Family;
+use crate::fsm::{Negotiated, Refresh};
+use crate::rib::{AdjRibOut, Bounds, Egress, RouteSet};
+use crate::wire::route_refresh::RefreshKind;
+use crate::wire::{Asn, Family, Message, RouteRefresh};
 use bytes::BytesMut;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -15,13 +16,33 @@ use std::time::Instant;
 /// Barred routes named in the status.
 const BARRED_NAMED: usize = 8;
 
+/// Messages that one step of writing appended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Written {
+    /// UPDATEs.
+    pub(super) updates: u64,
+    /// Beginnings and ends of an answer (RFC 7313), ROUTE-REFRESH messages.
+    pub(super) marks: u64,
+}
+
+/// What RFC 9234 §5 adds to routes towards a customer, a peer or a client of our route server.
+fn only_to_customer(settings: &Settings) -> Option<Asn> {
+    match settings.neighbor.role? {
+        Role::Provider | Role::Peer | Role::RouteServer => Some(settings.identity.asn),
+        Role::Customer | Role::RouteServerClient | Role::Unassigned(_) => None,
+    }
+}
+
 /// The sending half of an Established session.
 #[derive(Debug)]
 pub(super) struct Export {
     egress: Egress,
     adj_out: AdjRibOut,
     /// Families that the peer asked for again (RFC 2918); answered when there is room, however often it asked.
-    refresh: BTreeSet<Family>,
+    asked: BTreeSet<Family>,
+    /// Families that are being sent again, their end not marked yet (RFC 7313).
+    open: BTreeSet<Family>,
+    refresh: Refresh,
     /// Families offered by us of which nothing can be announced, and why.
     unannounced: BTreeMap<Family, String>,
     end_of_rib: EndOfRib,
@@ -32,14 +53,22 @@ impl Export {
         let context = negotiated.context.clone();
         let mut export = Self {
             adj_out: AdjRibOut::new(context.families.iter().copied()),
-            refresh: BTreeSet::new(),
+            asked: BTreeSet::new(),
+            open: BTreeSet::new(),
+            refresh: negotiated.refresh,
             unannounced: settings
                 .neighbor
                 .families
                 .difference(&context.families)
                 .map(|family| (*family, format!("the peer did not offer {family}")))
                 .collect(),
-            egress: Egress { asn: settings.identity.asn, context, next_hops: BTreeMap::new() },
+            egress: Egress {
+                asn: settings.identity.asn,
+                context,
+                next_hops: BTreeMap::new(),
+                bounds: Bounds::default(),
+                only_to_customer: only_to_customer(settings),
+            },
             end_of_rib: EndOfRib::Pending,
         };
         export.relocate(end, node_addresses);
@@ -49,7 +78,7 @@ impl Export {
     /// Chooses next hops anew. What went out with another one goes out again, or is withdrawn.
     pub(super) fn relocate(&mut self, end: &LocalEnd, node_addresses: &[IpAddr]) {
         let families = &self.egress.context.families;
-        let chosen = next_hop::choose(families, end, node_addresses);
+        let chosen = next_hop::choose(&self.egress.context, end, node_addresses);
         for family in families {
             if self.egress.next_hops.get(family) != chosen.found.get(family) {
                 self.adj_out.forget(*family, &self.egress);
@@ -60,25 +89,56 @@ impl Export {
         self.egress.next_hops = chosen.found;
     }
 
+    /// Takes other bounds. What went out under the old ones goes out again, or is withdrawn.
+    pub(super) fn confine(&mut self, bounds: &Bounds) {
+        if self.egress.bounds == *bounds {
+            return;
+        }
+        for family in &self.egress.context.families {
+            self.adj_out.forget(*family, &self.egress);
+        }
+        self.egress.bounds = bounds.clone();
+    }
+
     /// The peer asks for a family again. One that was not negotiated is ignored (RFC 2918 §4).
     pub(super) fn refresh(&mut self, family: Family) {
         if self.egress.context.families.contains(&family) {
-            self.refresh.insert(family);
+            self.asked.insert(family);
         }
     }
 
-    /// Appends what leads to `wanted`; see [`AdjRibOut::write`].
-    pub(super) fn write(&mut self, wanted: &RouteSet, out: &mut BytesMut, limit: usize, now: Instant) -> u64 {
-        if out.len() < limit {
-            for family in std::mem::take(&mut self.refresh) {
+    /// Appends what leads to `wanted`; see [`AdjRibOut::write`]. Families that were asked for again go between two marks
+    /// where the peer knows them, and not before the first table is out (RFC 7313 §4.1).
+    pub(super) fn write(&mut self, wanted: &RouteSet, out: &mut BytesMut, limit: usize, now: Instant) -> Written {
+        let mut written = Written { updates: 0, marks: 0 };
+        let held_back = self.refresh == Refresh::Marked && !self.adj_out.is_initial_table_sent();
+        if out.len() < limit && !held_back {
+            for family in std::mem::take(&mut self.asked) {
                 self.adj_out.forget(family, &self.egress);
+                // Asked again before the end of the last answer: a new beginning replaces the old one.
+                if self.refresh == Refresh::Marked {
+                    written.marks += self.mark(family, RefreshKind::Begin, out);
+                    self.open.insert(family);
+                }
             }
         }
-        let messages = self.adj_out.write(wanted, &self.egress, out, limit);
+        written.updates = self.adj_out.write(wanted, &self.egress, out, limit);
+        // Room left over means that nothing is left to be sent.
+        if out.len() < limit {
+            for family in std::mem::take(&mut self.open) {
+                written.marks += self.mark(family, RefreshKind::End, out);
+            }
+        }
         if self.end_of_rib == EndOfRib::Pending && self.adj_out.is_initial_table_sent() {
             self.end_of_rib = EndOfRib::Sent(now);
         }
-        messages
+        written
+    }
+
+    fn mark(&self, family: Family, kind: RefreshKind, out: &mut BytesMut) -> u64 {
+        let mark = Message::RouteRefresh(RouteRefresh::new(family, kind));
+        mark.encode(&self.egress.context, out).expect("a ROUTE-REFRESH has 23 octets");
+        1
     }
 
     /// Appends withdrawals of all that the peer holds, at whatever length.

@@ -46,12 +46,14 @@ pub(super) fn name(message: &Message) -> &'static str {
         Message::Update(_) => UPDATE,
         Message::Notification(_) => "NOTIFICATION",
         Message::Keepalive => KEEPALIVE,
-        Message::RouteRefresh(_) => "ROUTE-REFRESH",
+        Message::RouteRefresh(_) => ROUTE_REFRESH,
     }
 }
 
 /// See [`name`].
 pub(super) const UPDATE: &str = "UPDATE";
+/// See [`name`].
+pub(super) const ROUTE_REFRESH: &str = "ROUTE-REFRESH";
 const KEEPALIVE: &str = "KEEPALIVE";
 
 impl Link {

@@ -1,13 +1,17 @@
 //! The peer as one object: inputs in, outputs out.
 
-use super::export::Export;
+use super::collision::{self, End, Verdict};
+use super::export::{Export, Written};
 use super::link::{self, Connection, Link, Queue};
+use super::restart::Manner;
 use super::seam::{CloseHow, ConnId, Input, LocalEnd, Output, Plan, Stop};
-use super::settings::Settings;
-use super::status::{Phase, Status};
-use crate::fsm::{self, Event, Parting, Session, State, Terms};
-use crate::wire::notification::CeaseSubcode;
-use crate::wire::{Attribute, Message, Notification, Update, frame};
+use super::settings::{Opening, RestartState, Settings};
+use super::side::{Side, Which};
+use super::status::{EndOfRib, FirstTable, Phase, Status};
+use crate::fsm::restart::Graceful;
+use crate::fsm::{self, Down, Event, Origin, Parting, Session, State, Terms};
+use crate::wire::route_refresh::RefreshKind;
+use crate::wire::{Attribute, Message, Open, Update, frame};
 use bytes::BytesMut;
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Instant;
@@ -15,13 +19,19 @@ use std::time::Instant;
 /// NOTIFICATIONs remembered in the status.
 const NOTIFICATIONS_KEPT: usize = 8;
 
+/// Why a session is over that was replaced (RFC 4724 §4.2).
+const REPLACED: &str = "the peer restarted gracefully and came back on a new connection";
+
 /// One neighbour.
 #[derive(Debug)]
 pub struct Peer {
     settings: Settings,
     life: Life,
-    session: Session,
-    link: Link,
+    home: Side,
+    /// The connection that the peer opened, while it is not the lasting one.
+    guest: Option<Side>,
+    seed: u64,
+    restart_state: RestartState,
     /// What connections that were closed after a NOTIFICATION still have to write.
     last_words: BTreeMap<ConnId, Queue>,
     /// The newest plan. `None`: not planned yet, which is not an empty plan; nothing is sent until there is one.
@@ -42,24 +52,39 @@ enum Life {
 impl Peer {
     /// A peer at rest. `seed` decides the jitter of its timers.
     pub fn new(settings: Settings, seed: u64, now: Instant) -> Self {
-        let terms = Terms {
-            asn: settings.identity.asn,
-            router_id: settings.identity.router_id,
-            peer_asn: settings.neighbor.asn,
-            hold_time: settings.neighbor.hold_time,
-            families: settings.neighbor.families.clone(),
-        };
+        let restart_state = settings.restart_state;
+        let mut session = Session::new(terms(&settings), seed);
+        session.set_restart_state(restart_state);
         Self {
             status: Status::at_rest(&settings, now),
-            session: Session::new(terms, seed),
+            home: Side { session, link: Link::Absent },
+            restart_state,
+            guest: None,
+            seed,
             settings,
             life: Life::Running,
-            link: Link::Absent,
             last_words: BTreeMap::new(),
             plan: None,
             outputs: VecDeque::new(),
             connections: 0,
         }
+    }
+
+    /// The peer opened a connection to us: its number, or `None` if it is not welcome and should be closed without a word.
+    /// A connection that the peer opened before, and that has come to nothing, is given up.
+    pub fn accept(&mut self, end: LocalEnd, now: Instant) -> Option<ConnId> {
+        if self.life == Life::Stopped || !self.home.session.is_open_to_peer() {
+            return None;
+        }
+        self.dump(Which::Guest, now);
+        let id = self.next_connection();
+        let mut session = Session::new(terms(&self.settings), self.seed ^ id.0);
+        session.set_restart_state(self.restart_state);
+        self.guest = Some(Side { session, link: Link::Opening(Connection { id, end, queue: Queue::default() }) });
+        self.event(Which::Guest, Event::AutomaticStartPassive, now);
+        self.event(Which::Guest, Event::TcpConnectionConfirmed, now);
+        self.publish();
+        Some(id)
     }
 
     /// Takes one input. What comes of connections that were given up is ignored, and so is everything after a stop.
@@ -73,23 +98,26 @@ impl Peer {
                 | Input::Connected(..)
                 | Input::ConnectFailed(..)
                 | Input::Received(..)
+                | Input::Acknowledged(_)
                 | Input::Plan(_),
                 Life::Stopped,
             ) => {}
-            (Input::Start, Life::Running) => self.event(Event::AutomaticStart, now),
+            (Input::Start, Life::Running) => self.start(now),
             (Input::Stop(stop), Life::Running) => self.stop(&stop, now),
-            (Input::Timeout, Life::Running) => {
-                self.session.handle_timeout(now);
-                self.follow(now);
-            }
+            (Input::Timeout, Life::Running) => self.timeout(now),
             (Input::Connected(conn, end), Life::Running) => self.connected(conn, end, now),
             (Input::ConnectFailed(conn, error), Life::Running) => {
-                if matches!(self.link, Link::Dialing(current) if current == conn) {
-                    self.link = Link::Absent;
-                    self.event(Event::TcpConnectionFails(Some(error)), now);
+                if matches!(self.home.link, Link::Dialing(current) if current == conn) {
+                    self.home.link = Link::Absent;
+                    self.event(Which::Home, Event::TcpConnectionFails(Some(error)), now);
                 }
             }
             (Input::Received(conn, octets), Life::Running) => self.received(conn, octets, now),
+            (Input::Acknowledged(conn), Life::Running) => {
+                if self.home.link.is_open(conn) {
+                    self.home.session.acknowledged(now);
+                }
+            }
             (Input::Plan(plan), Life::Running) => self.planned(plan),
         }
         self.publish();
@@ -111,27 +139,41 @@ impl Peer {
             }
             return;
         }
-        match &mut self.link {
-            Link::Opening(connection) if connection.id == conn => {
-                connection.queue.write(out, limit, &mut self.status.sent);
-            }
-            Link::Up(connection, export) if connection.id == conn => {
-                connection.queue.write(out, limit, &mut self.status.sent);
-                let Some(plan) = &self.plan else { return };
-                let messages = export.write(&plan.routes, out, limit, now);
-                if messages > 0 {
-                    *self.status.sent.entry(link::UPDATE).or_default() += messages;
-                    self.session.sent_update(now);
+        let Some(which) = self.side_of(conn) else { return };
+        let Self { home, guest, status, plan, restart_state, .. } = self;
+        let Some(side) = (match which {
+            Which::Home => Some(home),
+            Which::Guest => guest.as_mut(),
+        }) else {
+            return;
+        };
+        match &mut side.link {
+            Link::Opening(connection) => connection.queue.write(out, limit, &mut status.sent),
+            Link::Up(connection, export) => {
+                connection.queue.write(out, limit, &mut status.sent);
+                let Some(plan) = plan else { return };
+                let Written { updates, marks } = export.write(&plan.routes, out, limit, now);
+                for (name, count) in [(link::UPDATE, updates), (link::ROUTE_REFRESH, marks)] {
+                    if count > 0 {
+                        *status.sent.entry(name).or_default() += count;
+                        side.session.sent_update(now);
+                    }
+                }
+                if matches!(export.end_of_rib(), EndOfRib::Sent(_)) {
+                    *restart_state = RestartState::Running;
+                    status.first_table = FirstTable::Sent;
+                    side.session.set_restart_state(RestartState::Running);
                 }
                 self.publish();
             }
-            Link::Absent | Link::Dialing(_) | Link::Opening(_) | Link::Up(..) => {}
+            Link::Absent | Link::Dialing(_) => {}
         }
     }
 
     /// When to call again with [`Input::Timeout`].
     pub fn poll_timeout(&self) -> Option<Instant> {
-        self.session.poll_timeout().map(|(at, _)| at)
+        let sides = [Some(&self.home), self.guest.as_ref()];
+        sides.into_iter().flatten().filter_map(|side| side.session.poll_timeout()).map(|(at, _)| at).min()
     }
 
     /// Whether a stopped peer has nothing left to do: all outputs taken, all last words transmitted or their connections
@@ -147,81 +189,139 @@ impl Peer {
 
     // === inputs ===
 
-    fn stop(&mut self, stop: &Stop, now: Instant) {
-        let cease = match stop {
-            Stop::Shutdown(text) => Notification::cease(CeaseSubcode::AdministrativeShutdown, text),
-            Stop::Deconfigured => {
-                if let Link::Up(connection, export) = &mut self.link {
-                    let mut octets = BytesMut::new();
-                    let messages = export.write_withdrawals(&mut octets);
-                    connection.queue.push_updates(messages, octets);
-                }
-                Notification::bare(6, CeaseSubcode::PeerDeconfigured as u8)
-            }
-            Stop::ConfigurationChange => Notification::bare(6, CeaseSubcode::OtherConfigurationChange as u8),
+    fn start(&mut self, now: Instant) {
+        let event = match self.settings.neighbor.opening {
+            Opening::Active => Event::AutomaticStart,
+            Opening::Passive => Event::AutomaticStartPassive,
         };
-        self.event(Event::ManualStop(cease), now);
+        self.event(Which::Home, event, now);
+    }
+
+    fn stop(&mut self, stop: &Stop, now: Instant) {
+        let graceful = self.home.session.negotiated().map_or(Graceful::No, |negotiated| negotiated.graceful);
+        if *stop == Stop::Deconfigured
+            && let Link::Up(connection, export) = &mut self.home.link
+        {
+            let mut octets = BytesMut::new();
+            let messages = export.write_withdrawals(&mut octets);
+            connection.queue.push_updates(messages, octets);
+        }
+        let (cease, manner) = stop.words(graceful);
+        match (manner, &self.home.link) {
+            (Manner::Silent, Link::Up(..)) => self.part(Which::Home, Parting::Now),
+            (Manner::Silent | Manner::Said, _) => {}
+        }
+        self.event(Which::Guest, Event::ManualStop(cease.clone()), now);
+        self.event(Which::Home, Event::ManualStop(cease), now);
         self.life = Life::Stopped;
     }
 
+    fn timeout(&mut self, now: Instant) {
+        for which in [Which::Home, Which::Guest] {
+            if let Some(side) = self.side_mut(which) {
+                side.session.handle_timeout(now);
+                self.follow(which, now);
+            }
+        }
+    }
+
     fn connected(&mut self, conn: ConnId, end: LocalEnd, now: Instant) {
-        if matches!(self.link, Link::Dialing(current) if current == conn) {
-            self.link = Link::Opening(Connection { id: conn, end, queue: Queue::default() });
-            self.event(Event::TcpCrAcked, now);
+        if matches!(self.home.link, Link::Dialing(current) if current == conn) {
+            self.home.link = Link::Opening(Connection { id: conn, end, queue: Queue::default() });
+            self.event(Which::Home, Event::TcpCrAcked, now);
         }
     }
 
     fn closed(&mut self, conn: ConnId, error: Option<String>, now: Instant) {
         self.last_words.remove(&conn);
-        if self.link.id() == Some(conn) {
-            self.link = Link::Absent;
-            self.event(Event::TcpConnectionFails(error), now);
+        if let Some(which) = self.side_of(conn)
+            && let Some(side) = self.side_mut(which)
+        {
+            side.link = Link::Absent;
+            self.event(which, Event::TcpConnectionFails(error), now);
         }
     }
 
     fn planned(&mut self, plan: Plan) {
-        if let Link::Up(connection, export) = &mut self.link {
+        if let Link::Up(connection, export) = &mut self.home.link {
             export.relocate(&connection.end, &plan.node_addresses);
+            export.confine(&plan.bounds);
         }
         self.plan = Some(plan);
     }
 
     fn received(&mut self, conn: ConnId, octets: &mut BytesMut, now: Instant) {
-        while self.link.is_open(conn) {
-            let context = self.session.context();
-            match frame(octets, context) {
+        // Anew for every message: one of them may have made a guest the lasting one, or closed the connection.
+        while let Some((which, side)) = self.side_of(conn).and_then(|which| Some((which, self.side(which)?))) {
+            if !side.link.is_open(conn) {
+                break;
+            }
+            let context = side.session.context();
+            let decoded = match frame(octets, context) {
                 Ok(None) => return,
-                Ok(Some(whole)) => match Message::decode(&whole, context) {
-                    Ok(message) => self.message(message, now),
-                    Err(error) => self.event(Event::malformed(error.into()), now),
-                },
-                Err(error) => self.event(Event::malformed(error.into()), now),
+                Ok(Some(whole)) => Message::decode(&whole, context),
+                Err(error) => Err(error),
+            };
+            match decoded {
+                Ok(message) => self.message(which, message, now),
+                Err(error) => self.event(which, Event::malformed(error.into()), now),
             }
         }
         // The connection is no longer ours: whatever else came on it has no reader.
         octets.clear();
     }
 
-    fn message(&mut self, message: Message, now: Instant) {
+    fn message(&mut self, which: Which, message: Message, now: Instant) {
         *self.status.received.entry(link::name(&message)).or_default() += 1;
         match message {
-            Message::Open(open) => self.event(Event::BgpOpen(open), now),
+            Message::Open(open) => self.open(which, open, now),
             Message::Update(update) => {
                 self.discard(&update);
-                self.event(Event::UpdateMsg, now);
+                self.event(which, Event::UpdateMsg, now);
             }
             Message::Notification(notification) => {
                 self.remember(format!("received {notification}"));
-                self.event(Event::notified(notification), now);
+                self.event(which, Event::notified(notification), now);
             }
-            Message::Keepalive => self.event(Event::KeepAliveMsg, now),
+            Message::Keepalive => self.event(which, Event::KeepAliveMsg, now),
             Message::RouteRefresh(request) => {
-                self.event(Event::RouteRefreshMsg(request.family), now);
-                // Other subtypes are RFC 7313's, which was not offered.
-                if let (Link::Up(_, export), 0) = (&mut self.link, request.subtype) {
-                    export.refresh(request.family);
+                self.event(which, Event::RouteRefreshMsg(request.family), now);
+                // Marks belong to an answer, and we ask for nothing.
+                let Link::Up(_, export) = &mut self.home.link else { return };
+                match request.kind() {
+                    RefreshKind::Request if which == Which::Home => export.refresh(request.family),
+                    RefreshKind::Request | RefreshKind::Begin | RefreshKind::End | RefreshKind::Unknown(_) => {}
                 }
             }
+        }
+    }
+
+    /// An OPEN: where there is another connection, one of the two may have to go before anything is answered. A KEEPALIVE
+    /// on one that is about to be closed would make the peer take it for the session.
+    fn open(&mut self, which: Which, open: Open, now: Instant) {
+        let this = self.side(which).filter(|side| side.session.would_accept(&open));
+        let rival = this.and(self.side(which.other())).map(|side| side.as_rival(which.other()));
+        let verdict = rival.map_or(Verdict::KeepBoth, |rival| {
+            let ours = End { router_id: self.settings.identity.router_id, asn: self.settings.identity.asn };
+            collision::judge(ours, End { router_id: open.router_id, asn: open.asn() }, rival)
+        });
+        let which = match verdict {
+            Verdict::KeepBoth => which,
+            Verdict::CloseThis => return self.dump(which, now),
+            Verdict::CloseRival => {
+                self.dump(which.other(), now);
+                which
+            }
+            Verdict::ReplaceRival => {
+                self.part(Which::Home, Parting::Now);
+                self.status.last_down = Some((now, REPLACED.to_owned()));
+                self.promote();
+                Which::Home
+            }
+        };
+        if let Some(side) = self.side_mut(which) {
+            side.session.handle_open(open, now);
+            self.follow(which, now);
         }
     }
 
@@ -234,68 +334,161 @@ impl Peer {
             | Attribute::NextHop(_)
             | Attribute::MultiExitDisc(_)
             | Attribute::LocalPref(_)
+            | Attribute::AtomicAggregate
+            | Attribute::Aggregator(_)
             | Attribute::Communities(_)
-            | Attribute::LargeCommunities(_)
+            | Attribute::OriginatorId(_)
+            | Attribute::ClusterList(_)
             | Attribute::MpUnreach(_)
+            | Attribute::ExtendedCommunities(_)
+            | Attribute::As4Path(_)
+            | Attribute::As4Aggregator(_)
+            | Attribute::Ipv6ExtendedCommunities(_)
+            | Attribute::LargeCommunities(_)
+            | Attribute::OnlyToCustomer(_)
             | Attribute::Unknown { .. } => 0,
         });
         self.status.discarded += (update.nlri.len() + offered.sum::<usize>()) as u64;
         self.status.faults += update.faults.len() as u64;
     }
 
-    // === the session and what it asks for ===
+    // === the sessions and what they ask for ===
 
-    fn event(&mut self, event: Event, now: Instant) {
-        self.session.handle(event, now);
-        self.follow(now);
+    fn side(&self, which: Which) -> Option<&Side> {
+        match which {
+            Which::Home => Some(&self.home),
+            Which::Guest => self.guest.as_ref(),
+        }
     }
 
-    /// Does what the session asks for, then brings the link to where the state is.
-    fn follow(&mut self, now: Instant) {
-        while let Some(output) = self.session.poll_output() {
+    fn side_mut(&mut self, which: Which) -> Option<&mut Side> {
+        match which {
+            Which::Home => Some(&mut self.home),
+            Which::Guest => self.guest.as_mut(),
+        }
+    }
+
+    fn side_of(&self, conn: ConnId) -> Option<Which> {
+        let is_on = |which: &Which| self.side(*which).is_some_and(|side| side.link.id() == Some(conn));
+        [Which::Home, Which::Guest].into_iter().find(is_on)
+    }
+
+    fn next_connection(&mut self) -> ConnId {
+        let id = ConnId(self.connections);
+        self.connections += 1;
+        id
+    }
+
+    fn event(&mut self, which: Which, event: Event, now: Instant) {
+        if let Some(side) = self.side_mut(which) {
+            side.session.handle(event, now);
+            self.follow(which, now);
+        }
+    }
+
+    /// Closes a connection that lost against another one (RFC 4271 §6.8).
+    fn dump(&mut self, which: Which, now: Instant) {
+        if let Some(side) = self.side_mut(which)
+            && matches!(side.link, Link::Opening(_) | Link::Up(..))
+        {
+            self.event(which, Event::OpenCollisionDump, now);
+        }
+    }
+
+    /// Does what a session asks for, then brings its link to where the state is.
+    fn follow(&mut self, which: Which, now: Instant) {
+        while let Some(output) = self.side_mut(which).and_then(|side| side.session.poll_output()) {
             match output {
-                fsm::Output::Dial => {
-                    let id = ConnId(self.connections);
-                    self.connections += 1;
-                    self.link = Link::Dialing(id);
-                    self.outputs.push_back(Output::Connect(id));
-                }
-                fsm::Output::Send(message) => self.send(&message),
-                fsm::Output::Drop(parting) => self.part(parting),
-                fsm::Output::Down(down) => self.status.last_down = Some((now, down.to_string())),
+                fsm::Output::Dial => self.dial(which),
+                fsm::Output::Send(message) => self.send(which, &message),
+                fsm::Output::Drop(parting) => self.part(which, parting),
+                fsm::Output::Down(down) => self.down(which, &down, now),
             }
         }
-        if let State::Established(negotiated, _) = self.session.state() {
-            self.link = match std::mem::replace(&mut self.link, Link::Absent) {
-                Link::Opening(connection) => {
-                    self.status.established_count += 1;
-                    let node_addresses = self.plan.as_ref().map_or(&[][..], |plan| &plan.node_addresses);
-                    let export = Export::new(&self.settings, negotiated, &connection.end, node_addresses);
-                    Link::Up(connection, Box::new(export))
+        match self.side(which).map(|side| side.session.state()) {
+            Some(State::Established(..)) => self.established(which, now),
+            // A guest has no second life: the lasting side is the one that tries again.
+            Some(State::Idle | State::Connect | State::Active) if which == Which::Guest => {
+                let link = self.side(which).map(|side| &side.link);
+                if matches!(link, Some(Link::Absent | Link::Dialing(_))) {
+                    self.guest = None;
                 }
-                unchanged @ (Link::Absent | Link::Dialing(_) | Link::Up(..)) => unchanged,
-            };
+            }
+            Some(_) | None => {}
         }
     }
 
-    fn send(&mut self, message: &Message) {
+    /// One connection is Established: it is the lasting one, and any other is given up.
+    fn established(&mut self, which: Which, now: Instant) {
+        match which {
+            Which::Home => {
+                if matches!(self.home.link, Link::Up(..)) {
+                    return;
+                }
+                self.dump(Which::Guest, now);
+            }
+            Which::Guest => {
+                let Some(mut guest) = self.guest.take() else { return };
+                guest.session.inherit(&self.home.session);
+                // Its own dial is cancelled, or told that it lost; either way its failures are not counted.
+                match self.home.link {
+                    Link::Absent | Link::Dialing(_) => self.part(Which::Home, Parting::Now),
+                    Link::Opening(_) | Link::Up(..) => self.dump(Which::Home, now),
+                }
+                self.home = guest;
+            }
+        }
+        let State::Established(negotiated, _) = self.home.session.state() else { return };
+        self.home.link = match std::mem::replace(&mut self.home.link, Link::Absent) {
+            Link::Opening(connection) => {
+                self.status.established_count += 1;
+                let node_addresses = self.plan.as_ref().map_or(&[][..], |plan| &plan.node_addresses);
+                let mut export = Export::new(&self.settings, negotiated, &connection.end, node_addresses);
+                if let Some(plan) = &self.plan {
+                    export.confine(&plan.bounds);
+                }
+                Link::Up(connection, Box::new(export))
+            }
+            unchanged @ (Link::Absent | Link::Dialing(_) | Link::Up(..)) => unchanged,
+        };
+    }
+
+    /// The guest takes the place of the lasting side, whose connection is closed already.
+    fn promote(&mut self) {
+        if let Some(mut guest) = self.guest.take() {
+            guest.session.inherit(&self.home.session);
+            self.home = guest;
+        }
+    }
+
+    fn dial(&mut self, which: Which) {
+        let id = self.next_connection();
+        if let Some(side) = self.side_mut(which) {
+            side.link = Link::Dialing(id);
+            self.outputs.push_back(Output::Connect(id));
+        }
+    }
+
+    fn send(&mut self, which: Which, message: &Message) {
+        let Some(side) = self.side_mut(which) else { return };
+        match &mut side.link {
+            Link::Absent | Link::Dialing(_) => return,
+            Link::Opening(connection) | Link::Up(connection, _) => {
+                connection.queue.push(message, side.session.context());
+            }
+        }
         if let Message::Notification(notification) = message {
             self.remember(format!("sent {notification}"));
         }
-        match &mut self.link {
-            Link::Absent | Link::Dialing(_) => {}
-            Link::Opening(connection) | Link::Up(connection, _) => {
-                connection.queue.push(message, self.session.context());
-            }
-        }
     }
 
-    fn part(&mut self, parting: Parting) {
+    fn part(&mut self, which: Which, parting: Parting) {
         let how = match parting {
             Parting::AfterFlush => CloseHow::AfterFlush,
             Parting::Now => CloseHow::Now,
         };
-        match std::mem::replace(&mut self.link, Link::Absent) {
+        let Some(side) = self.side_mut(which) else { return };
+        match std::mem::replace(&mut side.link, Link::Absent) {
             Link::Absent => {}
             Link::Dialing(id) => self.outputs.push_back(Output::Close(id, CloseHow::Now)),
             Link::Opening(connection) | Link::Up(connection, _) => {
@@ -304,6 +497,16 @@ impl Peer {
                 }
                 self.outputs.push_back(Output::Close(connection.id, how));
             }
+        }
+    }
+
+    /// Remembers why a session or an attempt ended. The end of a guest beside a session is no news about the session.
+    fn down(&mut self, which: Which, down: &Down, now: Instant) {
+        let beside = which == Which::Guest && matches!(self.home.session.state(), State::Established(..));
+        match down {
+            Down::Collision => self.status.collisions += 1,
+            _ if beside => {}
+            down => self.status.last_down = Some((now, down.to_string())),
         }
     }
 
@@ -318,7 +521,7 @@ impl Peer {
     }
 
     fn publish(&mut self) {
-        let Link::Up(connection, export) = &self.link else {
+        let Link::Up(connection, export) = &self.home.link else {
             self.status.phase = self.phase_below_established();
             self.status.advertised.clear();
             self.status.unannounced.clear();
@@ -329,12 +532,13 @@ impl Peer {
         status.advertised.clone_from(export.advertised());
         status.unannounced.clone_from(export.unannounced());
         status.barred = export.barred();
-        if let State::Established(negotiated, since) = self.session.state() {
+        if let State::Established(negotiated, since) = self.home.session.state() {
             status.phase = Phase::Established {
                 since: *since,
                 local: connection.end.local,
                 router_id: negotiated.router_id,
                 hold_time: negotiated.hold_time,
+                graceful: negotiated.graceful,
                 families: negotiated.context.families.iter().copied().collect(),
                 next_hops: export.next_hops().clone(),
                 end_of_rib: export.end_of_rib(),
@@ -342,14 +546,33 @@ impl Peer {
         }
     }
 
+    /// Of two connections the one that is further.
     fn phase_below_established(&self) -> Phase {
-        match self.session.state() {
+        let guest = self.guest.as_ref().filter(|guest| guest.progress() > self.home.progress());
+        match guest.unwrap_or(&self.home).session.state() {
             State::Idle => Phase::Idle { retry_at: self.poll_timeout() },
-            State::Connect => Phase::Connect,
-            State::Active => Phase::Active,
+            State::Connect | State::OpenDelayed(Origin::Dialled) => Phase::Connect,
+            State::Active | State::OpenDelayed(Origin::Accepted) => Phase::Active,
             State::OpenSent => Phase::OpenSent,
-            // Established has its link, always; see `follow`.
+            // Established has its link, always; see `established`.
             State::OpenConfirm(_) | State::Established(..) => Phase::OpenConfirm,
         }
+    }
+}
+
+fn terms(settings: &Settings) -> Terms {
+    let neighbor = &settings.neighbor;
+    Terms {
+        asn: settings.identity.asn,
+        router_id: settings.identity.router_id,
+        peer_asn: neighbor.asn,
+        hold_time: neighbor.hold_time,
+        families: neighbor.families.clone(),
+        opening: neighbor.opening,
+        delay_open: neighbor.delay_open,
+        send_hold_time: neighbor.send_hold_time,
+        graceful_restart: neighbor.graceful_restart,
+        message_size: neighbor.message_size,
+        role: neighbor.role,
     }
 }

@@ -1,14 +1,17 @@
-//! One neighbour, pure: the machine of its connection, its Adj-RIB-Out, its status.
+//! One neighbour, pure: its session with up to two connections, its Adj-RIB-Out, its status.
 //!
 //! The driver above the wall feeds [`Input`]s and does what [`Peer::poll_output`] says; it knows no protocol.
 //! Deliberately absent: sockets, the clock, chance (time and a seed are arguments), and why a route is wanted.
 
+pub mod collision;
 mod export;
 mod link;
 pub mod machine;
 mod next_hop;
+mod restart;
 pub mod seam;
 pub mod settings;
+mod side;
 pub mod status;
 
 pub use machine::Peer;

@@ -1,8 +1,8 @@
 //! Which of our addresses a router should send traffic to (RFC 4271 §5.1.3, RFC 2545 §3).
 
 use super::seam::LocalEnd;
-use crate::wire::Family;
-use std::collections::{BTreeMap, BTreeSet};
+use crate::wire::{Context, Family};
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 /// Next hops of a session, and why a family has none.
@@ -13,17 +13,20 @@ pub(super) struct NextHops {
 }
 
 /// Chooses for each family: the session's own address, else one of its interface, else one of the node; a loopback address
-/// of the other family only where there is nothing else, since it is the same one on every node.
-pub(super) fn choose(families: &BTreeSet<Family>, end: &LocalEnd, node_addresses: &[IpAddr]) -> NextHops {
+/// of the other family only where there is nothing else, since it is the same one on every node. IPv4 routes without an
+/// IPv4 address go by an IPv6 one where the session may (RFC 8950).
+pub(super) fn choose(context: &Context, end: &LocalEnd, node_addresses: &[IpAddr]) -> NextHops {
     let local = end.local.ip().to_canonical();
     let mut others: Vec<IpAddr> = end.interface.iter().chain(node_addresses).map(|a| a.to_canonical()).collect();
     others.sort_by_key(IpAddr::is_loopback);
     let mut chosen = NextHops::default();
-    for family in families {
-        match std::iter::once(local)
-            .chain(others.iter().copied())
-            .find(|address| family_of(address) == *family && is_usable(address, &local))
-        {
+    let first = |of: Family| {
+        let mut all = std::iter::once(local).chain(others.iter().copied());
+        all.find(|address| family_of(address) == of && is_usable(address, &local))
+    };
+    for family in &context.families {
+        let foreign = || context.ipv6_next_hops.contains(family).then(|| first(Family::IPV6_UNICAST)).flatten();
+        match first(*family).or_else(foreign) {
             Some(address) => {
                 chosen.found.insert(*family, address);
             }
@@ -63,6 +66,14 @@ fn explain(family: Family) -> String {
 mod tests {
     use super::*;
 
+    fn context(ipv6_next_hops: &[Family]) -> Context {
+        Context {
+            families: [Family::IPV4_UNICAST, Family::IPV6_UNICAST].into(),
+            ipv6_next_hops: ipv6_next_hops.iter().copied().collect(),
+            ..Context::before_open()
+        }
+    }
+
     fn next_hops(local: &str, interface: &[&str], node: &[&str]) -> NextHops {
         let parse = |texts: &[&str]| texts.iter().map(|text| text.parse().unwrap()).collect::<Vec<IpAddr>>();
         let end = LocalEnd {
@@ -70,7 +81,7 @@ mod tests {
             remote: "192.0.2.254:179".parse().unwrap(),
             interface: parse(interface),
         };
-        choose(&[Family::IPV4_UNICAST, Family::IPV6_UNICAST].into(), &end, &parse(node))
+        choose(&context(&[]), &end, &parse(node))
     }
 
     fn found(hops: &NextHops) -> Vec<String> {
@@ -99,6 +110,20 @@ mod tests {
         let hops = next_hops("[::ffff:192.0.2.1]:1", &["::ffff:192.0.2.1"], &["::ffff:192.0.2.2"]);
         assert_eq!(found(&hops), ["192.0.2.1"]);
         assert!(hops.missing.contains_key(&Family::IPV6_UNICAST));
+    }
+
+    #[test]
+    fn ipv4_routes_go_by_an_ipv6_address_where_they_may_and_must() {
+        let end = |local: &str, interface: &[&str]| LocalEnd {
+            local: local.parse().unwrap(),
+            remote: "[2001:db8::fe]:179".parse().unwrap(),
+            interface: interface.iter().map(|text| text.parse().unwrap()).collect(),
+        };
+        let choose = |end: &LocalEnd| found(&super::choose(&context(&[Family::IPV4_UNICAST]), end, &[]));
+        assert_eq!(choose(&end("[2001:db8::1]:1", &["2001:db8::1"])), ["2001:db8::1", "2001:db8::1"]);
+        assert_eq!(choose(&end("[2001:db8::1]:1", &["2001:db8::1", "192.0.2.1"])), ["192.0.2.1", "2001:db8::1"]);
+        assert_eq!(choose(&end("[fe80::1]:1", &["fe80::1", "2001:db8::7"])), ["2001:db8::7", "2001:db8::7"]);
+        assert!(choose(&end("[fe80::1]:1", &["fe80::1"])).is_empty(), "never a link-local one");
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! What a peer and its driver say to each other.
 
-use crate::rib::RouteSet;
+use crate::rib::{Bounds, RouteSet};
 use bytes::BytesMut;
 use std::net::{IpAddr, SocketAddr};
 
@@ -26,16 +26,22 @@ pub struct Plan {
     pub routes: RouteSet,
     /// The node's InternalIPs: next hops of the family that the session's interface lacks.
     pub node_addresses: Vec<IpAddr>,
+    /// The addresses outside of which nothing leaves, whatever `routes` say.
+    pub bounds: Bounds,
 }
 
 /// Why a peer is stopped (the stopping table).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Stop {
-    /// The process ends: Cease 6/2 with a text.
+    /// The process ends, and another one takes over soon: Cease 6/2 with a text, or silence where the peer then keeps our
+    /// routes (RFC 4724).
     Shutdown(String),
-    /// The peer left the configuration: withdraw everything, then Cease 6/3.
+    /// The node goes: Cease 6/2 with a text, as a Hard Reset where the peer would keep our routes (RFC 8538).
+    Leave(String),
+    /// The peer left the configuration: withdraw everything, then Cease 6/3, as a Hard Reset where the peer would keep
+    /// our routes.
     Deconfigured,
-    /// Its settings changed so that the session must begin anew: Cease 6/6.
+    /// Its settings changed so that the session must begin anew: Cease 6/6, or silence where the peer then keeps our routes.
     ConfigurationChange,
 }
 
@@ -56,6 +62,8 @@ pub enum Input<'a> {
     Received(ConnId, &'a mut BytesMut),
     /// The connection is gone; the error for people, or `None` for an orderly end.
     Closed(ConnId, Option<String>),
+    /// The peer acknowledged octets that it had not acknowledged before. Say so at the latest a second after it did.
+    Acknowledged(ConnId),
     /// The newest plan.
     Plan(Plan),
 }

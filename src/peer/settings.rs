@@ -7,6 +7,10 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+pub use crate::fsm::restart::{Offer, RestartState};
+pub use crate::fsm::{MessageSize, Opening, SendHoldTime};
+pub use crate::wire::capability::Role;
+
 /// The name of a peer in the configuration.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PeerName(pub Arc<str>);
@@ -20,6 +24,31 @@ impl fmt::Display for PeerName {
 impl From<&str> for PeerName {
     fn from(name: &str) -> Self {
         Self(name.into())
+    }
+}
+
+/// A key of TCP-MD5: 1 to 80 octets. `Debug` prints stars.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Password(Arc<[u8]>);
+
+impl Password {
+    /// The longest that Linux takes.
+    pub const MAX: usize = 80;
+
+    /// A key, if it has a possible length.
+    pub fn new(octets: &[u8]) -> Option<Self> {
+        (1..=Self::MAX).contains(&octets.len()).then(|| Self(octets.into()))
+    }
+
+    /// The octets, for the socket and nobody else.
+    pub fn octets(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Password {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Password(***)")
     }
 }
 
@@ -51,6 +80,43 @@ pub struct Neighbor {
     pub families: BTreeSet<Family>,
     /// How far away the peer may be, and what TTL guards it.
     pub ttl: Ttl,
+    /// Whether we dial.
+    pub opening: Opening,
+    /// How long our OPEN waits for the peer's (RFC 4271 §8.1.1 DelayOpenTime); zero: not at all.
+    pub delay_open: Duration,
+    /// How long the peer may acknowledge nothing (RFC 9687).
+    pub send_hold_time: SendHoldTime,
+    /// Graceful restart (RFC 4724), if offered.
+    pub graceful_restart: Option<Offer>,
+    /// The longest message that we offer to take (RFC 8654).
+    pub message_size: MessageSize,
+    /// What we are to this neighbour (RFC 9234), where that is said.
+    pub role: Option<Role>,
+    /// The key that signs every segment (TCP-MD5, RFC 2385), if there is one.
+    pub password: Option<Password>,
+}
+
+impl Neighbor {
+    /// A neighbour with everything as it is where the configuration says nothing.
+    pub fn new(name: PeerName, address: IpAddr, asn: Asn) -> Self {
+        Self {
+            name,
+            address,
+            port: 179,
+            asn,
+            hold_time: Duration::from_secs(90),
+            source_address: None,
+            families: [Family::IPV4_UNICAST, Family::IPV6_UNICAST].into(),
+            ttl: Ttl::Default,
+            opening: Opening::Active,
+            delay_open: Duration::ZERO,
+            send_hold_time: SendHoldTime::Recommended,
+            graceful_restart: None,
+            message_size: MessageSize::Standard,
+            role: None,
+            password: None,
+        }
+    }
 }
 
 /// The TTL (hop limit) of a session's packets.
@@ -72,6 +138,8 @@ pub struct Settings {
     pub identity: Identity,
     /// Them.
     pub neighbor: Neighbor,
+    /// How this process stands towards them.
+    pub restart_state: RestartState,
 }
 
 impl Settings {

@@ -6,6 +6,8 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
+pub use crate::fsm::restart::Graceful;
+
 /// A snapshot of one peer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Status {
@@ -21,8 +23,12 @@ pub struct Status {
     pub started: Instant,
     /// Why the last session or attempt ended, spelled out, and when.
     pub last_down: Option<(Instant, String)>,
+    /// Whether this peer had the whole table and its End-of-RIB at least once.
+    pub first_table: FirstTable,
     /// Times Established was reached.
     pub established_count: u64,
+    /// Connections that were closed because another one was kept (RFC 4271 §6.8).
+    pub collisions: u64,
     /// Messages sent and received, by message name.
     pub sent: BTreeMap<&'static str, u64>,
     /// See `sent`.
@@ -67,6 +73,8 @@ pub enum Phase {
         router_id: RouterId,
         /// The smaller of both hold times.
         hold_time: Duration,
+        /// Whether the peer keeps our routes when the session ends.
+        graceful: Graceful,
         /// Families both offered.
         families: Vec<Family>,
         /// Next hop sent, a family.
@@ -74,6 +82,15 @@ pub enum Phase {
         /// Whether the first complete plan and its End-of-RIB went out.
         end_of_rib: EndOfRib,
     },
+}
+
+/// Whether a peer ever had the whole table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FirstTable {
+    /// Not yet.
+    Pending,
+    /// Once at least, on this session or an earlier one.
+    Sent,
 }
 
 /// Whether the initial table was sent completely (RFC 4724 §2).
@@ -96,7 +113,9 @@ impl Status {
             phase: Phase::Idle { retry_at: None },
             started: now,
             last_down: None,
+            first_table: FirstTable::Pending,
             established_count: 0,
+            collisions: 0,
             sent: BTreeMap::new(),
             received: BTreeMap::new(),
             notifications: Vec::new(),

@@ -139,3 +139,110 @@ impl AdjRibOut {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rib::Attributes;
+    use crate::rib::Bounds;
+    use crate::wire::{AsWidth, Asn, Context, PeerKind};
+    use std::net::Ipv4Addr;
+    use std::sync::Arc;
+
+    const V4: Family = Family::IPV4_UNICAST;
+
+    fn egress() -> Egress {
+        let context = Context {
+            as_width: AsWidth::Four,
+            peer_kind: PeerKind::External,
+            families: [V4].into(),
+            ..Context::before_open()
+        };
+        Egress {
+            asn: Asn(64512),
+            context,
+            next_hops: [(V4, "192.0.2.1".parse().unwrap())].into(),
+            bounds: Bounds::everything(),
+            only_to_customer: None,
+        }
+    }
+
+    fn set(range: std::ops::Range<u32>) -> RouteSet {
+        let host = |n| Prefix::host(Ipv4Addr::from_bits(0x0A00_0000 + n).into());
+        range.map(|n| (host(n), Arc::new(Attributes::default()))).collect()
+    }
+
+    /// Writes one message, or all of them.
+    fn write(adj_out: &mut AdjRibOut, wanted: &RouteSet, limit: usize) -> u64 {
+        adj_out.write(wanted, &egress(), &mut BytesMut::new(), limit)
+    }
+
+    #[test]
+    fn at_rest_it_is_the_wanted_tree_itself() {
+        let (mut adj_out, wanted) = (AdjRibOut::new([V4]), set(0..2000));
+        assert_eq!(write(&mut adj_out, &wanted, usize::MAX), 3 + 1);
+        assert!(adj_out.held.is_same(&wanted));
+        assert_eq!(write(&mut adj_out, &wanted, usize::MAX), 0);
+    }
+
+    #[test]
+    fn a_newer_plan_is_held_against_what_was_really_sent() {
+        // One message holds some 800 routes: an early interruption undoes little, a late one much.
+        for written in [1, 2, 3] {
+            let mut adj_out = AdjRibOut::new([V4]);
+            let first = set(0..3000);
+            for _ in 0..written {
+                assert_eq!(write(&mut adj_out, &first, 1), 1);
+            }
+            let sent = adj_out.counts()[&V4];
+            adj_out.settle();
+            assert_eq!(adj_out.held.len(), sent, "after {written} messages");
+            // Of what the newer plan leaves out, only what was sent is withdrawn: as few messages as that takes.
+            let none = RouteSet::new();
+            let withdrawals = sent.div_ceil(814) as u64;
+            assert_eq!(write(&mut adj_out, &none, usize::MAX), withdrawals + 1);
+            assert_eq!(adj_out.counts()[&V4], 0);
+            assert!(adj_out.held.is_same(&none));
+        }
+    }
+
+    #[test]
+    fn end_of_rib_waits_for_the_whole_table() {
+        let (mut adj_out, wanted) = (AdjRibOut::new([V4]), set(0..1000));
+        assert_eq!(write(&mut adj_out, &wanted, 1), 1);
+        assert_eq!(write(&mut adj_out, &wanted, 1), 1);
+        assert!(!adj_out.is_initial_table_sent());
+        assert_eq!(write(&mut adj_out, &wanted, 1), 1);
+        assert!(adj_out.is_initial_table_sent());
+    }
+
+    #[test]
+    fn what_is_forgotten_is_sent_again_or_withdrawn() {
+        let mut adj_out = AdjRibOut::new([V4]);
+        write(&mut adj_out, &set(0..10), usize::MAX);
+        adj_out.forget(V4, &egress());
+        adj_out.forget(V4, &egress());
+        assert_eq!(adj_out.counts()[&V4], 10, "the peer holds them still");
+        assert_eq!(write(&mut adj_out, &set(5..20), usize::MAX), 2);
+        assert_eq!(adj_out.counts()[&V4], 15);
+        adj_out.forget(V4, &egress());
+        assert_eq!(write(&mut adj_out, &RouteSet::new(), usize::MAX), 1);
+        assert_eq!(adj_out.counts()[&V4], 0);
+    }
+
+    #[test]
+    fn a_newer_plan_amid_a_refresh_still_withdraws_what_was_not_sent_again() {
+        for written in [1, 3] {
+            let mut adj_out = AdjRibOut::new([V4]);
+            write(&mut adj_out, &set(0..3000), usize::MAX);
+            adj_out.forget(V4, &egress());
+            for _ in 0..written {
+                write(&mut adj_out, &set(0..3000), 1);
+            }
+            // Every tree here is a new one, so each write begins anew from what was sent.
+            assert_eq!(adj_out.counts()[&V4], 3000);
+            write(&mut adj_out, &set(0..10), usize::MAX);
+            assert_eq!(adj_out.counts()[&V4], 10, "after {written} messages");
+        }
+    }
+}

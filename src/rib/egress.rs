@@ -1,7 +1,8 @@
 //! What a session adds to a route, and what it does not let out.
 
+use super::bounds::Bounds;
 use super::route::{Attributes, NextHop};
-use crate::wire::{AsPath, Asn, Context, Family, Origin, Outbound, PeerKind, Prefix};
+use crate::wire::{AsPath, Asn, Context, Family, Outbound, PeerKind, Prefix};
 use bytes::Bytes;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -20,6 +21,10 @@ pub struct Egress {
     pub context: Context,
     /// Our own next hop, for each family that was negotiated and has one. What is not here is not announced.
     pub next_hops: BTreeMap<Family, IpAddr>,
+    /// The addresses outside of which nothing leaves.
+    pub bounds: Bounds,
+    /// ONLY_TO_CUSTOMER, where the roles of the session ask for it (RFC 9234 §5).
+    pub only_to_customer: Option<Asn>,
 }
 
 /// Why a route never leaves, whoever wants it announced: the last line behind policy.
@@ -35,17 +40,22 @@ pub enum Barred {
     LinkLocal,
     /// 224.0.0.0/4, ff00::/8.
     Multicast,
+    /// 255.255.255.255.
+    Broadcast,
     /// ::ffff:0:0/96, IPv4 addresses in the clothes of IPv6.
     Mapped,
+    /// In no pool, and nothing else that may be announced.
+    OutOfBounds,
     /// More communities than fit a message.
     TooManyCommunities,
 }
 
-const BARRED_V4: [(Ipv4Addr, u8, Barred); 4] = [
+const BARRED_V4: [(Ipv4Addr, u8, Barred); 5] = [
     (Ipv4Addr::new(0, 0, 0, 0), 8, Barred::ThisNetwork),
     (Ipv4Addr::new(127, 0, 0, 0), 8, Barred::Loopback),
     (Ipv4Addr::new(169, 254, 0, 0), 16, Barred::LinkLocal),
     (Ipv4Addr::new(224, 0, 0, 0), 4, Barred::Multicast),
+    (Ipv4Addr::BROADCAST, 32, Barred::Broadcast),
 ];
 
 const BARRED_V6: [(Ipv6Addr, u8, Barred); 5] = [
@@ -82,7 +92,9 @@ impl Barred {
             Barred::Loopback => "loopback",
             Barred::LinkLocal => "link-local",
             Barred::Multicast => "multicast",
+            Barred::Broadcast => "broadcast",
             Barred::Mapped => "IPv4-mapped",
+            Barred::OutOfBounds => "in none of the pools",
             Barred::TooManyCommunities => "more communities than fit a message",
         }
     }
@@ -97,7 +109,9 @@ impl Egress {
     /// Why a route leaves on no session at all.
     pub fn barred(&self, prefix: &Prefix, attributes: &Attributes) -> Option<Barred> {
         let communities = 4 * attributes.communities.len() + 12 * attributes.large_communities.len();
-        Barred::of(prefix).or((communities > COMMUNITIES_MAX).then_some(Barred::TooManyCommunities))
+        Barred::of(prefix)
+            .or((!self.bounds.permit(prefix)).then_some(Barred::OutOfBounds))
+            .or((communities > COMMUNITIES_MAX).then_some(Barred::TooManyCommunities))
     }
 
     /// The next hop sent with a route of `family`; of the same family always, as long as RFC 8950 is not spoken.
@@ -120,13 +134,13 @@ impl Egress {
             PeerKind::External => AsPath::sequence(own),
         };
         let outbound = Outbound {
-            origin: Origin::Igp,
-            as_path: &path,
             med: policy.med,
             // RFC 4271 §5.1.5: towards iBGP always; towards eBGP the codec leaves it out.
             local_pref: Some(policy.local_pref.unwrap_or(LOCAL_PREF)),
             communities: &policy.communities,
             large_communities: &policy.large_communities,
+            only_to_customer: self.only_to_customer,
+            ..Outbound::new(&path)
         };
         outbound.encode(&self.context).expect("what would be too long is barred")
     }
@@ -144,17 +158,23 @@ mod tests {
             families: [Family::IPV4_UNICAST].into(),
             ..Context::before_open()
         };
-        Egress { asn: Asn(64512), context, next_hops: [(Family::IPV4_UNICAST, "192.0.2.1".parse().unwrap())].into() }
+        Egress {
+            asn: Asn(64512),
+            context,
+            next_hops: [(Family::IPV4_UNICAST, "192.0.2.1".parse().unwrap())].into(),
+            bounds: Bounds::everything(),
+            only_to_customer: None,
+        }
     }
 
     #[test]
     fn what_must_never_leave_is_barred_and_its_neighbours_are_not() {
-        let barred = "0.0.0.0/0 ::/0 0.1.2.3 127.0.0.1 126.0.0.0/7 169.254.1.0/24 224.0.0.5 239.255.255.255 0.0.0.0/1 \
+        let barred = "0.0.0.0/0 ::/0 0.1.2.3 127.0.0.1 126.0.0.0/7 169.254.1.0/24 224.0.0.5 239.255.255.255 0.0.0.0/1 255.255.255.255 \
                       :: ::1 fe80::1 febf::/16 ff02::1 ::ffff:192.0.2.1 fe00::/8 ::/8";
         for text in barred.split_whitespace() {
             assert!(Barred::of(&text.parse().unwrap()).is_some(), "{text}");
         }
-        let free = "1.0.0.0/8 126.0.0.0/8 128.0.0.0/8 169.253.0.0/16 169.255.0.0/16 223.255.255.0/24 10.0.0.1 ::2 \
+        let free = "1.0.0.0/8 126.0.0.0/8 128.0.0.0/8 169.253.0.0/16 169.255.0.0/16 223.255.255.0/24 240.0.0.0/8 10.0.0.1 ::2 \
                     fec0::1 fd00::1 2001:db8::/32";
         for text in free.split_whitespace() {
             assert_eq!(Barred::of(&text.parse().unwrap()), None, "{text}");

@@ -178,7 +178,8 @@ fn write_announcement(
 ) -> usize {
     let next_hop = egress.next_hop(family, attributes).expect(PERMITTED);
     let attributes = &egress.attributes(attributes);
-    Announce { attributes, next_hop, family, prefixes }.encode(&egress.context, out).expect(PERMITTED)
+    let announce = Announce { attributes, next_hop, link_local: None, family, prefixes };
+    announce.encode(&egress.context, out).expect(PERMITTED)
 }
 
 impl Part {
@@ -238,5 +239,103 @@ impl Sorted {
         let mut announced: Vec<Option<Part>> = self.announced.into_iter().map(Some).collect();
         parts.extend(self.index.into_values().filter_map(|at| announced[at].take()));
         Delta { parts, part: 0, prefix: 0, barred: self.barred }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rib::Bounds;
+    use crate::wire::{AsWidth, Asn, Context, Message, PeerKind, frame};
+
+    fn egress() -> Egress {
+        let families = [Family::IPV4_UNICAST, Family::IPV6_UNICAST];
+        let context = Context {
+            as_width: AsWidth::Four,
+            peer_kind: PeerKind::External,
+            families: families.into(),
+            ..Context::before_open()
+        };
+        let next_hops = [(families[0], "192.0.2.1".parse().unwrap()), (families[1], "2001:db8::1".parse().unwrap())];
+        Egress {
+            asn: Asn(64512),
+            context,
+            next_hops: next_hops.into(),
+            bounds: Bounds::everything(),
+            only_to_customer: None,
+        }
+    }
+
+    fn with_med(med: u32) -> Arc<Attributes> {
+        Arc::new(Attributes { med: Some(med), ..Attributes::default() })
+    }
+
+    fn set(routes: &[(&str, u32)]) -> RouteSet {
+        routes.iter().map(|(text, med)| (text.parse().unwrap(), with_med(*med))).collect()
+    }
+
+    /// A line a message: what it announces (+) and withdraws (-).
+    fn lines(mut delta: Delta) -> Vec<String> {
+        let (mut out, egress) = (BytesMut::new(), egress());
+        while delta.write_next(&egress, &mut out).is_some() {}
+        assert!(delta.is_done());
+        let mut lines = Vec::new();
+        while let Some(whole) = frame(&mut out, &egress.context).unwrap() {
+            let Message::Update(update) = Message::decode(&whole, &egress.context).unwrap() else { panic!() };
+            let gone = update.gone().map(|prefix| format!("-{}", prefix.address()));
+            let announced = update.announced().map(|(prefix, _)| format!("+{}", prefix.address()));
+            lines.push(gone.chain(announced).collect::<Vec<_>>().join(" "));
+        }
+        lines
+    }
+
+    #[test]
+    fn withdrawals_first_then_one_message_a_family_and_attributes() {
+        let held = set(&[("192.0.2.9", 1), ("2001:db8::9", 1), ("192.0.2.2", 1)]);
+        let wanted = set(&[("192.0.2.2", 7), ("192.0.2.3", 1), ("192.0.2.4", 7), ("2001:db8::1", 7), ("192.0.2.5", 1)]);
+        let delta = Delta::between(&held, &BTreeSet::new(), &wanted, &egress());
+        let expected = ["-192.0.2.9", "-2001:db8::9", "+192.0.2.3 +192.0.2.5", "+192.0.2.2 +192.0.2.4", "+2001:db8::1"];
+        assert_eq!(lines(delta), expected);
+    }
+
+    #[test]
+    fn ghosts_are_announced_again_or_withdrawn_once() {
+        let ghosts = ["192.0.2.1", "192.0.2.2", "192.0.2.3"].map(|text| text.parse().unwrap()).into();
+        let held = set(&[("192.0.2.8", 1)]);
+        let wanted = set(&[("192.0.2.2", 1)]);
+        let delta = Delta::between(&held, &ghosts, &wanted, &egress());
+        assert_eq!(lines(delta), ["-192.0.2.1 -192.0.2.3 -192.0.2.8", "+192.0.2.2"]);
+    }
+
+    #[test]
+    fn a_route_that_may_not_leave_any_more_is_withdrawn_and_one_that_never_could_is_silent() {
+        let via = |text: &str| {
+            Arc::new(Attributes {
+                next_hop: crate::rib::NextHop::Address(text.parse().unwrap()),
+                ..Attributes::default()
+            })
+        };
+        let prefix: Prefix = "192.0.2.1".parse().unwrap();
+        let one = |attributes| [(prefix, attributes)].into_iter().collect::<RouteSet>();
+        let (good, bad) = (one(via("192.0.2.77")), one(via("2001:db8::77")));
+        let between =
+            |held: &RouteSet, wanted: &RouteSet| lines(Delta::between(held, &BTreeSet::new(), wanted, &egress()));
+        assert_eq!(between(&good, &bad), ["-192.0.2.1"]);
+        assert_eq!(between(&bad, &good), ["+192.0.2.1"]);
+        assert_eq!(between(&RouteSet::new(), &bad), [""; 0]);
+        assert_eq!(between(&bad, &RouteSet::new()), [""; 0]);
+    }
+
+    #[test]
+    fn progress_divides_what_is_out_from_what_is_not() {
+        let wanted = set(&[("192.0.2.1", 1), ("192.0.2.2", 1), ("192.0.2.3", 2)]);
+        let mut delta = Delta::between(&RouteSet::new(), &BTreeSet::new(), &wanted, &egress());
+        assert_eq!((delta.progress(), delta.sent().count(), delta.unsent().count()), ((0, 3), 0, 3));
+        let sent = delta.write_next(&egress(), &mut BytesMut::new()).unwrap();
+        assert_eq!((sent.gained, sent.lost), (2, 0));
+        assert_eq!((delta.progress(), delta.sent().count(), delta.unsent().count()), ((2, 1), 2, 1));
+        delta.write_next(&egress(), &mut BytesMut::new());
+        assert_eq!((delta.progress(), delta.sent().count(), delta.unsent().count()), ((3, 0), 3, 0));
+        assert!(delta.is_done() && delta.write_next(&egress(), &mut BytesMut::new()).is_none());
     }
 }

@@ -8,7 +8,8 @@ use super::attribute::{code, flags, put_head};
 use super::error::EncodeError;
 use super::header::{HEADER_LEN, Kind, enclose};
 use super::mp::{encode_family, encode_reach_start};
-use super::{Context, Family, Prefix, nlri};
+use super::nlri::{self, PathIds};
+use super::{Context, Family, Prefix};
 use bytes::{BufMut, BytesMut};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -16,8 +17,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 const FRAME: usize = HEADER_LEN + 4;
 /// NEXT_HOP with flags, type and length.
 const NEXT_HOP_LEN: usize = 7;
-/// MP_REACH_NLRI before its prefixes, with a 16-octet next hop.
-const REACH_START: usize = 2 + 1 + 1 + 16 + 1;
+/// MP_REACH_NLRI before its prefixes, without its next hop.
+const REACH_START: usize = 2 + 1 + 1 + 1;
 /// MP_UNREACH_NLRI before its prefixes.
 const UNREACH_START: usize = 2 + 1;
 
@@ -27,8 +28,11 @@ const UNREACH_START: usize = 2 + 1;
 pub struct Announce<'a> {
     /// Everything but the next hop, already encoded in ascending type order by [`super::attribute::Outbound`].
     pub attributes: &'a [u8],
-    /// Next hop of every prefix.
+    /// Next hop of every prefix. IPv4 prefixes have an IPv6 one only where that was agreed (RFC 8950 §4).
     pub next_hop: IpAddr,
+    /// A link-local address of the same next hop, on a link that the peer shares (RFC 2545 §3). Beside an IPv4 next hop there
+    /// is no place for it, and it is left out.
+    pub link_local: Option<Ipv6Addr>,
     /// Family of every prefix.
     pub family: Family,
     /// Prefixes; the writer takes as many as fit one message and says how many.
@@ -62,7 +66,8 @@ impl Announce<'_> {
         }
         match (self.family, self.next_hop) {
             (Family::IPV4_UNICAST, IpAddr::V4(next_hop)) => self.encode_in_body(next_hop, context, out),
-            (Family::IPV4_UNICAST | Family::IPV6_UNICAST, IpAddr::V6(next_hop)) => {
+            (Family::IPV6_UNICAST, IpAddr::V6(next_hop)) => self.encode_in_reach(next_hop, context, out),
+            (Family::IPV4_UNICAST, IpAddr::V6(next_hop)) if context.ipv6_next_hops.contains(&self.family) => {
                 self.encode_in_reach(next_hop, context, out)
             }
             (family, next_hop) => Err(EncodeError::NextHop { family, next_hop }),
@@ -72,7 +77,8 @@ impl Announce<'_> {
     fn encode_in_body(&self, next_hop: Ipv4Addr, context: &Context, out: &mut BytesMut) -> Result<usize, EncodeError> {
         let len = self.attributes.len() + NEXT_HOP_LEN;
         let room = context.max_len.saturating_sub(FRAME + len);
-        let (count, _) = nlri::fitting(self.prefixes, self.family, room)?;
+        let ids = PathIds::sent(self.family, context);
+        let (count, _) = nlri::fitting(self.prefixes, self.family, ids, room)?;
         self.some(count, len, context)?;
         let (before, after) = self.attributes.split_at(next_hop_position(self.attributes));
         out.reserve(context.max_len);
@@ -83,7 +89,7 @@ impl Announce<'_> {
             put_head(flags::WELL_KNOWN, code::NEXT_HOP, 4, out)?;
             out.put_slice(&next_hop.octets());
             out.put_slice(after);
-            nlri::encode(&self.prefixes[..count], out);
+            nlri::encode_own(&self.prefixes[..count], ids, out);
             Ok(())
         })?;
         Ok(count)
@@ -91,16 +97,18 @@ impl Announce<'_> {
 
     fn encode_in_reach(&self, next_hop: Ipv6Addr, context: &Context, out: &mut BytesMut) -> Result<usize, EncodeError> {
         let room = value_room(context.max_len.saturating_sub(FRAME + self.attributes.len()));
-        let (count, octets) = nlri::fitting(self.prefixes, self.family, room.saturating_sub(REACH_START))?;
-        self.some(count, self.attributes.len() + 4 + REACH_START, context)?;
+        let ids = PathIds::sent(self.family, context);
+        let start = REACH_START + if self.link_local.is_some() { 32 } else { 16 };
+        let (count, octets) = nlri::fitting(self.prefixes, self.family, ids, room.saturating_sub(start))?;
+        self.some(count, self.attributes.len() + 4 + start, context)?;
         out.reserve(context.max_len);
         enclose(out, Kind::Update, context, |out| {
-            let value = REACH_START + octets;
+            let value = start + octets;
             out.put_u16(0);
             out.put_u16(attributes_len(head_len(value) + value + self.attributes.len())?);
             put_head(flags::OPTIONAL, code::MP_REACH, value, out)?;
-            encode_reach_start(self.family, IpAddr::V6(next_hop), None, out);
-            nlri::encode(&self.prefixes[..count], out);
+            encode_reach_start(self.family, IpAddr::V6(next_hop), self.link_local, out);
+            nlri::encode_own(&self.prefixes[..count], ids, out);
             out.put_slice(self.attributes);
             Ok(())
         })?;
@@ -127,7 +135,8 @@ impl Withdraw<'_> {
         let room = context.max_len.saturating_sub(FRAME);
         let room =
             if self.family == Family::IPV4_UNICAST { room } else { value_room(room).saturating_sub(UNREACH_START) };
-        let (count, octets) = nlri::fitting(self.prefixes, self.family, room)?;
+        let ids = PathIds::sent(self.family, context);
+        let (count, octets) = nlri::fitting(self.prefixes, self.family, ids, room)?;
         if count == 0 {
             return Err(EncodeError::NoRoom { attributes: 0, prefix: *prefix, max_len: context.max_len });
         }
@@ -135,11 +144,11 @@ impl Withdraw<'_> {
         enclose(out, Kind::Update, context, |out| {
             if self.family == Family::IPV4_UNICAST {
                 out.put_u16(attributes_len(octets)?);
-                nlri::encode(&self.prefixes[..count], out);
+                nlri::encode_own(&self.prefixes[..count], ids, out);
                 out.put_u16(0);
             } else {
                 encode_unreach_start(self.family, octets, out)?;
-                nlri::encode(&self.prefixes[..count], out);
+                nlri::encode_own(&self.prefixes[..count], ids, out);
             }
             Ok(())
         })?;
@@ -218,8 +227,8 @@ fn next_hop_position(block: &[u8]) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::wire::attribute::{Attribute, Origin, Outbound};
-    use crate::wire::{AsPath, AsWidth, Asn, Message, PeerKind, Update};
+    use crate::wire::attribute::{Attribute, Outbound};
+    use crate::wire::{AsPath, AsWidth, Asn, Message, Nlri, PeerKind, Update};
 
     fn context(max_len: usize) -> Context {
         Context {
@@ -227,21 +236,14 @@ mod tests {
             peer_kind: PeerKind::External,
             max_len,
             families: [Family::IPV4_UNICAST, Family::IPV6_UNICAST].into(),
+            ipv6_next_hops: [Family::IPV4_UNICAST].into(),
+            ..Context::before_open()
         }
     }
 
     fn block() -> bytes::Bytes {
         let as_path = AsPath::sequence([Asn(65_000)]);
-        Outbound {
-            origin: Origin::Igp,
-            as_path: &as_path,
-            med: Some(1),
-            local_pref: None,
-            communities: &[],
-            large_communities: &[],
-        }
-        .encode(&context(4096))
-        .unwrap()
+        Outbound { med: Some(1), ..Outbound::new(&as_path) }.encode(&context(4096)).unwrap()
     }
 
     fn prefixes(texts: &[&str]) -> Vec<Prefix> {
@@ -261,6 +263,7 @@ mod tests {
         let announce = Announce {
             attributes: &block(),
             next_hop: "198.51.100.1".parse().unwrap(),
+            link_local: None,
             family: Family::IPV4_UNICAST,
             prefixes: &prefixes,
         };
@@ -270,7 +273,7 @@ mod tests {
         wanted.extend([0, 57, 2, 0, 0, 0, 27, 0x40, 1, 1, 0, 0x40, 2, 6, 2, 1, 0, 0, 0xfd, 0xe8]);
         wanted.extend([0x40, 3, 4, 198, 51, 100, 1, 0x80, 4, 4, 0, 0, 0, 1, 32, 192, 0, 2, 1, 8, 10]);
         assert_eq!(out[..], wanted);
-        assert_eq!(read(&out).nlri, prefixes);
+        assert_eq!(read(&out).announced().map(|(prefix, _)| prefix).collect::<Vec<_>>(), prefixes);
     }
 
     #[test]
@@ -279,6 +282,7 @@ mod tests {
         let announce = Announce {
             attributes: &block(),
             next_hop: "2001:db8::9".parse().unwrap(),
+            link_local: None,
             family: Family::IPV6_UNICAST,
             prefixes: &prefixes,
         };
@@ -287,7 +291,8 @@ mod tests {
         assert_eq!(out[19..30], [0, 0, 0, 61, 0x80, 14, 38, 0, 2, 1, 16]);
         let update = read(&out);
         let Some(Attribute::MpReach(reach)) = update.attributes.first() else { panic!("{update:?}") };
-        assert_eq!((&reach.nlri, reach.next_hop), (&prefixes, "2001:db8::9".parse().unwrap()));
+        assert_eq!((reach.link_local, reach.next_hop), (None, "2001:db8::9".parse().unwrap()));
+        assert_eq!(reach.nlri, [Nlri::from(prefixes[0])]);
         assert_eq!((update.attributes.len(), update.faults.len()), (4, 0));
     }
 
@@ -295,12 +300,50 @@ mod tests {
     fn ipv4_with_an_ipv6_next_hop_goes_into_mp_reach() {
         let prefixes = prefixes(&["192.0.2.1/32"]);
         let next_hop = "2001:db8::9".parse().unwrap();
-        let announce = Announce { attributes: &block(), next_hop, family: Family::IPV4_UNICAST, prefixes: &prefixes };
+        let announce = Announce {
+            attributes: &block(),
+            next_hop,
+            link_local: None,
+            family: Family::IPV4_UNICAST,
+            prefixes: &prefixes,
+        };
         let mut out = BytesMut::new();
         assert_eq!(announce.encode(&context(4096), &mut out), Ok(1));
         let update = read(&out);
         assert!(update.nlri.is_empty());
         assert_eq!(update.announced().collect::<Vec<_>>(), [(prefixes[0], next_hop)]);
+    }
+
+    #[test]
+    fn a_link_local_address_goes_behind_the_global_one() {
+        let (next_hop, link_local) = ("2001:db8::9".parse().unwrap(), Some("fe80::9".parse().unwrap()));
+        let (attributes, v6) = (block(), prefixes(&["2001:db8::1/128"]));
+        let announce =
+            Announce { attributes: &attributes, next_hop, link_local, family: Family::IPV6_UNICAST, prefixes: &v6 };
+        let mut out = BytesMut::new();
+        assert_eq!(announce.encode(&context(4096), &mut out), Ok(1));
+        assert_eq!(out[19..30], [0, 0, 0, 77, 0x80, 14, 54, 0, 2, 1, 32]);
+        let update = read(&out);
+        let Some(Attribute::MpReach(reach)) = update.attributes.first() else { panic!("{update:?}") };
+        assert_eq!((reach.next_hop, reach.link_local), (next_hop, link_local));
+        let v4 = prefixes(&["192.0.2.1/32"]);
+        let next_hop = "192.0.2.9".parse().unwrap();
+        let ipv4 = Announce { next_hop, family: Family::IPV4_UNICAST, prefixes: &v4, ..announce };
+        let mut out = BytesMut::new();
+        assert_eq!(ipv4.encode(&context(4096), &mut out), Ok(1));
+        assert_eq!(read(&out).announced().collect::<Vec<_>>(), [(v4[0], next_hop)]);
+    }
+
+    #[test]
+    fn prefixes_are_sent_with_our_path_identifier_where_such_are_spoken() {
+        let both: std::collections::BTreeSet<_> = [Family::IPV4_UNICAST, Family::IPV6_UNICAST].into();
+        let ids = Context { path_ids_sent: both.clone(), path_ids_received: both, ..context(4096) };
+        let v4 = prefixes(&["192.0.2.1/32"]);
+        let mut out = BytesMut::new();
+        assert_eq!(Withdraw { family: Family::IPV4_UNICAST, prefixes: &v4 }.encode(&ids, &mut out), Ok(1));
+        assert_eq!(out[19..], [0, 9, 0, 0, 0, 1, 32, 192, 0, 2, 1, 0, 0]);
+        let Ok(Message::Update(update)) = Message::decode(&out, &ids) else { panic!() };
+        assert_eq!(update.withdrawn, [Nlri { prefix: v4[0], path_id: Some(1) }]);
     }
 
     #[test]
@@ -326,7 +369,7 @@ mod tests {
         let mut out = BytesMut::new();
         for family in [Family::IPV4_UNICAST, Family::IPV6_UNICAST] {
             let next_hop = "2001:db8::9".parse().unwrap();
-            let announce = Announce { attributes: &block(), next_hop, family, prefixes: &[] };
+            let announce = Announce { attributes: &block(), next_hop, link_local: None, family, prefixes: &[] };
             assert_eq!(announce.encode(&context(4096), &mut out), Ok(0));
             assert_eq!(Withdraw { family, prefixes: &[] }.encode(&context(4096), &mut out), Ok(0));
         }
@@ -341,6 +384,7 @@ mod tests {
         let announce = Announce {
             attributes: &exact,
             next_hop: "198.51.100.1".parse().unwrap(),
+            link_local: None,
             family: Family::IPV4_UNICAST,
             prefixes: &prefixes,
         };
@@ -361,7 +405,9 @@ mod tests {
         let (hop4, hop6): (IpAddr, IpAddr) = ("192.0.2.1".parse().unwrap(), "2001:db8::1".parse().unwrap());
         let mut out = BytesMut::new();
         let mut refused = |family, next_hop, prefixes: &[Prefix], context: &Context| {
-            Announce { attributes: &[], next_hop, family, prefixes }.encode(context, &mut out).unwrap_err()
+            Announce { attributes: &[], next_hop, link_local: None, family, prefixes }
+                .encode(context, &mut out)
+                .unwrap_err()
         };
         let both = context(4096);
         let (ipv4, ipv6) = (Family::IPV4_UNICAST, Family::IPV6_UNICAST);
@@ -369,6 +415,8 @@ mod tests {
         let stranger = EncodeError::FamilyMismatch { prefix: v6[1], family: ipv4 };
         assert_eq!(refused(ipv4, hop4, &v6, &both), stranger);
         assert_eq!(refused(ipv4, hop6, &v6, &both), stranger);
+        let plain = Context { ipv6_next_hops: [].into(), ..both.clone() };
+        assert_eq!(refused(ipv4, hop6, &v4, &plain), EncodeError::NextHop { family: ipv4, next_hop: hop6 });
         let only6 = Context { families: [ipv6].into(), ..both };
         assert_eq!(refused(ipv4, hop4, &v4, &only6), EncodeError::FamilyNotNegotiated(ipv4));
         assert!(Withdraw { family: ipv4, prefixes: &v4 }.encode(&only6, &mut out).is_err());

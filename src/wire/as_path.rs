@@ -64,6 +64,16 @@ impl SegmentKind {
     }
 }
 
+impl Segment {
+    fn length(&self) -> usize {
+        match self.kind {
+            SegmentKind::Sequence => self.asns.len(),
+            SegmentKind::Set => 1,
+            SegmentKind::ConfedSequence | SegmentKind::ConfedSet => 0,
+        }
+    }
+}
+
 impl AsPath {
     /// One AS_SEQUENCE of the given numbers, more where they are above 255; no segment at all for none.
     pub fn sequence(asns: impl IntoIterator<Item = Asn>) -> Self {
@@ -75,6 +85,63 @@ impl AsPath {
     /// All numbers in wire order, whatever segment they are in.
     pub fn asns(&self) -> impl Iterator<Item = Asn> {
         self.segments.iter().flat_map(|segment| segment.asns.iter().copied())
+    }
+
+    /// This path with `asn` in front `times` times (RFC 4271 §5.1.2); a first sequence is filled up to 255 numbers.
+    pub fn prepended(&self, asn: Asn, times: usize) -> Self {
+        let mut asns = vec![asn; times];
+        let mut rest = &self.segments[..];
+        if let Some((Segment { kind: SegmentKind::Sequence, asns: first }, others)) = rest.split_first() {
+            asns.extend(first);
+            rest = others;
+        }
+        let mut path = Self::sequence(asns);
+        path.segments.extend_from_slice(rest);
+        path
+    }
+
+    /// How many numbers it counts where paths are compared: a set is one (RFC 4271 §9.1.2.2), a confederation segment none
+    /// (RFC 5065 §5.3).
+    pub fn length(&self) -> usize {
+        self.segments.iter().map(Segment::length).sum()
+    }
+
+    /// The whole path behind an AS_PATH of two-octet numbers and an AS4_PATH (RFC 6793 §4.2.3): as many numbers from the
+    /// front of this one as `wide` lacks, and then `wide`; this one alone if it is the shorter.
+    pub fn merged(&self, wide: &AsPath) -> Self {
+        let Some(mut lacking) = self.length().checked_sub(wide.length()) else { return self.clone() };
+        let mut segments = Vec::new();
+        for segment in &self.segments {
+            match segment.kind {
+                // Reached only at the front or next to a segment that was taken whole.
+                SegmentKind::ConfedSequence | SegmentKind::ConfedSet => {}
+                SegmentKind::Sequence | SegmentKind::Set if lacking == 0 => break,
+                SegmentKind::Sequence if segment.asns.len() > lacking => {
+                    let asns = segment.asns[..lacking].to_vec();
+                    segments.push(Segment { kind: SegmentKind::Sequence, asns });
+                    break;
+                }
+                SegmentKind::Sequence | SegmentKind::Set => lacking -= segment.length(),
+            }
+            segments.push(segment.clone());
+        }
+        segments.extend_from_slice(&wide.segments);
+        Self { segments }
+    }
+
+    /// This path without its confederation segments, which have no place in AS4_PATH (RFC 6793 §3).
+    pub(super) fn unconfederated(&self) -> Self {
+        let outside = |segment: &&Segment| match segment.kind {
+            SegmentKind::Set | SegmentKind::Sequence => true,
+            SegmentKind::ConfedSet | SegmentKind::ConfedSequence => false,
+        };
+        Self { segments: self.segments.iter().filter(outside).cloned().collect() }
+    }
+
+    /// The number that its first octets name: of the AS that sent it (RFC 4271 §6.3). None for an empty path, and where it
+    /// does not begin with a sequence.
+    pub fn first(&self) -> Option<Asn> {
+        self.segments.first().filter(|segment| segment.kind == SegmentKind::Sequence)?.asns.first().copied()
     }
 
     /// What this path may not contain on any session of ours, if it does: AS 0 (RFC 7607 §2), sets (RFC 9774 §3),
@@ -242,5 +309,44 @@ mod tests {
         assert_eq!(path(&[(Sequence, &[64_512, 1]), (Set, &[7, 8])]).to_string(), "64512 1 {7,8}");
         assert_eq!(path(&[(ConfedSequence, &[1, 2]), (ConfedSet, &[3])]).to_string(), "(1 2) [3]");
         assert_eq!(AsPath::default().to_string(), "");
+    }
+
+    #[test]
+    fn prepending_fills_the_first_sequence() {
+        let one = AsPath::sequence([Asn(7)]);
+        assert_eq!(one.prepended(Asn(9), 2), AsPath::sequence([Asn(9), Asn(9), Asn(7)]));
+        assert_eq!(AsPath::default().prepended(Asn(9), 1), AsPath::sequence([Asn(9)]));
+        assert_eq!(one.prepended(Asn(9), 0), one);
+        let long = AsPath::sequence(vec![Asn(7); 255]).prepended(Asn(9), 1);
+        assert_eq!(long.segments.iter().map(|segment| segment.asns.len()).collect::<Vec<_>>(), [255, 1]);
+        let set = path(&[(SegmentKind::Set, &[1, 2])]).prepended(Asn(9), 1);
+        assert_eq!(set, path(&[(SegmentKind::Sequence, &[9]), (SegmentKind::Set, &[1, 2])]));
+    }
+
+    #[test]
+    fn two_paths_become_one() {
+        use SegmentKind::*;
+        let wide = path(&[(Sequence, &[100_000, 3])]);
+        let merged = |narrow: &[(SegmentKind, &[u32])]| path(narrow).merged(&wide);
+        assert_eq!(merged(&[(Sequence, &[1, 2, 23_456, 3])]).to_string(), "1 2 100000 3");
+        assert_eq!(merged(&[(Sequence, &[23_456, 3])]), wide);
+        assert_eq!(merged(&[(Sequence, &[3])]), path(&[(Sequence, &[3])]), "a shorter AS_PATH stands alone");
+        assert_eq!(merged(&[(Set, &[8, 9]), (Sequence, &[23_456, 3])]).to_string(), "{8,9} 100000 3");
+        assert_eq!(merged(&[(Sequence, &[1]), (Sequence, &[2, 23_456, 3])]).to_string(), "1 2 100000 3");
+        let leading = merged(&[(ConfedSequence, &[5]), (Sequence, &[23_456, 3])]);
+        assert_eq!(leading.to_string(), "(5) 100000 3");
+        let adjacent = merged(&[(Sequence, &[1]), (ConfedSet, &[5]), (Sequence, &[23_456, 3])]);
+        assert_eq!(adjacent.to_string(), "1 [5] 100000 3");
+        let behind = merged(&[(Sequence, &[1, 23_456, 3]), (ConfedSequence, &[5])]);
+        assert_eq!(behind.to_string(), "1 100000 3", "it belongs to what AS4_PATH tells");
+        assert_eq!(merged(&[(Sequence, &[1, 2, 3])]).length(), 3);
+    }
+
+    #[test]
+    fn the_first_number() {
+        use SegmentKind::*;
+        assert_eq!(path(&[(Sequence, &[4, 5])]).first(), Some(Asn(4)));
+        assert_eq!(path(&[(Set, &[4]), (Sequence, &[5])]).first(), None);
+        assert_eq!(AsPath::default().first(), None);
     }
 }

@@ -6,8 +6,11 @@
 //! ```
 
 use super::error::EncodeError;
-use super::{AsPath, AsWidth, Asn, Community, Context, LargeCommunity, PeerKind};
+use super::{
+    AsPath, AsWidth, Asn, Community, Context, ExtendedCommunity, Ipv6ExtendedCommunity, LargeCommunity, PeerKind, Scope,
+};
 use bytes::{BufMut, Bytes, BytesMut};
+use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 
 pub use super::mp::{MpReach, MpUnreach};
@@ -23,6 +26,15 @@ pub enum Origin {
     Incomplete,
 }
 
+/// Who aggregated a route (RFC 4271 §5.1.7).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Aggregator {
+    /// Its AS; not zero (RFC 7607 §2).
+    pub asn: Asn,
+    /// Its address.
+    pub address: Ipv4Addr,
+}
+
 /// One path attribute.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Attribute {
@@ -36,14 +48,32 @@ pub enum Attribute {
     MultiExitDisc(u32),
     /// Type 5: iBGP only.
     LocalPref(u32),
+    /// Type 6.
+    AtomicAggregate,
+    /// Type 7: as wide as the numbers in AS_PATH.
+    Aggregator(Aggregator),
     /// Type 8.
     Communities(Vec<Community>),
-    /// Type 32.
-    LargeCommunities(Vec<LargeCommunity>),
+    /// Type 9 (RFC 4456 §8): iBGP only.
+    OriginatorId(Ipv4Addr),
+    /// Type 10 (RFC 4456 §8): iBGP only.
+    ClusterList(Vec<Ipv4Addr>),
     /// Type 14 (RFC 4760 §3).
     MpReach(MpReach),
     /// Type 15 (RFC 4760 §4).
     MpUnreach(MpUnreach),
+    /// Type 16 (RFC 4360).
+    ExtendedCommunities(Vec<ExtendedCommunity>),
+    /// Type 17 (RFC 6793 §3): between us and peers with two-octet AS numbers; without confederation segments.
+    As4Path(AsPath),
+    /// Type 18 (RFC 6793 §3).
+    As4Aggregator(Aggregator),
+    /// Type 25 (RFC 5701).
+    Ipv6ExtendedCommunities(Vec<Ipv6ExtendedCommunity>),
+    /// Type 32, without duplicates (RFC 8092 §5).
+    LargeCommunities(Vec<LargeCommunity>),
+    /// Type 35 (RFC 9234 §5): the AS from which on the route goes down only.
+    OnlyToCustomer(Asn),
     /// Anything else, octet by octet.
     Unknown {
         /// The flags octet as received, but without Extended Length, which says nothing about the attribute.
@@ -115,10 +145,19 @@ impl Attribute {
             Attribute::NextHop(_) => (flags::WELL_KNOWN, code::NEXT_HOP),
             Attribute::MultiExitDisc(_) => (flags::OPTIONAL, code::MULTI_EXIT_DISC),
             Attribute::LocalPref(_) => (flags::WELL_KNOWN, code::LOCAL_PREF),
+            Attribute::AtomicAggregate => (flags::WELL_KNOWN, code::ATOMIC_AGGREGATE),
+            Attribute::Aggregator(_) => (flags::OPTIONAL_TRANSITIVE, code::AGGREGATOR),
             Attribute::Communities(_) => (flags::OPTIONAL_TRANSITIVE, code::COMMUNITIES),
-            Attribute::LargeCommunities(_) => (flags::OPTIONAL_TRANSITIVE, code::LARGE_COMMUNITY),
+            Attribute::OriginatorId(_) => (flags::OPTIONAL, code::ORIGINATOR_ID),
+            Attribute::ClusterList(_) => (flags::OPTIONAL, code::CLUSTER_LIST),
             Attribute::MpReach(_) => (flags::OPTIONAL, code::MP_REACH),
             Attribute::MpUnreach(_) => (flags::OPTIONAL, code::MP_UNREACH),
+            Attribute::ExtendedCommunities(_) => (flags::OPTIONAL_TRANSITIVE, code::EXTENDED_COMMUNITIES),
+            Attribute::As4Path(_) => (flags::OPTIONAL_TRANSITIVE, code::AS4_PATH),
+            Attribute::As4Aggregator(_) => (flags::OPTIONAL_TRANSITIVE, code::AS4_AGGREGATOR),
+            Attribute::Ipv6ExtendedCommunities(_) => (flags::OPTIONAL_TRANSITIVE, code::IPV6_EXTENDED_COMMUNITIES),
+            Attribute::LargeCommunities(_) => (flags::OPTIONAL_TRANSITIVE, code::LARGE_COMMUNITY),
+            Attribute::OnlyToCustomer(_) => (flags::OPTIONAL_TRANSITIVE, code::ONLY_TO_CUSTOMER),
             Attribute::Unknown { flags, code, data: _ } => (flags & !flags::EXTENDED_LENGTH, *code),
         }
     }
@@ -129,21 +168,40 @@ impl Attribute {
     }
 
     /// Appends the attribute with flags, type and length.
-    pub(super) fn encode(&self, width: AsWidth, out: &mut BytesMut) -> Result<(), EncodeError> {
+    pub(super) fn encode(&self, context: &Context, out: &mut BytesMut) -> Result<(), EncodeError> {
         let (flags, code) = self.head();
         let mut value = BytesMut::new();
         match self {
             Attribute::Origin(origin) => value.put_u8(origin.octet()),
-            Attribute::AsPath(path) => path.encode(width, &mut value)?,
-            Attribute::NextHop(address) => value.put_slice(&address.octets()),
+            Attribute::AsPath(path) => path.encode(context.as_width, &mut value)?,
+            Attribute::NextHop(address) | Attribute::OriginatorId(address) => value.put_slice(&address.octets()),
             Attribute::MultiExitDisc(number) | Attribute::LocalPref(number) => value.put_u32(*number),
+            Attribute::AtomicAggregate => {}
+            Attribute::Aggregator(aggregator) => aggregator.encode(context.as_width, &mut value),
             Attribute::Communities(list) => put_communities(list, &mut value),
+            Attribute::ClusterList(list) => list.iter().for_each(|id| value.put_slice(&id.octets())),
+            Attribute::MpReach(reach) => reach.encode(context, &mut value),
+            Attribute::MpUnreach(unreach) => unreach.encode(context, &mut value),
+            Attribute::ExtendedCommunities(list) => list.iter().for_each(|one| value.put_slice(&one.0)),
+            Attribute::As4Path(path) => path.encode(AsWidth::Four, &mut value)?,
+            Attribute::As4Aggregator(aggregator) => aggregator.encode(AsWidth::Four, &mut value),
+            Attribute::Ipv6ExtendedCommunities(list) => list.iter().for_each(|one| value.put_slice(&one.0)),
             Attribute::LargeCommunities(list) => put_large_communities(list, &mut value),
-            Attribute::MpReach(reach) => reach.encode(&mut value),
-            Attribute::MpUnreach(unreach) => unreach.encode(&mut value),
+            Attribute::OnlyToCustomer(asn) => value.put_u32(asn.0),
             Attribute::Unknown { data, .. } => value.put_slice(data),
         }
         put(flags, code, &value, out)
+    }
+}
+
+impl Aggregator {
+    /// Appends the value; in two octets AS_TRANS stands for what does not fit (RFC 6793 §4.2.2).
+    fn encode(&self, width: AsWidth, out: &mut BytesMut) {
+        match width {
+            AsWidth::Two => out.put_u16(self.asn.two_octets()),
+            AsWidth::Four => out.put_u32(self.asn.0),
+        }
+        out.put_slice(&self.address.octets());
     }
 }
 
@@ -161,18 +219,38 @@ pub struct Outbound<'a> {
     pub local_pref: Option<u32>,
     /// COMMUNITIES; none, no attribute.
     pub communities: &'a [Community],
-    /// LARGE_COMMUNITY; none, no attribute. Without duplicates (RFC 8092 §5).
+    /// EXTENDED COMMUNITIES; none, no attribute. Those that may not leave the AS do not (RFC 4360 §6), except a link
+    /// bandwidth, which may (RFC 10005 §3.1): whoever puts it here wants it sent.
+    pub extended_communities: &'a [ExtendedCommunity],
+    /// LARGE_COMMUNITY; none, no attribute. Duplicates are sent once (RFC 8092 §5).
     pub large_communities: &'a [LargeCommunity],
+    /// ONLY_TO_CUSTOMER: our AS, towards a customer, a peer or a client of our route server (RFC 9234 §5).
+    pub only_to_customer: Option<Asn>,
 }
 
-impl Outbound<'_> {
+impl<'a> Outbound<'a> {
+    /// The mandatory attributes alone.
+    pub fn new(as_path: &'a AsPath) -> Self {
+        Self {
+            origin: Origin::Igp,
+            as_path,
+            med: None,
+            local_pref: None,
+            communities: &[],
+            extended_communities: &[],
+            large_communities: &[],
+            only_to_customer: None,
+        }
+    }
+
     /// The attributes in ascending order of type. Towards a peer with two-octet AS numbers a path that does not fit goes
     /// out with AS_TRANS in it and whole in AS4_PATH (RFC 6793 §4.2.2).
     ///
     /// # Errors
     /// [`EncodeError::FieldTooLong`].
     pub fn encode(&self, context: &Context) -> Result<Bytes, EncodeError> {
-        let mut out = BytesMut::with_capacity(64 + 4 * self.communities.len() + 12 * self.large_communities.len());
+        let communities = 4 * self.communities.len() + 8 * self.extended_communities.len();
+        let mut out = BytesMut::with_capacity(64 + communities + 12 * self.large_communities.len());
         let width = context.as_width;
         put(flags::WELL_KNOWN, code::ORIGIN, &[self.origin.octet()], &mut out)?;
         put_path(flags::WELL_KNOWN, code::AS_PATH, self.as_path, width, &mut out)?;
@@ -182,22 +260,46 @@ impl Outbound<'_> {
         if let (Some(preference), PeerKind::Internal) = (self.local_pref, context.peer_kind) {
             put(flags::WELL_KNOWN, code::LOCAL_PREF, &preference.to_be_bytes(), &mut out)?;
         }
-        if !self.communities.is_empty() {
-            let mut value = BytesMut::with_capacity(4 * self.communities.len());
-            put_communities(self.communities, &mut value);
-            put(flags::OPTIONAL_TRANSITIVE, code::COMMUNITIES, &value, &mut out)?;
+        let mut value = BytesMut::new();
+        put_communities(self.communities, &mut value);
+        put_some(code::COMMUNITIES, &mut value, &mut out)?;
+        let leaving = self.extended_communities.iter().filter(|one| leaves(one, context.peer_kind));
+        leaving.for_each(|one| value.put_slice(&one.0));
+        put_some(code::EXTENDED_COMMUNITIES, &mut value, &mut out)?;
+        let (fits, wide) = (|asn: Asn| asn.0 <= u32::from(u16::MAX), self.as_path.unconfederated());
+        if width == AsWidth::Two && !wide.asns().all(fits) {
+            put_path(flags::OPTIONAL_TRANSITIVE, code::AS4_PATH, &wide, AsWidth::Four, &mut out)?;
         }
-        let fits = |asn: Asn| asn.0 <= u32::from(u16::MAX);
-        if width == AsWidth::Two && !self.as_path.asns().all(fits) {
-            put_path(flags::OPTIONAL_TRANSITIVE, code::AS4_PATH, self.as_path, AsWidth::Four, &mut out)?;
-        }
-        if !self.large_communities.is_empty() {
-            let mut value = BytesMut::with_capacity(12 * self.large_communities.len());
-            put_large_communities(self.large_communities, &mut value);
-            put(flags::OPTIONAL_TRANSITIVE, code::LARGE_COMMUNITY, &value, &mut out)?;
+        put_large_communities(&distinct(self.large_communities.iter().copied()), &mut value);
+        put_some(code::LARGE_COMMUNITY, &mut value, &mut out)?;
+        if let Some(asn) = self.only_to_customer {
+            put(flags::OPTIONAL_TRANSITIVE, code::ONLY_TO_CUSTOMER, &asn.0.to_be_bytes(), &mut out)?;
         }
         Ok(out.freeze())
     }
+}
+
+/// Whether a community goes to this peer.
+fn leaves(community: &ExtendedCommunity, peer_kind: PeerKind) -> bool {
+    match (community.scope(), peer_kind) {
+        (Scope::Transitive, _) | (Scope::NonTransitive, PeerKind::Internal) => true,
+        (Scope::NonTransitive, PeerKind::External) => community.bandwidth().is_some(),
+    }
+}
+
+/// Appends an optional transitive attribute if it has a value, and takes the value.
+fn put_some(code: u8, value: &mut BytesMut, out: &mut BytesMut) -> Result<(), EncodeError> {
+    if !value.is_empty() {
+        put(flags::OPTIONAL_TRANSITIVE, code, value, out)?;
+        value.clear();
+    }
+    Ok(())
+}
+
+/// Each value once, where it came first.
+pub(super) fn distinct<T: Copy + Ord>(list: impl Iterator<Item = T>) -> Vec<T> {
+    let mut seen = BTreeSet::new();
+    list.filter(|item| seen.insert(*item)).collect()
 }
 
 fn put_path(flags: u8, code: u8, path: &AsPath, width: AsWidth, out: &mut BytesMut) -> Result<(), EncodeError> {
@@ -249,7 +351,7 @@ mod tests {
     use super::*;
 
     fn outbound(as_path: &AsPath) -> Outbound<'_> {
-        Outbound { origin: Origin::Igp, as_path, med: None, local_pref: None, communities: &[], large_communities: &[] }
+        Outbound::new(as_path)
     }
 
     fn context(as_width: AsWidth, peer_kind: PeerKind) -> Context {
@@ -270,12 +372,15 @@ mod tests {
             med: Some(5),
             local_pref: Some(100),
             communities: &[Community(0xffff_ff01)],
-            large_communities: &[LargeCommunity { global: 1, local1: 2, local2: 3 }],
+            extended_communities: &[ExtendedCommunity([0, 2, 0, 1, 0, 0, 0, 2])],
+            large_communities: &[LargeCommunity { global: 1, local1: 2, local2: 3 }; 2],
+            only_to_customer: Some(Asn(7)),
             ..outbound(&path)
         };
         let octets = full.encode(&context(AsWidth::Four, PeerKind::Internal)).unwrap();
         let mut wanted = vec![0x40, 1, 1, 0, 0x40, 2, 0, 0x80, 4, 4, 0, 0, 0, 5, 0x40, 5, 4, 0, 0, 0, 100];
-        wanted.extend([0xc0, 8, 4, 0xff, 0xff, 0xff, 1, 0xc0, 32, 12, 0, 0, 0, 1, 0, 0, 0, 2, 0, 0, 0, 3]);
+        wanted.extend([0xc0, 8, 4, 0xff, 0xff, 0xff, 1, 0xc0, 16, 8, 0, 2, 0, 1, 0, 0, 0, 2]);
+        wanted.extend([0xc0, 32, 12, 0, 0, 0, 1, 0, 0, 0, 2, 0, 0, 0, 3, 0xc0, 35, 4, 0, 0, 0, 7]);
         assert_eq!(octets[..], wanted);
     }
 
@@ -285,6 +390,20 @@ mod tests {
         let with = Outbound { local_pref: Some(100), ..outbound(&path) };
         let external = context(AsWidth::Four, PeerKind::External);
         assert_eq!(with.encode(&external), outbound(&path).encode(&external));
+    }
+
+    #[test]
+    fn a_community_of_the_as_stays_in_it_unless_it_is_a_bandwidth() {
+        let path = AsPath::default();
+        let list =
+            [ExtendedCommunity([0x40, 6, 0, 1, 0, 0, 0, 2]), ExtendedCommunity([0x40, 4, 0, 1, 0x3f, 0x80, 0, 0])];
+        let with = Outbound { extended_communities: &list, ..outbound(&path) };
+        let count =
+            |kind| with.encode(&context(AsWidth::Four, kind)).unwrap().windows(2).filter(|w| w == &[0, 1]).count();
+        assert_eq!((count(PeerKind::Internal), count(PeerKind::External)), (2, 1));
+        let only = Outbound { extended_communities: &list[..1], ..outbound(&path) };
+        let external = context(AsWidth::Four, PeerKind::External);
+        assert_eq!(only.encode(&external), outbound(&path).encode(&external), "no empty attribute");
     }
 
     #[test]

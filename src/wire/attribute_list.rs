@@ -6,7 +6,7 @@ use super::attribute_value::{Raw, next, unknown, value, verdict};
 use super::fault::{Fault, Reason, Verdict};
 use super::mp::{Presence, Read, Unreadable};
 use super::parse::Reader;
-use super::{Context, Error, PeerKind, Prefix};
+use super::{Context, Error, Nlri, PeerKind};
 use bytes::Bytes;
 
 /// A list as far as it could be read.
@@ -123,7 +123,7 @@ impl AttributeList {
         match raw.code {
             code::MP_REACH => {
                 mp_flags(raw)?;
-                let read = MpReach::decode(raw.value)?;
+                let read = MpReach::decode(raw.value, context)?;
                 self.mp_announces = match &read {
                     Read::Unicast(reach) if reach.nlri.is_empty() => Presence::None,
                     Read::Unicast(_) => Presence::Some,
@@ -133,14 +133,14 @@ impl AttributeList {
             }
             code::MP_UNREACH => {
                 mp_flags(raw)?;
-                Ok(kept(MpUnreach::decode(raw.value)?, raw, Attribute::MpUnreach))
+                Ok(kept(MpUnreach::decode(raw.value, context)?, raw, Attribute::MpUnreach))
             }
             _ => value(raw, context).map_err(Refusal::Fault),
         }
     }
 
     /// The attributes and the faults, strongest verdict first, once it is known which prefixes the body announces.
-    pub fn conclude(mut self, nlri: &[Prefix], context: &Context) -> Result<(Vec<Attribute>, Vec<Fault>), Error> {
+    pub fn conclude(mut self, nlri: &[Nlri], context: &Context) -> Result<(Vec<Attribute>, Vec<Fault>), Error> {
         if !nlri.is_empty() || self.mp_announces == Presence::Some {
             self.miss(nlri, context);
         } else if self.seen.more_than_unreach() {
@@ -156,7 +156,7 @@ impl AttributeList {
     }
 
     /// Notes which mandatory attributes an announcement lacks (RFC 4271 §5, RFC 4760 §3, RFC 7606 §3 d).
-    fn miss(&mut self, nlri: &[Prefix], context: &Context) {
+    fn miss(&mut self, nlri: &[Nlri], context: &Context) {
         let mut wanted = vec![code::ORIGIN, code::AS_PATH];
         if !nlri.is_empty() {
             wanted.push(code::NEXT_HOP);
@@ -191,8 +191,11 @@ fn kept<T>(read: Read<T>, raw: Raw<'_>, attribute: impl FnOnce(T) -> Attribute) 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::wire::attribute::Origin;
-    use crate::wire::{AsPath, AsWidth, Community, Family, LargeCommunity};
+    use crate::wire::attribute::{Aggregator, Origin};
+    use crate::wire::{
+        AsPath, AsWidth, Asn, Community, ExtendedCommunity, Family, Ipv6ExtendedCommunity, LargeCommunity,
+    };
+    use bytes::BytesMut;
 
     /// ORIGIN, AS_PATH of nothing, NEXT_HOP: what an announcement in the body needs on eBGP.
     const MANDATORY: [u8; 14] = [0x40, 1, 1, 0, 0x40, 2, 0, 0x40, 3, 4, 192, 0, 2, 1];
@@ -211,11 +214,11 @@ mod tests {
         context(PeerKind::Internal, AsWidth::Four)
     }
 
-    fn prefix() -> Prefix {
-        "192.0.2.0/24".parse().unwrap()
+    fn prefix() -> Nlri {
+        Nlri { prefix: "192.0.2.0/24".parse().unwrap(), path_id: None }
     }
 
-    fn judge(octets: &[u8], nlri: &[Prefix], context: &Context) -> Result<(Vec<Attribute>, Vec<Fault>), Error> {
+    fn judge(octets: &[u8], nlri: &[Nlri], context: &Context) -> Result<(Vec<Attribute>, Vec<Fault>), Error> {
         decode(Reader::new(octets), context)?.conclude(nlri, context)
     }
 
@@ -236,30 +239,70 @@ mod tests {
         [&[flags, code, u8::try_from(value.len()).unwrap()], value].concat()
     }
 
-    #[test]
-    fn golden_values() {
-        let octets = [
-            &MANDATORY[..],
-            &[0x80, 4, 4, 0, 0, 0, 7],
-            &LOCAL_PREF,
-            &[0xc0, 8, 4, 0xff, 0xff, 0xff, 1],
-            &[0xf0, 32, 0, 12, 0, 0, 0, 1, 0, 0, 0, 2, 0, 0, 0, 3],
-            &[0xd0, 99, 0, 2, 5, 6],
+    /// Each type, its octets, and the session that it belongs to.
+    fn golden() -> Vec<(Vec<u8>, Attribute, Context)> {
+        let old = context(PeerKind::External, AsWidth::Two);
+        let who = |asn| Aggregator { asn: Asn(asn), address: [1, 2, 3, 4].into() };
+        let community = LargeCommunity { global: 1, local1: 2, local2: 3 };
+        vec![
+            (attribute(0x40, 1, &[0]), Attribute::Origin(Origin::Igp), external()),
+            (attribute(0x40, 2, &[]), Attribute::AsPath(AsPath::default()), external()),
+            (attribute(0x40, 3, &[192, 0, 2, 1]), Attribute::NextHop([192, 0, 2, 1].into()), external()),
+            (attribute(0x80, 4, &[0, 0, 0, 7]), Attribute::MultiExitDisc(7), external()),
+            (LOCAL_PREF.to_vec(), Attribute::LocalPref(100), internal()),
+            (attribute(0x40, 6, &[]), Attribute::AtomicAggregate, external()),
+            (attribute(0xc0, 7, &[0, 1, 0, 0, 1, 2, 3, 4]), Attribute::Aggregator(who(65_536)), external()),
+            (attribute(0xc0, 7, &[0x5b, 0xa0, 1, 2, 3, 4]), Attribute::Aggregator(who(23_456)), old.clone()),
+            (
+                attribute(0xc0, 8, &[0xff, 0xff, 0xff, 1]),
+                Attribute::Communities(vec![Community(0xffff_ff01)]),
+                external(),
+            ),
+            (attribute(0x80, 9, &[1, 2, 3, 4]), Attribute::OriginatorId([1, 2, 3, 4].into()), internal()),
+            (attribute(0x80, 10, &[1, 2, 3, 4]), Attribute::ClusterList(vec![[1, 2, 3, 4].into()]), internal()),
+            (attribute(0xc0, 16, &[7; 8]), Attribute::ExtendedCommunities(vec![ExtendedCommunity([7; 8])]), external()),
+            (
+                attribute(0xc0, 17, &[2, 1, 0, 1, 0, 0]),
+                Attribute::As4Path(AsPath::sequence([Asn(65_536)])),
+                old.clone(),
+            ),
+            (attribute(0xc0, 18, &[0, 1, 0, 0, 1, 2, 3, 4]), Attribute::As4Aggregator(who(65_536)), old),
+            (
+                attribute(0xc0, 25, &[7; 20]),
+                Attribute::Ipv6ExtendedCommunities(vec![Ipv6ExtendedCommunity([7; 20])]),
+                external(),
+            ),
+            (
+                attribute(0xc0, 32, &[0, 0, 0, 1, 0, 0, 0, 2, 0, 0, 0, 3]),
+                Attribute::LargeCommunities(vec![community]),
+                external(),
+            ),
+            (attribute(0xc0, 35, &[0, 1, 0, 0]), Attribute::OnlyToCustomer(Asn(65_536)), external()),
+            (
+                attribute(0xc0, 99, &[5, 6]),
+                Attribute::Unknown { flags: 0xc0, code: 99, data: Bytes::from_static(&[5, 6]) },
+                external(),
+            ),
         ]
-        .concat();
-        let (attributes, faults) = judge(&octets, &[prefix()], &internal()).unwrap();
-        assert_eq!(faults, []);
-        let wanted = [
-            Attribute::Origin(Origin::Igp),
-            Attribute::AsPath(AsPath::default()),
-            Attribute::NextHop([192, 0, 2, 1].into()),
-            Attribute::MultiExitDisc(7),
-            Attribute::LocalPref(100),
-            Attribute::Communities(vec![Community(0xffff_ff01)]),
-            Attribute::LargeCommunities(vec![LargeCommunity { global: 1, local1: 2, local2: 3 }]),
-            Attribute::Unknown { flags: 0xc0, code: 99, data: Bytes::from_static(&[5, 6]) },
-        ];
-        assert_eq!(attributes, wanted);
+    }
+
+    #[test]
+    fn golden_octets_both_ways() {
+        for (octets, wanted, context) in golden() {
+            let (attributes, faults) = judge(&octets, &[], &context).unwrap();
+            assert_eq!((&attributes[..], faults), (&[wanted.clone()][..], vec![]), "{octets:?}");
+            let mut out = BytesMut::new();
+            wanted.encode(&context, &mut out).unwrap();
+            assert_eq!((&out[..], wanted.code()), (&octets[..], octets[1]));
+        }
+        assert_eq!(golden().len(), 18);
+    }
+
+    #[test]
+    fn the_extended_length_is_of_no_consequence() {
+        let octets = [0xd0, 99, 0, 2, 5, 6];
+        let (attributes, _) = judge(&octets, &[], &external()).unwrap();
+        assert_eq!(attributes, [golden().pop().unwrap().1]);
     }
 
     #[test]
@@ -268,8 +311,7 @@ mod tests {
         let octets = attribute(0xc0, 17, &[3, 1, 0, 0, 0, 9, 2, 1, 0, 1, 0, 0]);
         let (attributes, faults) = judge(&octets, &[], &old).unwrap();
         assert_eq!(faults, []);
-        let data = Bytes::from_static(&[2, 1, 0, 1, 0, 0]);
-        assert_eq!(attributes, [Attribute::Unknown { flags: 0xc0, code: 17, data }]);
+        assert_eq!(attributes, [Attribute::As4Path(AsPath::sequence([Asn(65_536)]))]);
     }
 
     #[test]
@@ -288,7 +330,7 @@ mod tests {
 
     #[test]
     fn what_an_announcement_lacks_is_noticed() {
-        let missing = |octets: &[u8], nlri: &[Prefix], context: &Context| -> Vec<u8> {
+        let missing = |octets: &[u8], nlri: &[Nlri], context: &Context| -> Vec<u8> {
             let (_, faults) = judge(octets, nlri, context).unwrap();
             assert!(faults.iter().all(|f| (f.reason, f.verdict) == (Reason::Missing, Verdict::TreatAsWithdraw)));
             faults.iter().map(|fault| fault.code).collect()

@@ -3,12 +3,13 @@
 //! [`value`] reads and names what is wrong, [`verdict`] alone decides what follows from it. MP_REACH_NLRI and
 //! MP_UNREACH_NLRI are in `mp`.
 
-use super::as_path::SegmentKind;
-use super::attribute::{Attribute, Origin, code, flags};
+use super::attribute::{Aggregator, Attribute, Origin, code, distinct, flags};
 use super::fault::{Reason, Verdict};
 use super::parse::Reader;
-use super::{AsPath, AsWidth, Community, Context, LargeCommunity, PeerKind};
-use bytes::{Bytes, BytesMut};
+use super::{
+    AsPath, AsWidth, Asn, Community, Context, ExtendedCommunity, Ipv6ExtendedCommunity, LargeCommunity, PeerKind,
+};
+use bytes::Bytes;
 
 /// One attribute as the walk cut it.
 #[derive(Clone, Copy)]
@@ -51,9 +52,10 @@ pub(super) fn verdict(code: u8, reason: Reason) -> Verdict {
         // RFC 7606 §3 c beats §7.6 and §7.7: wrong flags mean that nothing about the attribute is sure.
         (_, Flags) => Verdict::TreatAsWithdraw,
         (code::ATOMIC_AGGREGATE | code::AGGREGATOR, _) => Verdict::AttributeDiscard,
-        (_, Length | OriginUndefined | SegmentType | SegmentEmpty | SegmentLength | AsZero | ConfedSegment) => {
-            Verdict::TreatAsWithdraw
-        }
+        (
+            _,
+            Length | OriginUndefined | SegmentType | SegmentEmpty | SegmentLength | AsZero | ConfedSegment | FirstAs,
+        ) => Verdict::TreatAsWithdraw,
     }
 }
 
@@ -93,32 +95,30 @@ pub(super) fn value(raw: Raw<'_>, context: &Context) -> Result<Attribute, Reason
         Some(_) | None => {}
     }
     let value = raw.value;
-    match raw.code {
+    Ok(match raw.code {
         code::ORIGIN => {
             let [octet] = exactly(value)?;
-            Origin::from_octet(octet).map(Attribute::Origin).ok_or(Reason::OriginUndefined)
+            Attribute::Origin(Origin::from_octet(octet).ok_or(Reason::OriginUndefined)?)
         }
-        code::AS_PATH => {
-            let path = AsPath::decode(value, context.as_width)?;
-            path.objection().map_or(Ok(Attribute::AsPath(path)), Err)
+        code::AS_PATH => Attribute::AsPath(as_path(value, context)?),
+        code::NEXT_HOP => Attribute::NextHop(exactly::<4>(value)?.into()),
+        code::MULTI_EXIT_DISC => Attribute::MultiExitDisc(number(value)?),
+        code::LOCAL_PREF => Attribute::LocalPref(number(value)?),
+        code::ATOMIC_AGGREGATE => exactly::<0>(value).map(|[]| Attribute::AtomicAggregate)?,
+        code::AGGREGATOR => Attribute::Aggregator(aggregator(value, context.as_width)?),
+        code::COMMUNITIES => Attribute::Communities(each(value)?.map(u32::from_be_bytes).map(Community).collect()),
+        code::ORIGINATOR_ID => Attribute::OriginatorId(exactly::<4>(value)?.into()),
+        code::CLUSTER_LIST => Attribute::ClusterList(each::<4>(value)?.map(Into::into).collect()),
+        code::EXTENDED_COMMUNITIES => Attribute::ExtendedCommunities(each(value)?.map(ExtendedCommunity).collect()),
+        code::AS4_PATH => Attribute::As4Path(as4_path(value)?),
+        code::AS4_AGGREGATOR => Attribute::As4Aggregator(aggregator(value, AsWidth::Four)?),
+        code::IPV6_EXTENDED_COMMUNITIES => {
+            Attribute::Ipv6ExtendedCommunities(each(value)?.map(Ipv6ExtendedCommunity).collect())
         }
-        code::NEXT_HOP => exactly::<4>(value).map(|octets| Attribute::NextHop(octets.into())),
-        code::MULTI_EXIT_DISC => number(value).map(Attribute::MultiExitDisc),
-        code::LOCAL_PREF => number(value).map(Attribute::LocalPref),
-        code::COMMUNITIES => {
-            let community = |octets| Community(u32::from_be_bytes(octets));
-            Ok(Attribute::Communities(each(value)?.map(community).collect()))
-        }
-        code::LARGE_COMMUNITY => {
-            let list = each::<12>(value)?.map(large_community);
-            Ok(Attribute::LargeCommunities(list.collect()))
-        }
-        code::AS4_PATH => as4_path(value).map(|data| unknown(raw, &data)),
-        code => {
-            judge_unread(code, value, context)?;
-            Ok(unknown(raw, value.rest()))
-        }
-    }
+        code::LARGE_COMMUNITY => Attribute::LargeCommunities(distinct(each::<12>(value)?.map(large_community))),
+        code::ONLY_TO_CUSTOMER => Attribute::OnlyToCustomer(Asn(number(value)?)),
+        _ => unknown(raw, value.rest()),
+    })
 }
 
 /// Attributes that this peer may not send: they are dropped unread.
@@ -132,44 +132,53 @@ fn out_of_place(code: u8, context: &Context) -> Result<(), Reason> {
     }
 }
 
-/// What can be said about attributes whose value is kept as octets.
-fn judge_unread(code: u8, value: Reader<'_>, context: &Context) -> Result<(), Reason> {
-    match code {
-        code::ATOMIC_AGGREGATE => exactly::<0>(value).map(drop),
-        code::AGGREGATOR => match context.as_width {
-            AsWidth::Two => exactly::<6>(value).and_then(|octets| not_as_zero(&octets[..2])),
-            AsWidth::Four => exactly::<8>(value).and_then(|octets| not_as_zero(&octets[..4])),
-        },
-        code::AS4_AGGREGATOR => exactly::<8>(value).and_then(|octets| not_as_zero(&octets[..4])),
-        code::ORIGINATOR_ID | code::ONLY_TO_CUSTOMER => exactly::<4>(value).map(drop),
-        code::CLUSTER_LIST => each::<4>(value).map(drop),
-        code::EXTENDED_COMMUNITIES => each::<8>(value).map(drop),
-        code::IPV6_EXTENDED_COMMUNITIES => each::<20>(value).map(drop),
-        _ => Ok(()),
-    }
-}
-
-/// AS number 0 makes an aggregator malformed (RFC 7607 §2).
-fn not_as_zero(number: &[u8]) -> Result<(), Reason> {
-    if number.iter().all(|octet| *octet == 0) { Err(Reason::AsZero) } else { Ok(()) }
-}
-
-/// AS4_PATH without its confederation segments, which do not belong there (RFC 6793 §3, §6).
-fn as4_path(value: Reader<'_>) -> Result<Bytes, Reason> {
-    if value.is_empty() {
-        return Err(Reason::Length);
-    }
-    let mut path = AsPath::decode(value, AsWidth::Four)?;
-    path.segments.retain(|segment| match segment.kind {
-        SegmentKind::Set | SegmentKind::Sequence => true,
-        SegmentKind::ConfedSet | SegmentKind::ConfedSequence => false,
-    });
+/// AS_PATH, unless there is something in it that may not be, or it is not the peer's (RFC 4271 §6.3).
+fn as_path(value: Reader<'_>, context: &Context) -> Result<AsPath, Reason> {
+    let path = AsPath::decode(value, context.as_width)?;
     if let Some(reason) = path.objection() {
         return Err(reason);
     }
-    let mut out = BytesMut::new();
-    path.encode(AsWidth::Four, &mut out).map_err(|_| Reason::SegmentLength)?;
-    Ok(out.freeze())
+    match (context.peer_kind, context.first_as.map(|asn| in_width(asn, context.as_width))) {
+        (PeerKind::External, first @ Some(_)) if path.first() != first => Err(Reason::FirstAs),
+        (PeerKind::External, _) | (PeerKind::Internal, _) => Ok(path),
+    }
+}
+
+/// An AS number as a path of this width tells it.
+fn in_width(asn: Asn, width: AsWidth) -> Asn {
+    match width {
+        AsWidth::Two => Asn(asn.two_octets().into()),
+        AsWidth::Four => asn,
+    }
+}
+
+/// AS4_PATH without its confederation segments, which do not belong there (RFC 6793 §3, §6); of nothing else it may not
+/// consist.
+fn as4_path(value: Reader<'_>) -> Result<AsPath, Reason> {
+    if value.is_empty() {
+        return Err(Reason::Length);
+    }
+    let path = AsPath::decode(value, AsWidth::Four)?.unconfederated();
+    match path.objection() {
+        Some(reason) => Err(reason),
+        None if path.segments.is_empty() => Err(Reason::ConfedSegment),
+        None => Ok(path),
+    }
+}
+
+/// AGGREGATOR and AS4_AGGREGATOR; AS number 0 makes them malformed (RFC 7607 §2).
+fn aggregator(value: Reader<'_>, width: AsWidth) -> Result<Aggregator, Reason> {
+    let (asn, address) = match width {
+        AsWidth::Two => {
+            let [a, b, address @ ..] = exactly::<6>(value)?;
+            (Asn(u16::from_be_bytes([a, b]).into()), address)
+        }
+        AsWidth::Four => {
+            let [a, b, c, d, address @ ..] = exactly::<8>(value)?;
+            (Asn(u32::from_be_bytes([a, b, c, d])), address)
+        }
+    };
+    if asn == Asn(0) { Err(Reason::AsZero) } else { Ok(Aggregator { asn, address: address.into() }) }
 }
 
 /// A value of a fixed length.
@@ -248,6 +257,37 @@ mod tests {
         assert_eq!(path(&[2, 1, 0, 0, 0, 0]), withdraws(2, Reason::AsZero));
         assert_eq!(path(&[1, 1, 0, 0, 0, 1]), withdraws(2, Reason::AsSet));
         assert_eq!(path(&[3, 1, 0, 0, 0, 1]), withdraws(2, Reason::ConfedSegment));
+    }
+
+    #[test]
+    fn the_first_as_is_the_peers_where_that_is_asked_for() {
+        let from = |context: Context, octets: &[u8]| {
+            let context = Context { first_as: Some(Asn(70_000)), ..context };
+            faults(&attribute(0x40, 2, octets), &context)
+        };
+        let (own, other) = ([2, 2, 0, 1, 0x11, 0x70, 0, 0, 0, 7], [2, 1, 0, 0, 0, 7]);
+        assert_eq!(from(external(), &own), []);
+        assert_eq!(from(external(), &other), withdraws(2, Reason::FirstAs));
+        assert_eq!(from(external(), &[]), withdraws(2, Reason::FirstAs));
+        assert_eq!(from(internal(), &other), []);
+        assert_eq!(faults(&attribute(0x40, 2, &other), &external()), [], "not asked for");
+        let old = context(PeerKind::External, AsWidth::Two);
+        assert_eq!(from(old.clone(), &[2, 1, 0x5b, 0xa0]), [], "AS_TRANS stands for it");
+        assert_eq!(from(old, &[2, 1, 0, 7]), withdraws(2, Reason::FirstAs));
+        assert_eq!(from(external(), &[3, 1, 0, 1, 0x11, 0x70]), withdraws(2, Reason::ConfedSegment));
+    }
+
+    #[test]
+    fn as4_path_of_confederation_segments_alone_is_malformed() {
+        let old = context(PeerKind::External, AsWidth::Two);
+        assert_eq!(faults(&attribute(0xc0, 17, &[3, 1, 0, 0, 0, 1]), &old), discards(17, Reason::ConfedSegment));
+    }
+
+    #[test]
+    fn large_communities_that_repeat_are_taken_once() {
+        let twice = attribute(0xc0, 32, &[1; 24]);
+        let read = value(next(&mut Reader::new(&twice)).unwrap(), &external());
+        assert!(matches!(read, Ok(Attribute::LargeCommunities(list)) if list.len() == 1));
     }
 
     #[test]

@@ -22,13 +22,16 @@ pub struct LargeCommunity {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{given:?} is not a community: {expected}")]
 pub struct CommunityError {
-    given: String,
-    expected: &'static str,
+    pub(super) given: String,
+    pub(super) expected: &'static str,
 }
 
-/// Well-known names (RFC 1997, RFC 3765, RFC 7999 §5, RFC 8326 §4.1).
+/// Well-known names (RFC 1997, RFC 3765, RFC 7611 §4, RFC 7999 §5, RFC 8326 §4.1, RFC 9494 §3.2 and §3.3).
 const WELL_KNOWN: &[(&str, u32)] = &[
     ("graceful-shutdown", 0xFFFF_0000),
+    ("accept-own", 0xFFFF_0001),
+    ("llgr-stale", 0xFFFF_0006),
+    ("no-llgr", 0xFFFF_0007),
     ("blackhole", 0xFFFF_029A),
     ("no-export", 0xFFFF_FF01),
     ("no-advertise", 0xFFFF_FF02),
@@ -86,7 +89,7 @@ mod tests {
 
     #[test]
     fn text_round_trips() {
-        for text in ["64512:100", "0:0", "no-export", "graceful-shutdown"] {
+        for text in ["64512:100", "0:0", "no-export", "graceful-shutdown", "llgr-stale", "no-llgr", "65535:2"] {
             assert_eq!(text.parse::<Community>().unwrap().to_string(), text);
         }
         assert_eq!("4200000000:1:2".parse::<LargeCommunity>().unwrap().to_string(), "4200000000:1:2");

@@ -162,7 +162,8 @@ fn told(reason: Reason, code: u8, octets: &Bytes) -> Bytes {
         | Reason::SegmentLength
         | Reason::AsZero
         | Reason::AsSet
-        | Reason::ConfedSegment => Bytes::new(),
+        | Reason::ConfedSegment
+        | Reason::FirstAs => Bytes::new(),
         Reason::Missing => copied(&[code]),
         Reason::Flags
         | Reason::Length

@@ -56,6 +56,8 @@ pub enum Reason {
     AsSet,
     /// A confederation segment, and we are in no confederation (RFC 5065 §5).
     ConfedSegment,
+    /// The path does not begin with the AS of the external peer that sent it (RFC 4271 §6.3, RFC 7606 §7.2).
+    FirstAs,
     /// An iBGP attribute from an eBGP peer (RFC 7606 §7.5, §7.9, §7.10).
     NotFromExternal,
     /// AS4_PATH or AS4_AGGREGATOR from a peer that speaks 4-octet AS numbers anyway (RFC 6793 §4.1).
@@ -78,7 +80,8 @@ impl Reason {
             | Reason::SegmentLength
             | Reason::AsZero
             | Reason::AsSet
-            | Reason::ConfedSegment => 11,
+            | Reason::ConfedSegment
+            | Reason::FirstAs => 11,
         }
     }
 }
@@ -99,6 +102,7 @@ impl fmt::Display for Reason {
             Reason::AsZero => "it contains AS 0",
             Reason::AsSet => "it contains an AS_SET, which RFC 9774 forbids",
             Reason::ConfedSegment => "it contains a confederation segment, and this session is in no confederation",
+            Reason::FirstAs => "the path does not begin with the peer's own AS",
             Reason::NotFromExternal => "an external peer may not send it",
             Reason::NotFromFourOctetSpeaker => "a peer with 4-octet AS numbers may not send it",
         })
@@ -142,6 +146,12 @@ impl fmt::Display for Named {
             16 => "EXTENDED COMMUNITIES",
             17 => "AS4_PATH",
             18 => "AS4_AGGREGATOR",
+            22 => "PMSI_TUNNEL",
+            23 => "TUNNEL_ENCAPSULATION",
+            26 => "AIGP",
+            29 => "BGP-LS",
+            40 => "PREFIX_SID",
+            128 => "ATTR_SET",
             25 => "IPv6 EXTENDED COMMUNITIES",
             32 => "LARGE_COMMUNITY",
             35 => "ONLY_TO_CUSTOMER",

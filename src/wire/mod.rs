@@ -14,35 +14,41 @@ pub mod capability;
 pub mod community;
 mod emit;
 pub mod error;
+pub mod extended_community;
 pub mod family;
 pub mod fault;
 pub mod header;
 pub mod message;
 mod mp;
-mod nlri;
+pub mod nlri;
 pub mod notification;
+mod offer;
 pub mod open;
 mod parse;
 pub mod prefix;
 pub mod route_refresh;
 pub mod router_id;
+pub mod text;
 pub mod update;
 
 pub use as_path::AsPath;
 pub use asn::Asn;
-pub use attribute::{Attribute, MpReach, MpUnreach, Origin, Outbound};
+pub use attribute::{Aggregator, Attribute, MpReach, MpUnreach, Origin, Outbound};
 pub use capability::Capability;
 pub use community::{Community, LargeCommunity};
 pub use error::{EncodeError, Error};
+pub use extended_community::{Bandwidth, ExtendedCommunity, Ipv6ExtendedCommunity, Scope};
 pub use family::Family;
 pub use fault::{Fault, Verdict};
 pub use header::frame;
 pub use message::Message;
+pub use nlri::Nlri;
 pub use notification::{CeaseSubcode, Notification};
 pub use open::Open;
 pub use prefix::Prefix;
-pub use route_refresh::RouteRefresh;
+pub use route_refresh::{RefreshKind, RouteRefresh};
 pub use router_id::RouterId;
+pub use text::Text;
 pub use update::{Announce, EndOfRib, Update, Withdraw};
 
 use std::collections::BTreeSet;
@@ -86,11 +92,29 @@ pub struct Context {
     pub max_len: usize,
     /// Families that both sides sent (RFC 4760 §8).
     pub families: BTreeSet<Family>,
+    /// The peer's AS, where paths from an external peer must begin with it (RFC 4271 §6.3); `None` towards a route server,
+    /// which does not add itself.
+    pub first_as: Option<Asn>,
+    /// Families whose prefixes have path identifiers in what the peer sends: it sends them and we take them (RFC 7911 §4).
+    pub path_ids_received: BTreeSet<Family>,
+    /// Families whose prefixes have path identifiers in what we send: we send them and the peer takes them.
+    pub path_ids_sent: BTreeSet<Family>,
+    /// Families other than IPv6 whose next hop may be an IPv6 address: both sides sent it (RFC 8950 §4).
+    pub ipv6_next_hops: BTreeSet<Family>,
 }
 
 impl Context {
     /// The context in which OPENs are exchanged: nothing is agreed yet.
     pub fn before_open() -> Self {
-        Self { as_width: AsWidth::Two, peer_kind: PeerKind::External, max_len: 4096, families: BTreeSet::new() }
+        Self {
+            as_width: AsWidth::Two,
+            peer_kind: PeerKind::External,
+            max_len: 4096,
+            families: BTreeSet::new(),
+            first_as: None,
+            path_ids_received: BTreeSet::new(),
+            path_ids_sent: BTreeSet::new(),
+            ipv6_next_hops: BTreeSet::new(),
+        }
     }
 }

@@ -4,10 +4,12 @@
 //! reach   | AFI (2) | SAFI | length | next hop: 4, 16 or 32 octets | reserved | prefixes …
 //! unreach | AFI (2) | SAFI | prefixes …
 //! ```
+//!
+//! IPv4 prefixes have an IPv6 next hop only where both sides said so (RFC 8950 §4): elsewhere its length is wrong.
 
-use super::nlri::{self, Unicast};
+use super::nlri::{self, Nlri, PathIds, Unicast};
 use super::parse::Reader;
-use super::{Family, Prefix};
+use super::{Context, Family};
 use bytes::{BufMut, BytesMut};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -21,7 +23,7 @@ pub struct MpReach {
     /// A second, link-local next hop (RFC 2545 §3), only ever beside an IPv6 one.
     pub link_local: Option<Ipv6Addr>,
     /// The prefixes.
-    pub nlri: Vec<Prefix>,
+    pub nlri: Vec<Nlri>,
 }
 
 /// MP_UNREACH_NLRI of a unicast family; without prefixes it is the End-of-RIB (RFC 4724 §2) of that family, which may then
@@ -31,7 +33,7 @@ pub struct MpUnreach {
     /// Which family the prefixes are of.
     pub family: Family,
     /// The prefixes.
-    pub withdrawn: Vec<Prefix>,
+    pub withdrawn: Vec<Nlri>,
 }
 
 /// What one of the two attributes turned out to be.
@@ -70,14 +72,15 @@ fn family(reader: &mut Reader<'_>) -> Result<Family, Unreadable> {
     }
 }
 
-fn prefixes(reader: Reader<'_>, unicast: Unicast) -> Result<Vec<Prefix>, Unreadable> {
-    nlri::decode(reader, unicast).map_err(|bad| Unreadable { offset: bad.offset, what: bad.what })
+fn prefixes(reader: Reader<'_>, unicast: Unicast, family: Family, context: &Context) -> Result<Vec<Nlri>, Unreadable> {
+    let ids = PathIds::received(family, context);
+    nlri::decode(reader, unicast, ids).map_err(|bad| Unreadable { offset: bad.offset, what: bad.what })
 }
 
 impl MpReach {
-    /// Reads the value. IPv4 prefixes may have an IPv6 next hop (RFC 8950 §3); IPv6 prefixes have no other. A foreign
-    /// family is read as far as its prefixes.
-    pub(super) fn decode(mut reader: Reader<'_>) -> Result<Read<Self>, Unreadable> {
+    /// Reads the value. IPv4 prefixes may have an IPv6 next hop where that was agreed (RFC 8950 §3); IPv6 prefixes have no
+    /// other. A foreign family is read as far as its prefixes.
+    pub(super) fn decode(mut reader: Reader<'_>, context: &Context) -> Result<Read<Self>, Unreadable> {
         let family = family(&mut reader)?;
         let offset = reader.offset();
         let cut = |_| Unreadable { offset, what: "the next hop is cut off" };
@@ -88,21 +91,25 @@ impl MpReach {
             return Ok(Read::Foreign { prefixes: presence(&reader) });
         };
         let v6 = |octets: [u8; 16]| Ipv6Addr::from(octets);
+        let of6 = match unicast {
+            Unicast::V4 => context.ipv6_next_hops.contains(&family),
+            Unicast::V6 => true,
+        };
         let (next_hop, link_local) = match (unicast, len) {
             (Unicast::V4, 4) => (IpAddr::V4(Ipv4Addr::from(hop.array::<4>().map_err(cut)?)), None),
-            (Unicast::V4 | Unicast::V6, 16) => (IpAddr::V6(hop.array().map(v6).map_err(cut)?), None),
-            (Unicast::V4 | Unicast::V6, 32) => {
+            (Unicast::V4 | Unicast::V6, 16) if of6 => (IpAddr::V6(hop.array().map(v6).map_err(cut)?), None),
+            (Unicast::V4 | Unicast::V6, 32) if of6 => {
                 (IpAddr::V6(hop.array().map(v6).map_err(cut)?), Some(hop.array().map(v6).map_err(cut)?))
             }
             _ => return Err(Unreadable { offset, what: "the next hop has a length that its family does not have" }),
         };
-        Ok(Read::Unicast(Self { family, next_hop, link_local, nlri: prefixes(reader, unicast)? }))
+        Ok(Read::Unicast(Self { family, next_hop, link_local, nlri: prefixes(reader, unicast, family, context)? }))
     }
 
     /// Appends the value.
-    pub(super) fn encode(&self, out: &mut BytesMut) {
+    pub(super) fn encode(&self, context: &Context, out: &mut BytesMut) {
         encode_reach_start(self.family, self.next_hop, self.link_local, out);
-        nlri::encode(&self.nlri, out);
+        nlri::encode(self.nlri.iter().copied(), PathIds::sent(self.family, context), out);
     }
 }
 
@@ -135,19 +142,19 @@ pub(super) fn encode_family(family: Family, out: &mut BytesMut) {
 
 impl MpUnreach {
     /// Reads the value. Without prefixes any family is good: it is only named.
-    pub(super) fn decode(mut reader: Reader<'_>) -> Result<Read<Self>, Unreadable> {
+    pub(super) fn decode(mut reader: Reader<'_>, context: &Context) -> Result<Read<Self>, Unreadable> {
         let family = family(&mut reader)?;
         match Unicast::of(family) {
-            Some(unicast) => Ok(Read::Unicast(Self { family, withdrawn: prefixes(reader, unicast)? })),
+            Some(unicast) => Ok(Read::Unicast(Self { family, withdrawn: prefixes(reader, unicast, family, context)? })),
             None if reader.is_empty() => Ok(Read::Unicast(Self { family, withdrawn: Vec::new() })),
             None => Ok(Read::Foreign { prefixes: presence(&reader) }),
         }
     }
 
     /// Appends the value.
-    pub(super) fn encode(&self, out: &mut BytesMut) {
+    pub(super) fn encode(&self, context: &Context, out: &mut BytesMut) {
         encode_family(self.family, out);
-        nlri::encode(&self.withdrawn, out);
+        nlri::encode(self.withdrawn.iter().copied(), PathIds::sent(self.family, context), out);
     }
 }
 
@@ -159,8 +166,20 @@ fn presence(reader: &Reader<'_>) -> Presence {
 mod tests {
     use super::*;
 
+    fn context() -> Context {
+        Context { ipv6_next_hops: [Family::IPV4_UNICAST].into(), ..Context::before_open() }
+    }
+
     fn reach(octets: &[u8]) -> Result<Read<MpReach>, Unreadable> {
-        MpReach::decode(Reader::new(octets))
+        MpReach::decode(Reader::new(octets), &context())
+    }
+
+    fn unreach(octets: &[u8]) -> Result<Read<MpUnreach>, Unreadable> {
+        MpUnreach::decode(Reader::new(octets), &context())
+    }
+
+    fn nlri(text: &str) -> Nlri {
+        Nlri { prefix: text.parse().unwrap(), path_id: None }
     }
 
     fn value(family: [u8; 3], next_hop: &[u8], prefixes: &[u8]) -> Vec<u8> {
@@ -181,27 +200,27 @@ mod tests {
             family: Family::IPV6_UNICAST,
             next_hop: "2001:db8::1".parse().unwrap(),
             link_local: None,
-            nlri: vec!["2001:db8::/32".parse().unwrap()],
+            nlri: vec![nlri("2001:db8::/32")],
         };
         let two_hops = MpReach { link_local: Some("fe80::1".parse().unwrap()), ..ipv6.clone() };
         let ipv4 = MpReach {
             family: Family::IPV4_UNICAST,
             next_hop: "192.0.2.1".parse().unwrap(),
-            nlri: vec!["10.0.0.0/8".parse().unwrap()],
+            nlri: vec![nlri("10.0.0.0/8")],
             ..ipv6.clone()
         };
         let ipv4_over_ipv6 = MpReach { family: Family::IPV4_UNICAST, nlri: ipv4.nlri.clone(), ..ipv6.clone() };
         let prefix = [32, 0x20, 1, 0x0d, 0xb8];
-        for (reach, octets) in [
+        for (value, octets) in [
             (ipv6, value([0, 2, 1], &V6, &prefix)),
             (two_hops, value([0, 2, 1], &[V6, LINK_LOCAL].concat(), &prefix)),
             (ipv4, value([0, 1, 1], &[192, 0, 2, 1], &[8, 10])),
             (ipv4_over_ipv6, value([0, 1, 1], &V6, &[8, 10])),
         ] {
             let mut out = BytesMut::new();
-            reach.encode(&mut out);
+            value.encode(&context(), &mut out);
             assert_eq!(out[..], octets);
-            assert_eq!(MpReach::decode(Reader::new(&octets)), Ok(Read::Unicast(reach)));
+            assert_eq!(reach(&octets), Ok(Read::Unicast(value)));
         }
     }
 
@@ -212,6 +231,11 @@ mod tests {
                 assert_eq!(reach(&value(family, &vec![1; len], &[])).is_ok(), good.contains(&len), "{family:?} {len}");
             }
         }
+        let plain = Context::before_open();
+        let ipv4_over = |len| value([0, 1, 1], &vec![1; len], &[]);
+        let good: Vec<_> =
+            (0..40).filter(|len| MpReach::decode(Reader::new(&ipv4_over(*len)), &plain).is_ok()).collect();
+        assert_eq!(good, [4], "an IPv6 next hop that was not agreed on");
         assert_eq!(reach(&[0, 2, 1, 16, 1, 2]).unwrap_err().what, "the next hop is cut off");
         assert_eq!(reach(&[0, 2]).unwrap_err().what, "the family is cut off");
         assert!(reach(&value([0, 2, 1], &V6, &[])[..20]).is_err(), "without the reserved octet");
@@ -220,8 +244,28 @@ mod tests {
     #[test]
     fn bad_prefixes_are_unreadable() {
         assert_eq!(reach(&value([0, 2, 1], &V6, &[129])).unwrap_err().offset, 21);
-        assert!(MpUnreach::decode(Reader::new(&[0, 1, 1, 33, 1, 2, 3, 4, 5])).is_err());
-        assert!(MpUnreach::decode(Reader::new(&[0, 2])).is_err());
+        assert!(unreach(&[0, 1, 1, 33, 1, 2, 3, 4, 5]).is_err());
+        assert!(unreach(&[0, 2]).is_err());
+    }
+
+    #[test]
+    fn path_identifiers_are_read_where_they_are_spoken() {
+        let ids = Context {
+            path_ids_received: [Family::IPV6_UNICAST].into(),
+            path_ids_sent: [Family::IPV6_UNICAST].into(),
+            ..context()
+        };
+        let named = MpUnreach {
+            family: Family::IPV6_UNICAST,
+            withdrawn: vec![Nlri { path_id: Some(7), ..nlri("2001:db8::/32") }],
+        };
+        let octets = [0, 2, 1, 0, 0, 0, 7, 32, 0x20, 1, 0x0d, 0xb8];
+        let mut out = BytesMut::new();
+        named.encode(&ids, &mut out);
+        assert_eq!(out[..], octets);
+        assert_eq!(MpUnreach::decode(Reader::new(&octets), &ids), Ok(Read::Unicast(named)));
+        let ipv4 = MpUnreach { family: Family::IPV4_UNICAST, withdrawn: vec![nlri("10.0.0.0/8")] };
+        assert_eq!(MpUnreach::decode(Reader::new(&[0, 1, 1, 8, 10]), &ids), Ok(Read::Unicast(ipv4)));
     }
 
     #[test]
@@ -230,6 +274,6 @@ mod tests {
         assert_eq!(reach(&value([0, 25, 70], &[], &[])), Ok(Read::Foreign { prefixes: Presence::None }));
         assert!(reach(&[0, 25, 70, 5, 1, 1]).is_err());
         let end = MpUnreach { family: Family { afi: 25, safi: 70 }, withdrawn: vec![] };
-        assert_eq!(MpUnreach::decode(Reader::new(&[0, 25, 70])), Ok(Read::Unicast(end)));
+        assert_eq!(unreach(&[0, 25, 70]), Ok(Read::Unicast(end)));
     }
 }

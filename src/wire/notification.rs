@@ -5,6 +5,7 @@
 //! | code | subcode | data …
 //! ```
 
+use super::text::Text;
 use bytes::{BufMut, Bytes, BytesMut};
 use std::fmt;
 
@@ -28,6 +29,12 @@ const SHOWN_OCTETS: usize = 32;
 impl Notification {
     /// Hold Timer Expired (RFC 4271 §6.5).
     pub const HOLD_TIMER_EXPIRED: Notification = Notification { code: 4, subcode: 0, data: Bytes::new() };
+
+    /// Send Hold Timer Expired (RFC 9687 §6).
+    pub const SEND_HOLD_TIMER_EXPIRED: Notification = Notification { code: 8, subcode: 0, data: Bytes::new() };
+
+    /// Role Mismatch (RFC 9234 §4.2).
+    pub const ROLE_MISMATCH: Notification = Notification { code: 2, subcode: 11, data: Bytes::new() };
 
     /// A code and subcode without data.
     pub const fn bare(code: u8, subcode: u8) -> Self {
@@ -53,15 +60,32 @@ impl Notification {
         Self { data: data.freeze(), ..bare }
     }
 
+    /// This one inside a Hard Reset (RFC 8538 §3.1): the peer keeps none of our routes. A Hard Reset is not wrapped again.
+    pub fn hard_reset(self) -> Self {
+        if self.is_hard_reset() {
+            return self;
+        }
+        let mut data = BytesMut::with_capacity(2 + self.data.len());
+        data.put_slice(&[self.code, self.subcode]);
+        data.put_slice(&self.data);
+        Self { data: data.freeze(), ..Self::bare(6, CeaseSubcode::HardReset as u8) }
+    }
+
+    /// Whether it ends graceful restart (RFC 8538 §3.1), whatever it wraps.
+    pub fn is_hard_reset(&self) -> bool {
+        (self.code, self.subcode) == (6, CeaseSubcode::HardReset as u8)
+    }
+
     /// The shutdown communication of a Cease, safe to print: invalid UTF-8 replaced, control characters escaped (RFC 9003
-    /// §3). `None` where there is none, or where its length field promises more than came.
+    /// §3). `None` where there is none, or where its length field promises more than came. That of a Cease inside a Hard
+    /// Reset is [`Notification::wrapped`]'s.
     pub fn shutdown_text(&self) -> Option<String> {
         if !carries_text(self.code, self.subcode) {
             return None;
         }
         let (&len, rest) = self.data.split_first()?;
         let text = rest.get(..usize::from(len)).filter(|text| !text.is_empty())?;
-        Some(String::from_utf8_lossy(text).escape_debug().to_string())
+        Some(Text(self.data.slice_ref(text)).to_string())
     }
 
     /// What a Hard Reset wraps (RFC 8538 §3.1), if this is one that does.
@@ -191,19 +215,35 @@ fn names(code: u8, subcode: u8) -> (Option<&'static str>, Option<&'static str>) 
 
 impl fmt::Display for Notification {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.wrapped() {
+            Some(inner) => {
+                self.show_name(f)?;
+                f.write_str(" because of ")?;
+                // One level: a peer could nest them thousands deep.
+                inner.show(f)
+            }
+            None => self.show(f),
+        }
+    }
+}
+
+impl Notification {
+    /// Code, subcode, and the data as far as it can be shown without unwrapping.
+    fn show(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.show_name(f)?;
+        match self.shutdown_text() {
+            Some(text) => write!(f, ": \"{text}\""),
+            None => show_data(f, &self.data),
+        }
+    }
+
+    fn show_name(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (code, subcode) = (self.code, self.subcode);
         match names(code, subcode) {
-            (Some(name), Some(sub)) => write!(f, "{name}, {sub} ({code}/{subcode})")?,
-            (Some(name), None) if subcode == 0 => write!(f, "{name} ({code}/{subcode})")?,
-            (Some(name), None) => write!(f, "{name}, unknown subcode ({code}/{subcode})")?,
-            (None, _) => write!(f, "unknown error code ({code}/{subcode})")?,
-        }
-        if let Some(text) = self.shutdown_text() {
-            write!(f, ": \"{text}\"")
-        } else if let Some(inner) = self.wrapped() {
-            write!(f, " because of {inner}")
-        } else {
-            show_data(f, &self.data)
+            (Some(name), Some(sub)) => write!(f, "{name}, {sub} ({code}/{subcode})"),
+            (Some(name), None) if subcode == 0 => write!(f, "{name} ({code}/{subcode})"),
+            (Some(name), None) => write!(f, "{name}, unknown subcode ({code}/{subcode})"),
+            (None, _) => write!(f, "unknown error code ({code}/{subcode})"),
         }
     }
 }
@@ -288,6 +328,30 @@ mod tests {
         let text = with_data(6, 9, b"\x06\x02\x03bye").to_string();
         assert_eq!(text, "Cease, Hard Reset (6/9) because of Cease, Administrative Shutdown (6/2): \"bye\"");
         assert_eq!(with_data(6, 9, &[6]).to_string(), "Cease, Hard Reset (6/9), data 06");
+    }
+
+    #[test]
+    fn a_hard_reset_golden() {
+        let encode = |notification: &Notification| {
+            let mut out = BytesMut::new();
+            notification.encode(100, &mut out);
+            out.to_vec()
+        };
+        let drain = Notification::cease(CeaseSubcode::AdministrativeShutdown, "drain").hard_reset();
+        assert_eq!(encode(&drain), [6, 9, 6, 2, 5, b'd', b'r', b'a', b'i', b'n']);
+        assert_eq!(drain.wrapped().unwrap().shutdown_text().unwrap(), "drain");
+        let bfd = Notification::cease(CeaseSubcode::BfdDown, "").hard_reset();
+        assert_eq!(encode(&bfd), [6, 9, 6, 10]);
+        assert_eq!(bfd.clone().hard_reset(), bfd);
+        assert!(bfd.is_hard_reset() && !Notification::SEND_HOLD_TIMER_EXPIRED.is_hard_reset());
+    }
+
+    #[test]
+    fn hard_resets_nested_thousands_deep_are_one_short_line() {
+        let nested = with_data(6, 9, &[6, 9].repeat(32_000));
+        let text = nested.to_string();
+        assert!(text.starts_with("Cease, Hard Reset (6/9) because of Cease, Hard Reset (6/9), data 0609"), "{text}");
+        assert!(text.len() < 200);
     }
 
     #[test]

@@ -6,6 +6,7 @@
 //!                                                | 255 | 255 | length (2) | type | length (2) | value … |
 //! ```
 
+use super::capability::GracefulRestart;
 use super::emit::{prefixed_u8, prefixed_u16};
 use super::error::EncodeError;
 use super::parse::{Misread, Reader};
@@ -55,6 +56,14 @@ impl Open {
             .filter_map(|c| if let Capability::Multiprotocol(family) = c { Some(*family) } else { None })
             .collect();
         if offered.is_empty() { vec![Family::IPV4_UNICAST] } else { offered }
+    }
+
+    /// The graceful restart offered, if it is: of several the last counts (RFC 4724 §3).
+    pub fn graceful_restart(&self) -> Option<&GracefulRestart> {
+        self.capabilities.iter().rev().find_map(|capability| match capability {
+            Capability::GracefulRestart(restart) => Some(restart),
+            _ => None,
+        })
     }
 
     /// Reads the body.
@@ -151,8 +160,6 @@ fn decode_parameters(mut reader: Reader<'_>) -> Result<Vec<Capability>, Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use bytes::Bytes;
-
     /// Version 4, AS 65001, hold time 90, id 10.0.0.1; parameters follow.
     const FIXED: [u8; 9] = [4, 0xfd, 0xe9, 0, 90, 10, 0, 0, 1];
 
@@ -192,8 +199,7 @@ mod tests {
     #[test]
     fn capabilities_may_come_in_many_parameters() {
         let parameters = [8, 2, 2, 2, 0, 2, 2, 70, 0];
-        let unknown = Capability::Unknown { code: 70, data: Bytes::new() };
-        assert_eq!(decode(&parameters), Ok(open(vec![Capability::RouteRefresh, unknown])));
+        assert_eq!(decode(&parameters), Ok(open(vec![Capability::RouteRefresh, Capability::EnhancedRouteRefresh])));
         assert_eq!(decode(&[2, 2, 0]), Ok(open(vec![])), "an empty parameter is none the worse");
     }
 
@@ -279,5 +285,8 @@ mod tests {
         let new =
             open(vec![Capability::FourOctetAs(Asn(4_200_000_000)), Capability::Multiprotocol(Family::IPV6_UNICAST)]);
         assert_eq!((new.asn(), new.families()), (Asn(4_200_000_000), vec![Family::IPV6_UNICAST]));
+        let restart = |restart_time| GracefulRestart { restart_time, ..GracefulRestart::default() };
+        let twice = open([1, 2].map(restart).map(Capability::GracefulRestart).into());
+        assert_eq!((old.graceful_restart(), twice.graceful_restart()), (None, Some(&restart(2))));
     }
 }

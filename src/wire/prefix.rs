@@ -54,6 +54,11 @@ impl Prefix {
         self.0.ip()
     }
 
+    /// The last address of the block; of a host route, the address itself.
+    pub fn last_address(&self) -> IpAddr {
+        self.0.broadcast()
+    }
+
     /// The length in bits.
     #[expect(
         clippy::len_without_is_empty,

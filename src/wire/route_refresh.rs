@@ -9,16 +9,56 @@ use super::parse::Reader;
 use super::{Error, Family};
 use bytes::{BufMut, Bytes, BytesMut};
 
-/// A request to send one family again. The reserved octet is kept (RFC 7313 gives it meaning).
+/// A request to send one family again, or one end of what is sent for it (RFC 7313 §3.2).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RouteRefresh {
     /// The family wanted.
     pub family: Family,
-    /// 0 for a plain request; RFC 7313 §3.2 defines 1 and 2.
+    /// What kind it is, as it came: [`RouteRefresh::kind`] says what it means.
     pub subtype: u8,
 }
 
+/// What a ROUTE-REFRESH means (RFC 7313 §3.2).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum RefreshKind {
+    /// 0: send everything again.
+    Request,
+    /// 1, BoRR: everything follows.
+    Begin,
+    /// 2, EoRR: that was everything.
+    End,
+    /// Another one, to be ignored (RFC 7313 §5).
+    Unknown(u8),
+}
+
+impl RefreshKind {
+    /// The subtype octet.
+    pub fn octet(self) -> u8 {
+        match self {
+            RefreshKind::Request => 0,
+            RefreshKind::Begin => 1,
+            RefreshKind::End => 2,
+            RefreshKind::Unknown(octet) => octet,
+        }
+    }
+}
+
 impl RouteRefresh {
+    /// One of a kind.
+    pub fn new(family: Family, kind: RefreshKind) -> Self {
+        Self { family, subtype: kind.octet() }
+    }
+
+    /// What it means.
+    pub fn kind(&self) -> RefreshKind {
+        match self.subtype {
+            0 => RefreshKind::Request,
+            1 => RefreshKind::Begin,
+            2 => RefreshKind::End,
+            octet => RefreshKind::Unknown(octet),
+        }
+    }
+
     /// Reads the body of `message`. Longer ones are refused where the subtype says what they should contain (RFC 7313 §5);
     /// an unknown subtype is for the reader to ignore, whatever follows it. Filters behind a plain request (RFC 5291) are
     /// refused: nobody here offered to take them.
@@ -69,5 +109,19 @@ mod tests {
         assert!(matches!(decode(&[0, 1, 2, 1, 0]), Err(Error::RefreshLength { subtype: 2, .. })));
         assert_eq!(decode(&[0, 1, 3, 1, 0]).unwrap().subtype, 3);
         assert_eq!(decode(&[0, 1, 0]), Err(Error::Length { len: 22, kind: 5 }));
+    }
+
+    #[test]
+    fn kinds_are_subtypes() {
+        for (subtype, kind) in [
+            (0, RefreshKind::Request),
+            (1, RefreshKind::Begin),
+            (2, RefreshKind::End),
+            (3, RefreshKind::Unknown(3)),
+            (255, RefreshKind::Unknown(255)),
+        ] {
+            let refresh = RouteRefresh::new(Family::IPV4_UNICAST, kind);
+            assert_eq!((refresh.subtype, refresh.kind()), (subtype, kind));
+        }
     }
 }

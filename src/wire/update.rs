@@ -8,9 +8,9 @@
 use super::attribute_list;
 use super::emit::prefixed_u16;
 use super::error::EncodeError;
-use super::nlri::{self, Unicast};
+use super::nlri::{self, Nlri, PathIds, Unicast};
 use super::parse::Reader;
-use super::{Attribute, Context, Error, Family, Prefix};
+use super::{Aggregator, AsPath, Asn, Attribute, Context, Error, Family, Prefix};
 use bytes::BytesMut;
 use std::net::IpAddr;
 
@@ -21,11 +21,11 @@ pub use super::fault::{Fault, Verdict};
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Update {
     /// IPv4 prefixes withdrawn in the body.
-    pub withdrawn: Vec<Prefix>,
+    pub withdrawn: Vec<Nlri>,
     /// Path attributes in wire order, without those that are at fault.
     pub attributes: Vec<Attribute>,
     /// IPv4 prefixes announced in the body.
-    pub nlri: Vec<Prefix>,
+    pub nlri: Vec<Nlri>,
     /// What was wrong but does not end the session, strongest verdict first.
     pub faults: Vec<Fault>,
 }
@@ -49,17 +49,28 @@ impl Update {
         self.faults.iter().map(|fault| fault.verdict).max()
     }
 
-    /// What the message announces, each prefix with its next hop: nothing if it is to be treated as a withdrawal. To be
-    /// looked at after [`Update::gone`]: a prefix in both is announced (RFC 4271 §4.3).
+    /// What the message announces, each prefix with its next hop: nothing if it is to be treated as a withdrawal, and no
+    /// prefix whose next hop can be none ([`Update::astray`]). To be looked at after [`Update::gone`]: a prefix in both is
+    /// announced (RFC 4271 §4.3).
     pub fn announced(&self) -> impl Iterator<Item = (Prefix, IpAddr)> {
+        self.named().filter(|(_, next_hop)| can_be_next_hop(*next_hop))
+    }
+
+    /// Prefixes with a next hop that no host has: such routes are ignored and logged, and the session is none the worse
+    /// (RFC 4271 §6.3).
+    pub fn astray(&self) -> impl Iterator<Item = (Prefix, IpAddr)> {
+        self.named().filter(|(_, next_hop)| !can_be_next_hop(*next_hop))
+    }
+
+    fn named(&self) -> impl Iterator<Item = (Prefix, IpAddr)> {
         let wanted = self.verdict() < Some(Verdict::TreatAsWithdraw);
         let body_hop = self.attributes.iter().find_map(|attribute| match attribute {
             Attribute::NextHop(address) => Some(IpAddr::V4(*address)),
             _ => None,
         });
-        let body = self.nlri.iter().filter_map(move |prefix| Some((*prefix, body_hop?)));
+        let body = self.nlri.iter().filter_map(move |nlri| Some((nlri.prefix, body_hop?)));
         let mp = self.attributes.iter().flat_map(|attribute| match attribute {
-            Attribute::MpReach(reach) => reach.nlri.iter().map(|prefix| (*prefix, reach.next_hop)).collect(),
+            Attribute::MpReach(reach) => reach.nlri.iter().map(|nlri| (nlri.prefix, reach.next_hop)).collect(),
             _ => Vec::new(),
         });
         mp.chain(body).filter(move |_| wanted)
@@ -74,30 +85,81 @@ impl Update {
             _ => &[],
         });
         let body = self.nlri.iter().filter(move |_| announced_too);
-        self.withdrawn.iter().chain(mp).chain(body).copied()
+        self.withdrawn.iter().chain(mp).chain(body).map(|nlri| nlri.prefix)
+    }
+
+    /// The path with the numbers that two octets could not hold: AS_PATH and AS4_PATH as one (RFC 6793 §4.2.3). `None`
+    /// without AS_PATH.
+    pub fn as_path(&self) -> Option<AsPath> {
+        let narrow = self.attributes.iter().find_map(|attribute| match attribute {
+            Attribute::AsPath(path) => Some(path),
+            _ => None,
+        })?;
+        let wide = self.attributes.iter().find_map(|attribute| match attribute {
+            Attribute::As4Path(path) => Some(path),
+            _ => None,
+        });
+        match (wide, self.aggregators()) {
+            // An old speaker aggregated the route, and what newer ones said before that no longer holds.
+            (Some(_), (Some(Aggregator { asn, .. }), Some(_))) if asn != Asn::TRANS => Some(narrow.clone()),
+            (Some(wide), _) => Some(narrow.merged(wide)),
+            (None, _) => Some(narrow.clone()),
+        }
+    }
+
+    /// Who aggregated the route: AGGREGATOR, or AS4_AGGREGATOR where AS_TRANS stands in it (RFC 6793 §4.2.3).
+    pub fn aggregator(&self) -> Option<Aggregator> {
+        match self.aggregators() {
+            (Some(Aggregator { asn: Asn::TRANS, .. }), Some(wide)) => Some(wide),
+            (narrow, _) => narrow,
+        }
+    }
+
+    fn aggregators(&self) -> (Option<Aggregator>, Option<Aggregator>) {
+        let (mut narrow, mut wide) = (None, None);
+        for attribute in &self.attributes {
+            match attribute {
+                Attribute::Aggregator(aggregator) => narrow = Some(*aggregator),
+                Attribute::As4Aggregator(aggregator) => wide = Some(*aggregator),
+                _ => {}
+            }
+        }
+        (narrow, wide)
     }
 
     /// Reads the body.
     pub(super) fn decode(mut reader: Reader<'_>, context: &Context) -> Result<Self, Error> {
         let withdrawn = part(&mut reader, "Withdrawn Routes Length")?;
         let attributes = part(&mut reader, "Total Path Attribute Length")?;
-        let withdrawn = body_prefixes(withdrawn, "Withdrawn Routes")?;
-        let nlri = body_prefixes(reader, "NLRI")?;
+        let withdrawn = body_prefixes(withdrawn, "Withdrawn Routes", context)?;
+        let nlri = body_prefixes(reader, "NLRI", context)?;
         let (attributes, faults) = attribute_list::decode(attributes, context)?.conclude(&nlri, context)?;
         Ok(Self { withdrawn, attributes, nlri, faults })
     }
 
     /// Appends the body, as it is: faults leave no octets.
     pub(super) fn encode(&self, context: &Context, out: &mut BytesMut) -> Result<(), EncodeError> {
+        let ids = PathIds::sent(Family::IPV4_UNICAST, context);
         prefixed_u16(out, "withdrawn routes", |out| {
-            nlri::encode(&self.withdrawn, out);
+            nlri::encode(self.withdrawn.iter().copied(), ids, out);
             Ok(())
         })?;
         prefixed_u16(out, "path attributes", |out| {
-            self.attributes.iter().try_for_each(|attribute| attribute.encode(context.as_width, out))
+            self.attributes.iter().try_for_each(|attribute| attribute.encode(context, out))
         })?;
-        nlri::encode(&self.nlri, out);
+        nlri::encode(self.nlri.iter().copied(), ids, out);
         Ok(())
+    }
+}
+
+/// Whether a host can have this address: not unspecified, loopback, multicast, of class E, or of "this network".
+fn can_be_next_hop(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(address) => {
+            let first = address.octets()[0];
+            first != 0 && first != 127 && first < 224
+        }
+        IpAddr::V6(address) => !(address.is_unspecified() || address.is_loopback() || address.is_multicast()),
     }
 }
 
@@ -109,8 +171,9 @@ fn part<'a>(reader: &mut Reader<'a>, field: &'static str) -> Result<Reader<'a>, 
     reader.sub(len.into()).map_err(exceeds)
 }
 
-fn body_prefixes(reader: Reader<'_>, field: &'static str) -> Result<Vec<Prefix>, Error> {
-    nlri::decode(reader, Unicast::V4).map_err(|bad| Error::Network { offset: bad.offset, what: bad.what, field })
+fn body_prefixes(reader: Reader<'_>, field: &'static str, context: &Context) -> Result<Vec<Nlri>, Error> {
+    let ids = PathIds::received(Family::IPV4_UNICAST, context);
+    nlri::decode(reader, Unicast::V4, ids).map_err(|bad| Error::Network { offset: bad.offset, what: bad.what, field })
 }
 
 #[cfg(test)]
@@ -126,6 +189,10 @@ mod tests {
 
     fn prefix(text: &str) -> Prefix {
         text.parse().unwrap()
+    }
+
+    fn nlri(text: &str) -> Nlri {
+        prefix(text).into()
     }
 
     /// A message with the given parts, and lengths to match.
@@ -146,13 +213,13 @@ mod tests {
     fn golden_octets_both_ways() {
         let octets = message(&[8, 11], &ATTRIBUTES, &[8, 10, 32, 192, 0, 2, 1]);
         let update = Update {
-            withdrawn: vec![prefix("11.0.0.0/8")],
+            withdrawn: vec![nlri("11.0.0.0/8")],
             attributes: vec![
                 Attribute::Origin(Origin::Igp),
                 Attribute::AsPath(AsPath::sequence([Asn(65_000)])),
                 Attribute::NextHop([192, 0, 2, 1].into()),
             ],
-            nlri: vec![prefix("10.0.0.0/8"), prefix("192.0.2.1/32")],
+            nlri: vec![nlri("10.0.0.0/8"), nlri("192.0.2.1/32")],
             faults: vec![],
         };
         assert_eq!(decode(&octets).as_ref(), Ok(&update));
@@ -219,9 +286,9 @@ mod tests {
             family,
             next_hop: hop6,
             link_local: None,
-            nlri: vec![v6],
+            nlri: vec![v6.into()],
         }));
-        update.attributes.push(Attribute::MpUnreach(MpUnreach { family, withdrawn: vec![v6_gone] }));
+        update.attributes.push(Attribute::MpUnreach(MpUnreach { family, withdrawn: vec![v6_gone.into()] }));
         assert_eq!(update.announced().collect::<Vec<_>>(), [(v6, hop6), (prefix("10.0.0.0/8"), hop4)]);
         assert_eq!(update.gone().collect::<Vec<_>>(), [prefix("11.0.0.0/8"), v6_gone]);
         assert_eq!(update.verdict(), None);
@@ -235,6 +302,38 @@ mod tests {
         assert_eq!(update.verdict(), Some(Verdict::TreatAsWithdraw));
         assert_eq!(update.announced().count(), 0);
         assert_eq!(update.gone().collect::<Vec<_>>(), [prefix("11.0.0.0/8"), prefix("10.0.0.0/8")]);
-        assert_eq!(update.nlri, [prefix("10.0.0.0/8")], "what was named stays readable");
+        assert_eq!(update.nlri, [nlri("10.0.0.0/8")], "what was named stays readable");
+    }
+
+    #[test]
+    fn routes_with_impossible_next_hops_are_told_apart() {
+        for hop in [[0, 0, 0, 0], [0, 1, 2, 3], [127, 0, 0, 1], [224, 0, 0, 5], [255, 255, 255, 255]] {
+            let mut octets = message(&[], &ATTRIBUTES, &[8, 10]);
+            octets[39..43].copy_from_slice(&hop);
+            let update = decode(&octets).unwrap();
+            assert_eq!((update.announced().count(), update.gone().count(), update.verdict()), (0, 0, None), "{hop:?}");
+            assert_eq!(update.astray().collect::<Vec<_>>(), [(prefix("10.0.0.0/8"), hop.into())]);
+        }
+        let free = decode(&message(&[], &ATTRIBUTES, &[8, 10])).unwrap();
+        assert_eq!((free.announced().count(), free.astray().count()), (1, 0));
+    }
+
+    #[test]
+    fn the_whole_path_and_the_real_aggregator() {
+        let who = |asn| Aggregator { asn: Asn(asn), address: [1, 2, 3, 4].into() };
+        let path = |asns: [u32; 2]| AsPath::sequence(asns.map(Asn));
+        let told = |aggregator: Option<u32>, as4_aggregator: Option<u32>| {
+            let attributes = vec![Attribute::AsPath(path([1, 23_456])), Attribute::As4Path(path([1, 70_000]))];
+            let mut update = Update { attributes, ..Update::default() };
+            update.attributes.extend(aggregator.map(|asn| Attribute::Aggregator(who(asn))));
+            update.attributes.extend(as4_aggregator.map(|asn| Attribute::As4Aggregator(who(asn))));
+            (update.as_path().unwrap(), update.aggregator().map(|aggregator| aggregator.asn.0))
+        };
+        assert_eq!(told(None, None), (path([1, 70_000]), None));
+        assert_eq!(told(None, Some(70_000)), (path([1, 70_000]), None));
+        assert_eq!(told(Some(23_456), Some(70_000)), (path([1, 70_000]), Some(70_000)));
+        assert_eq!(told(Some(5), None), (path([1, 70_000]), Some(5)));
+        assert_eq!(told(Some(5), Some(70_000)), (path([1, 23_456]), Some(5)), "an old speaker aggregated");
+        assert_eq!(Update::default().as_path(), None);
     }
 }

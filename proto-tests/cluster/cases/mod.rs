@@ -1,8 +1,10 @@
 //! The cases, in the order in which they run.
 
+mod allocation;
 mod bare;
 mod failures;
 mod local;
+mod older;
 mod rights;
 mod story;
 
@@ -25,8 +27,14 @@ pub const ALL: &[(&str, Case)] = &[
     ("a2_local_two_next_hops_follow_the_pods", local::two_next_hops_follow_the_pods),
     ("a3_silent_cut_and_return", failures::silent_cut_and_return),
     ("a3_pod_deleted_daemonset_restores", failures::pod_deleted_daemonset_restores),
+    ("b1_expose_gets_an_address_and_curl_works", allocation::expose_and_curl),
+    ("b2_a_thousand_services_at_once", allocation::a_thousand_at_once),
+    ("b3_allocator_killed_in_churn", allocation::killed_in_churn),
+    ("b4_leader_freezes_and_thaws", allocation::leader_freezes_and_thaws),
+    ("b5_beside_a_foreign_controller", allocation::beside_a_foreign_controller),
+    ("b6_what_a_user_sees", allocation::seen_by_a_user),
     ("a7_rights_are_exactly_the_reviewed_list", rights::exactly_the_reviewed_list),
-    ("a7_every_right_is_used_and_none_was_missed", rights::used_and_none_missed),
+    ("a7_every_right_is_needed_and_none_is_missing", rights::used_and_none_missed),
     ("a7_the_speaker_runs_without_privileges", rights::without_privileges),
 ];
 

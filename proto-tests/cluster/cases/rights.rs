@@ -1,54 +1,71 @@
-//! What the speaker may do: at the API server and on its node.
+//! What speaker and allocator may do at the API server, and the speaker on its node.
 
-use super::same;
+use super::{allocation, older, same};
 use crate::bed::{Bed, HERALD, tree};
 use crate::rig::{Outcome, run};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// `GROUP RESOURCE VERB`, the group `core` for the empty one.
 type Rights = BTreeSet<String>;
 
-const ACCOUNT: &str = "system:serviceaccount:herald-system:herald-speaker";
-
-/// The list that people reviewed.
-fn reviewed() -> Outcome<Rights> {
-    let path = tree().join("deploy/rights.txt");
-    let text = fs::read_to_string(&path).map_err(|e| format!("{} could not be read: {e}", path.display()))?;
-    let lines = text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
-    Ok(lines.map(str::to_owned).collect())
+/// The ServiceAccount of a part of herald.
+fn account(who: &str) -> String {
+    format!("system:serviceaccount:{HERALD}:herald-{who}")
 }
 
-/// The API server says, in every namespace alike, that the speaker may do what the list says and, beyond that, no more than an
-/// account without any binding.
+/// The list that people reviewed: what `who` may do everywhere (`speaker`) or in its namespace (`allocator@herald-system`).
+fn reviewed(who: &str) -> Outcome<Rights> {
+    let path = tree().join("deploy/rights.txt");
+    let text = fs::read_to_string(&path).map_err(|e| format!("{} could not be read: {e}", path.display()))?;
+    let rights = text.lines().filter_map(|line| line.split_once(' ').filter(|(of, _)| *of == who));
+    Ok(rights.map(|(_, right)| right.to_owned()).collect())
+}
+
+/// The API server says, in every namespace, that the accounts may do what the list says and, beyond that, no more than an account
+/// without any binding.
 pub fn exactly_the_reviewed_list(bed: &Bed) -> Outcome {
     bed.herald()?;
-    let wanted = reviewed()?;
-    if wanted.is_empty() {
-        return Err("deploy/rights.txt lists nothing".to_owned());
+    for who in ["speaker", "allocator"] {
+        let everywhere = reviewed(who)?;
+        if everywhere.is_empty() {
+            return Err(format!("deploy/rights.txt lists nothing for {who}"));
+        }
+        for namespace in [HERALD, "default", "kube-system"] {
+            let wanted: Rights = everywhere.union(&reviewed(&format!("{who}@{namespace}"))?).cloned().collect();
+            let nobody = rules(bed, &format!("system:serviceaccount:{HERALD}:nobody"), namespace)?;
+            let found = rules(bed, &account(who), namespace)?;
+            let more: Rights = found.difference(&nobody).cloned().collect();
+            same(&format!("rights of the {who} in {namespace}"), &more, &wanted)?;
+        }
     }
-    for namespace in [HERALD, "default", "kube-system"] {
-        let nobody = rules(bed, &format!("system:serviceaccount:{HERALD}:nobody"), namespace)?;
-        let speaker = rules(bed, ACCOUNT, namespace)?;
-        let more: Rights = speaker.difference(&nobody).cloned().collect();
-        same(&format!("rights of the speaker in {namespace}"), &more, &wanted)?;
+    // Some questions asked the other way round, so that a review that hides something is noticed.
+    refused(bed, "speaker", &["patch services", "create events", "list allocations", "create leases"])?;
+    refused(bed, "allocator", &["patch services", "update services", "update services/status", "list endpointslices"])?;
+    for who in ["speaker", "allocator"] {
+        let never = [
+            "get secrets",
+            "list secrets",
+            "list pods",
+            "list configmaps",
+            "update nodes",
+            "delete services",
+            "update leases",
+        ];
+        refused(bed, who, &never)?;
     }
-    // One question asked the other way round, so that a review that hides something is noticed.
-    for refused in [
-        "get secrets",
-        "list secrets",
-        "list pods",
-        "list configmaps",
-        "patch services",
-        "update nodes",
-        "create leases",
-        "create events",
-    ] {
-        let (verb, resource) = refused.split_once(' ').expect("a constant");
-        let answer = bed.kubectl().answer(&["auth", "can-i", verb, resource, "--all-namespaces", "--as", ACCOUNT])?;
-        same(&format!("whether the speaker may {refused}"), answer.as_str(), "no")?;
+    Ok(())
+}
+
+/// The API server says no.
+fn refused(bed: &Bed, who: &str, questions: &[&str]) -> Outcome {
+    for question in questions {
+        let (verb, resource) = question.split_once(' ').expect("a constant");
+        let asked = ["auth", "can-i", verb, resource, "--all-namespaces", "--as", &account(who)];
+        same(&format!("whether the {who} may {question}"), bed.kubectl().answer(&asked)?.as_str(), "no")?;
     }
     Ok(())
 }
@@ -91,44 +108,58 @@ fn pairs<'a>(a: &'a Value, b: &'a Value) -> Vec<(&'a str, &'a str)> {
     words(a).into_iter().flat_map(|left| words(b).into_iter().map(move |right| (left, right))).collect()
 }
 
-/// By the API server's own record: what was asked is on the list, nothing was refused, and every kind on the list was asked for.
-///
-/// `list` stays on the list although this API server streams lists (it counts that as `watch`): an older one is asked for lists.
+/// By the API servers' own records: what was asked is on the list, nothing was refused, and everything on the list was asked for,
+/// by the pods or by processes on an older API server, which has to be asked for lists.
 pub fn used_and_none_missed(bed: &Bed) -> Outcome {
     bed.herald()?;
-    let text =
-        fs::read_to_string(bed.audit()).map_err(|e| format!("{} could not be read: {e}", bed.audit().display()))?;
+    let speaker = [bed.audit().to_owned(), older::announces_from_pages(bed)?];
+    used(&speaker, "speaker")?;
+    let allocator = [bed.audit().to_owned(), allocation::what_a_user_sees(bed, "rights")?];
+    used(&allocator, "allocator")
+}
+
+fn used(audits: &[PathBuf], who: &str) -> Outcome {
+    let mut used: BTreeMap<String, BTreeSet<u64>> = BTreeMap::new();
+    for audit in audits {
+        let asked = asked(audit, &account(who))?;
+        println!("  asked by the {who}, with the answers' codes: {asked:?}");
+        // What an older server refuses as unknown (a streaming list, 422) is no question of rights.
+        for (what, codes) in asked {
+            used.entry(what).or_default().extend(codes);
+        }
+    }
+    let refused = used.iter().find(|(_, codes)| codes.contains(&403) || codes.contains(&401));
+    if let Some((what, codes)) = refused {
+        return Err(format!("{what} was answered with {codes:?}"));
+    }
+    let mut wanted = reviewed(who)?;
+    // The record names the object of every request; the list only where the right is for one.
+    let at_home = reviewed(&format!("{who}@{HERALD}"))?;
+    wanted.extend(at_home.iter().map(|right| right.splitn(4, ' ').take(3).collect::<Vec<_>>().join(" ")));
+    same("what was asked for", &used.into_keys().collect(), &wanted)
+}
+
+/// What an account asked for by an audit log, and the codes of the answers.
+fn asked(audit: &Path, account: &str) -> Outcome<BTreeMap<String, BTreeSet<u64>>> {
+    let text = fs::read_to_string(audit).map_err(|e| format!("{} could not be read: {e}", audit.display()))?;
     let mut used: BTreeMap<String, BTreeSet<u64>> = BTreeMap::new();
     for line in text.lines() {
-        let event: Value =
-            serde_json::from_str(line).map_err(|e| format!("the audit log holds no JSON: {e}: {line}"))?;
-        if event["user"]["username"] != ACCOUNT {
+        let event: Value = serde_json::from_str(line).map_err(|e| format!("the audit log is no JSON: {e}: {line}"))?;
+        if event["user"]["username"] != account {
             continue;
         }
         let object = &event["objectRef"];
-        let group = object["apiGroup"].as_str().unwrap_or("core");
+        let word = |value: &Value| value.as_str().unwrap_or_default().to_owned();
         let what = match object["resource"].as_str() {
-            Some(resource) => format!("{group} {resource} {}", event["verb"].as_str().unwrap_or_default()),
-            None => format!(
-                "url {} {}",
-                event["requestURI"].as_str().unwrap_or_default(),
-                event["verb"].as_str().unwrap_or_default()
-            ),
+            Some(resource) => {
+                let part = object["subresource"].as_str().map(|part| format!("/{part}")).unwrap_or_default();
+                format!("{} {resource}{part} {}", object["apiGroup"].as_str().unwrap_or("core"), word(&event["verb"]))
+            }
+            None => format!("url {} {}", word(&event["requestURI"]), word(&event["verb"])),
         };
         used.entry(what).or_default().extend(event["responseStatus"]["code"].as_u64());
     }
-    println!("  asked of the API server, with the answers' codes: {used:?}");
-    let reviewed = reviewed()?;
-    if let Some((what, codes)) =
-        used.iter().find(|(what, codes)| !reviewed.contains(*what) || codes.contains(&403) || codes.contains(&401))
-    {
-        return Err(format!("the speaker asked for {what}, answered with {codes:?}, and the list holds {reviewed:?}"));
-    }
-    let unused: Vec<&String> = reviewed.iter().filter(|right| !used.contains_key(*right)).collect();
-    match unused.iter().find(|right| !right.ends_with(" list")) {
-        None => Ok(()),
-        Some(right) => Err(format!("{right:?} is on the list and was never used")),
-    }
+    Ok(used)
 }
 
 /// By the kernel: the speaker's user, its capabilities, its system call filter and its root.

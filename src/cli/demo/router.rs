@@ -76,13 +76,13 @@ impl Neighbor {
             return;
         }
         let usable = update.faults.iter().all(|fault| fault.verdict != Verdict::TreatAsWithdraw);
-        for prefix in &update.withdrawn {
-            self.routes.remove(prefix);
+        for nlri in &update.withdrawn {
+            self.routes.remove(&nlri.prefix);
         }
         for attribute in &update.attributes {
             if let Attribute::MpUnreach(unreach) = attribute {
-                for prefix in &unreach.withdrawn {
-                    self.routes.remove(prefix);
+                for nlri in &unreach.withdrawn {
+                    self.routes.remove(&nlri.prefix);
                 }
             }
         }
@@ -102,16 +102,25 @@ pub fn announced(update: &Update) -> Vec<(Prefix, IpAddr)> {
     for attribute in &update.attributes {
         match attribute {
             Attribute::NextHop(next_hop) => {
-                routes.extend(update.nlri.iter().map(|prefix| (*prefix, IpAddr::V4(*next_hop))));
+                routes.extend(update.nlri.iter().map(|nlri| (nlri.prefix, IpAddr::V4(*next_hop))));
             }
-            Attribute::MpReach(reach) => routes.extend(reach.nlri.iter().map(|prefix| (*prefix, reach.next_hop))),
+            Attribute::MpReach(reach) => routes.extend(reach.nlri.iter().map(|nlri| (nlri.prefix, reach.next_hop))),
             Attribute::Origin(_)
             | Attribute::AsPath(_)
             | Attribute::MultiExitDisc(_)
             | Attribute::LocalPref(_)
+            | Attribute::AtomicAggregate
+            | Attribute::Aggregator(_)
             | Attribute::Communities(_)
-            | Attribute::LargeCommunities(_)
+            | Attribute::OriginatorId(_)
+            | Attribute::ClusterList(_)
             | Attribute::MpUnreach(_)
+            | Attribute::ExtendedCommunities(_)
+            | Attribute::As4Path(_)
+            | Attribute::As4Aggregator(_)
+            | Attribute::Ipv6ExtendedCommunities(_)
+            | Attribute::LargeCommunities(_)
+            | Attribute::OnlyToCustomer(_)
             | Attribute::Unknown { .. } => {}
         }
     }
@@ -207,7 +216,7 @@ mod tests {
     fn announce(nlri: &str, next_hop: [u8; 4]) -> Update {
         Update {
             attributes: vec![Attribute::NextHop(Ipv4Addr::from(next_hop))],
-            nlri: vec![prefix(nlri)],
+            nlri: vec![prefix(nlri).into()],
             ..Update::default()
         }
     }
@@ -238,7 +247,7 @@ mod tests {
     fn both_families_come_and_go() {
         let mut table = table(&["127.0.0.11:1000"]);
         let from = "127.0.0.11:1000".parse().unwrap();
-        let nlri = vec![prefix("2001:db8::1/128")];
+        let nlri = vec![prefix("2001:db8::1/128").into()];
         let reach = MpReach {
             family: Family::IPV6_UNICAST,
             next_hop: "fd00::11".parse().unwrap(),
@@ -252,7 +261,7 @@ mod tests {
         let unreach = MpUnreach { family: Family::IPV6_UNICAST, withdrawn: nlri };
         let update = Update { attributes: vec![Attribute::MpUnreach(unreach)], ..Update::default() };
         table.apply(Happening::Update(from, update));
-        let update = Update { withdrawn: vec![prefix("198.51.100.10/32")], ..Update::default() };
+        let update = Update { withdrawn: vec![prefix("198.51.100.10/32").into()], ..Update::default() };
         table.apply(Happening::Update(from, update));
         assert!(table.paths().is_empty());
     }

@@ -259,16 +259,24 @@ status:
     for address in ingress {
         text += &format!("    - ip: \"{address}\"\n");
     }
-    text += &format!(
+    let families: std::collections::BTreeSet<&str> =
+        ingress.iter().map(|address| if address.is_ipv4() { "IPv4" } else { "IPv6" }).collect();
+    families.into_iter().for_each(|family| text += &slice(name, family, nodes));
+    text
+}
+
+/// The EndpointSlice of one family, with one pod on each of `nodes`.
+fn slice(name: &str, family: &str, nodes: &[Node]) -> String {
+    let mut text = format!(
         "---
 apiVersion: discovery.k8s.io/v1
 kind: EndpointSlice
 metadata:
   namespace: shop
-  name: {name}-1
+  name: {name}-{family}
   labels:
     kubernetes.io/service-name: {name}
-addressType: IPv4
+addressType: {family}
 ports:
 - port: 8080
   protocol: TCP
@@ -276,10 +284,9 @@ endpoints:
 "
     );
     for node in nodes {
-        text += &format!(
-            "- addresses: [10.244.{}.5]\n  nodeName: {}\n  conditions: {{ready: true}}\n",
-            node.number, node.name
-        );
+        let Node { number, name } = node;
+        let pod = if family == "IPv4" { format!("10.244.{number}.5") } else { format!("fd00:244:{number}::5") };
+        text += &format!("- addresses: [\"{pod}\"]\n  nodeName: {name}\n  conditions: {{ready: true}}\n");
     }
     text
 }

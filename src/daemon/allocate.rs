@@ -1,0 +1,115 @@
+//! `herald allocate` as a process: a candidate for the lease that gives addresses while it leads.
+
+use super::reload::ConfigFile;
+use super::run::{Signals, Tasks, on_a_runtime, open_doors, supervise};
+use crate::admin::allocator::{Look, Part, Snapshot, router};
+use crate::admin::{self, WatchState};
+use crate::k8s::allocator::{self, Links, Progress, Report};
+use crate::k8s::lease::{Election, Leadership};
+use crate::k8s::{self, Listing};
+use anyhow::Context;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use tracing::info;
+
+/// The name of the lease.
+const LEASE: &str = "herald-allocator";
+
+/// What an allocator process is told.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// The configuration file.
+    pub config: PathBuf,
+    /// Who it is among the allocators.
+    pub identity: String,
+    /// The namespace of the lease.
+    pub namespace: String,
+    /// How long the lease holds.
+    pub term: Duration,
+    /// The Unix socket for `herald pools`.
+    pub socket: PathBuf,
+    /// Address and port for probes and metrics.
+    pub metrics: SocketAddr,
+}
+
+/// Runs an allocator until SIGTERM or SIGINT.
+///
+/// # Errors
+/// It could not start (with what to do about it), or one of its tasks ended or panicked.
+pub fn run(options: Options) -> anyhow::Result<()> {
+    on_a_runtime(allocate(options))
+}
+
+async fn allocate(options: Options) -> anyhow::Result<()> {
+    let mut signals = Signals::new()?;
+    let hangup = signal(SignalKind::hangup()).context("cannot wait for SIGHUP")?;
+    let (file, config) = ConfigFile::open(options.config.clone())?;
+    let client = k8s::watch::client().await?;
+    let (config, config_read) = watch::channel(Arc::new(config));
+    let (leadership, leadership_read) = watch::channel(Leadership::Following(None));
+    let (report, report_read) = watch::channel(Report::default());
+    let (router, reloads) = router(look(&options.identity, &leadership_read, &report_read));
+    let stop = CancellationToken::new();
+    let mut tasks = Tasks::new();
+    open_doors(&mut tasks, (&options.socket, options.metrics), &router, &stop).await?;
+    let follow = file.follow(hangup, config, reloads);
+    tasks.spawn(async {
+        follow.await;
+        ("configuration", Ok(()))
+    });
+    let election = Election::new(client.clone(), &options.namespace, LEASE, &options.identity, options.term);
+    let identity = options.identity.clone();
+    let links = Links { config: config_read, leadership: leadership_read, report, identity };
+    let stopped = stop.clone();
+    let work = tokio::spawn(async move {
+        // Giving ends before the lease is given up.
+        let giving = allocator::run(client, links, stopped.clone());
+        let electing = election.run(leadership, stopped);
+        let ((), ended) = tokio::join!(electing, giving);
+        ended
+    });
+    info!(identity = options.identity, version = env!("CARGO_PKG_VERSION"), "herald allocates");
+    supervise(&mut signals, tasks, ("allocator", work), stop).await
+}
+
+fn look(identity: &str, leadership: &watch::Receiver<Leadership>, report: &watch::Receiver<Report>) -> Look {
+    let (identity, leadership, report) = (identity.to_owned(), leadership.clone(), report.clone());
+    Arc::new(move || {
+        let leadership = leadership.borrow().clone();
+        let report = report.borrow().clone();
+        let part = match (leadership, report.progress) {
+            (Leadership::Following(None), _) => Part::Unknown,
+            (Leadership::Following(Some(leader)), _) => Part::Following(leader),
+            (Leadership::Leading { .. }, Progress::Waiting) => Part::Adopting,
+            (Leadership::Leading { .. }, Progress::Giving) => Part::Giving,
+        };
+        Snapshot {
+            identity: identity.clone(),
+            part,
+            watches: watches(&report),
+            pools: report.figures.pools,
+            served: report.figures.served,
+            waiting: report.figures.waiting,
+            writes_due: report.figures.writes,
+            writes: report.writes,
+        }
+    })
+}
+
+fn watches(report: &Report) -> Vec<WatchState> {
+    let states = report.watches.iter().map(|(kind, (listing, trouble))| WatchState {
+        name: kind.as_str().to_owned(),
+        listing: match listing {
+            Listing::Pending => admin::Listing::Pending,
+            Listing::Complete => admin::Listing::Complete,
+        },
+        last_event: None,
+        trouble: trouble.clone(),
+    });
+    states.collect()
+}

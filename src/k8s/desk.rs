@@ -1,0 +1,354 @@
+//! What the allocator knows and has to do. Synchronous and without the API: news comes in, errands go out, and what became of
+//! each comes back. Who gets what is the business of [`crate::ipam`]; whose a Service is, and what is news, is decided here.
+//!
+//! # Old news
+//!
+//! An answer to a write of ours may overtake the watch, which then tells of older states. They are recognised by their
+//! resourceVersion: within one watch it only grows. A list is another beginning (an etcd that was put back to an older state
+//! counts from lower again): it is believed as it stands, but for what was written since it began.
+
+mod allocations;
+mod errands;
+mod services;
+mod surroundings;
+#[cfg(test)]
+mod tests;
+
+use super::allocation::Allocation;
+use super::due::{Due, Key};
+use super::follow::Told;
+use super::request::{NamespaceForm, NodeForm, ServiceForm, Sighting};
+use super::telling::{NOTICES, Notice};
+use crate::advertise::policy::Classless;
+use crate::config;
+use crate::ipam::{Allocator, Claim, Foreign, Labels, Record, ServiceName, Start, Tenure, Timestamp, Uid, Usage};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::Instant;
+use tracing::info;
+
+/// What is watched.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Kind {
+    /// Services of type LoadBalancer.
+    Services,
+    /// Nodes.
+    Nodes,
+    /// Namespaces.
+    Namespaces,
+    /// `Allocation`s.
+    Allocations,
+}
+
+impl Kind {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Services, Self::Nodes, Self::Namespaces, Self::Allocations];
+
+    /// As labels of metrics write it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Services => "services",
+            Self::Nodes => "nodes",
+            Self::Namespaces => "namespaces",
+            Self::Allocations => "allocations",
+        }
+    }
+}
+
+/// What a follower told.
+#[derive(Debug)]
+pub enum News {
+    /// About Services.
+    Service(Told<ServiceForm>),
+    /// About Nodes.
+    Node(Told<NodeForm>),
+    /// About Namespaces.
+    Namespace(Told<NamespaceForm>),
+    /// About `Allocation`s.
+    Allocation(Told<Allocation>),
+}
+
+/// What the configuration says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rules {
+    /// Pools and quotas.
+    pub allocation: Arc<config::Allocation>,
+    /// Whether a Service that names no class is ours.
+    pub classless: Classless,
+}
+
+/// The moment on both clocks.
+#[derive(Debug, Clone, Copy)]
+pub struct Moment {
+    /// For what is written down.
+    pub civil: Timestamp,
+    /// For pauses.
+    pub clock: Instant,
+}
+
+/// Figures for people and metrics.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Figures {
+    /// Every pool and family, in the order in which they are asked.
+    pub pools: Vec<Usage>,
+    /// Services that have all they ask for.
+    pub served: usize,
+    /// Services that lack something.
+    pub waiting: usize,
+    /// Writes that wait or are on their way.
+    pub writes: usize,
+}
+
+/// An `Allocation` as the API server is known to have it.
+#[derive(Debug, Clone)]
+enum Known {
+    At(String),
+    Deleted(String),
+}
+
+impl Known {
+    fn version(&self) -> &str {
+        match self {
+            Self::At(version) | Self::Deleted(version) => version,
+        }
+    }
+}
+
+/// A list of one kind, and what was written by us since it began.
+#[derive(Debug)]
+struct List<T> {
+    stage: Stage,
+    items: Vec<T>,
+    written: BTreeSet<Key>,
+}
+
+/// Whether a list is being read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    Closed,
+    Open,
+}
+
+impl<T> List<T> {
+    fn new(stage: Stage) -> Self {
+        Self { stage, items: Vec::new(), written: BTreeSet::new() }
+    }
+
+    /// Begins it anew.
+    fn begin(&mut self) {
+        *self = Self::new(Stage::Open);
+    }
+
+    /// Ends it.
+    fn end(&mut self) -> Self {
+        std::mem::replace(self, Self::new(Stage::Closed))
+    }
+
+    /// Notes a write of ours: what the list says about it may be older.
+    fn note_write(&mut self, key: Key) {
+        match self.stage {
+            Stage::Open => drop(self.written.insert(key)),
+            Stage::Closed => {}
+        }
+    }
+}
+
+/// How often somebody took our addresses out of a Service's status.
+#[derive(Debug, Clone, Copy)]
+struct Contest {
+    losses: u32,
+    last: Instant,
+}
+
+/// Everything.
+#[derive(Debug)]
+pub struct Desk {
+    rules: Rules,
+    services: BTreeMap<Uid, Sighting>,
+    nodes: BTreeMap<Arc<str>, BTreeSet<IpAddr>>,
+    labels: BTreeMap<Arc<str>, Arc<Labels>>,
+    known: BTreeMap<IpAddr, Known>,
+    /// What was told of addresses while a write of ours was on its way.
+    deferred: BTreeMap<IpAddr, (Option<Record>, Known)>,
+    /// Addresses of which nobody knows what became of a write: they are read before anything else is written.
+    uncertain: BTreeSet<IpAddr>,
+    first_records: Vec<Record>,
+    listed_services: List<Sighting>,
+    listed_nodes: List<NodeForm>,
+    listed_namespaces: List<NamespaceForm>,
+    listed_allocations: List<Allocation>,
+    complete: BTreeSet<Kind>,
+    allocator: Option<Allocator>,
+    due: Due,
+    notices: VecDeque<Notice>,
+    /// The reasons of refusals that were told.
+    refused: BTreeMap<Uid, String>,
+    /// What of a request cannot be read, as it was told.
+    unclear: BTreeMap<Uid, String>,
+    contests: BTreeMap<Uid, Contest>,
+    remains: BTreeMap<Uid, ServiceName>,
+}
+
+impl Desk {
+    /// Nothing known yet.
+    pub fn new(rules: Rules) -> Self {
+        Self {
+            rules,
+            services: BTreeMap::new(),
+            nodes: BTreeMap::new(),
+            labels: BTreeMap::new(),
+            known: BTreeMap::new(),
+            deferred: BTreeMap::new(),
+            uncertain: BTreeSet::new(),
+            first_records: Vec::new(),
+            listed_services: List::new(Stage::Closed),
+            listed_nodes: List::new(Stage::Closed),
+            listed_namespaces: List::new(Stage::Closed),
+            listed_allocations: List::new(Stage::Closed),
+            complete: BTreeSet::new(),
+            allocator: None,
+            due: Due::default(),
+            notices: VecDeque::new(),
+            refused: BTreeMap::new(),
+            unclear: BTreeMap::new(),
+            contests: BTreeMap::new(),
+            remains: BTreeMap::new(),
+        }
+    }
+
+    /// Whether every watch has synced and everything that is there was adopted.
+    pub fn has_begun(&self) -> bool {
+        self.allocator.is_some()
+    }
+
+    /// The configuration is now this.
+    pub fn configure(&mut self, rules: Rules, now: Moment) {
+        if self.rules == rules {
+            return;
+        }
+        self.rules = rules;
+        if let Some(allocator) = &mut self.allocator {
+            allocator.set_quotas(self.rules.allocation.quotas.clone(), now.civil);
+            allocator.set_pools(self.rules.allocation.pools.clone(), now.civil);
+            for uid in self.services.keys().cloned().collect::<Vec<_>>() {
+                self.judge(&uid, now);
+            }
+        }
+        self.gather();
+    }
+
+    /// Something was told.
+    pub fn take(&mut self, news: News, now: Moment) {
+        match news {
+            News::Service(told) => self.take_service(told, now),
+            News::Node(told) => self.take_node(told, now),
+            News::Namespace(told) => self.take_namespace(told, now),
+            News::Allocation(told) => self.take_allocation(told, now),
+        }
+        self.gather();
+    }
+
+    /// Time has passed.
+    pub fn tick(&mut self, now: Moment) {
+        self.due.wake(now.clock);
+        if let Some(allocator) = &mut self.allocator
+            && allocator.next_deadline().is_some_and(|at| at <= now.civil)
+        {
+            allocator.tick(now.civil);
+        }
+        self.gather();
+    }
+
+    /// When [`Self::tick`] is due next.
+    pub fn deadline(&self, now: Moment) -> Option<Instant> {
+        let cool_down =
+            self.allocator.as_ref().and_then(Allocator::next_deadline).map(|at| {
+                now.clock + Duration::from_millis(at.unix_millis().saturating_sub(now.civil.unix_millis()) + 1)
+            });
+        self.due.deadline().into_iter().chain(cool_down).min()
+    }
+
+    /// The next event to post.
+    pub fn next_notice(&mut self) -> Option<Notice> {
+        self.notices.pop_front()
+    }
+
+    /// Figures of this moment. Costs a look at every Service.
+    pub fn figures(&self) -> Figures {
+        let Some(allocator) = &self.allocator else { return Figures::default() };
+        let lacks = |uid: &Uid| allocator.status(uid).is_some_and(|status| !status.refusals.is_empty());
+        let (all, waiting) =
+            allocator.services().fold((0, 0), |(all, waiting), (uid, _)| (all + 1, waiting + usize::from(lacks(uid))));
+        Figures { pools: allocator.usage(), served: all - waiting, waiting, writes: self.due.count() }
+    }
+
+    /// A kind was listed completely. With the last of them everything that is there is adopted, and giving begins.
+    fn complete(&mut self, kind: Kind, now: Moment) {
+        self.complete.insert(kind);
+        if self.has_begun() || self.complete.len() < Kind::ALL.len() {
+            return;
+        }
+        let records = std::mem::take(&mut self.first_records);
+        let holders: BTreeSet<(Uid, IpAddr)> = records.iter().flat_map(holders).collect();
+        let mut start = Start {
+            pools: self.rules.allocation.pools.clone(),
+            quotas: self.rules.allocation.quotas.clone(),
+            nodes: self.nodes.values().flatten().copied().collect(),
+            records,
+            ..Start::default()
+        };
+        for (uid, seen) in &self.services {
+            match self.verdict(seen, |address| holders.contains(&(uid.clone(), address))) {
+                Verdict::Serve(claim) => start.claims.push(*claim),
+                Verdict::Leave(foreign) => start.foreign.push(foreign),
+            }
+        }
+        info!(
+            services = start.claims.len(),
+            of_others = start.foreign.len(),
+            allocations = start.records.len(),
+            "adopting"
+        );
+        self.allocator = Some(Allocator::adopt(start, now.civil));
+        let all = self.services.keys().cloned().map(Key::Service).collect::<Vec<_>>();
+        all.into_iter().for_each(|key| self.due.add(key));
+    }
+
+    /// Takes over what the allocator says has changed.
+    fn gather(&mut self) {
+        let Some(allocator) = &mut self.allocator else { return };
+        let changes = allocator.take_changes();
+        changes.addresses.into_iter().for_each(|address| self.due.add(Key::Address(address)));
+        changes.services.into_iter().for_each(|uid| self.due.add(Key::Service(uid)));
+    }
+
+    fn notify(&mut self, notice: Notice) {
+        if self.notices.len() >= NOTICES {
+            self.notices.pop_front();
+        }
+        self.notices.push_back(notice);
+    }
+}
+
+fn holders(record: &Record) -> Vec<(Uid, IpAddr)> {
+    match &record.tenure {
+        Tenure::Held(holders) => holders.iter().map(|holder| (holder.uid.clone(), record.address)).collect(),
+        Tenure::Released { .. } => Vec::new(),
+    }
+}
+
+/// Whether one resourceVersion is later than another of the same watch. What is no number is never stale.
+fn is_newer(known: &str, told: &str) -> bool {
+    matches!((known.parse::<u64>(), told.parse::<u64>()), (Ok(known), Ok(told)) if known > told)
+}
+
+/// Whose a Service is.
+#[derive(Debug)]
+enum Verdict {
+    /// Ours to serve.
+    Serve(Box<Claim>),
+    /// Not ours: its addresses are taken, and it is not touched.
+    Leave(Foreign),
+}

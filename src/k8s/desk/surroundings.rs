@@ -1,0 +1,98 @@
+//! News about Nodes, whose addresses are never given, and about Namespaces, whose labels pools select by.
+
+use super::{Desk, Kind, Moment};
+use crate::ipam::{Labels, Uid};
+use crate::k8s::due::Key;
+use crate::k8s::follow::Told;
+use crate::k8s::request::{NamespaceForm, NodeForm};
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+impl Desk {
+    pub(super) fn take_node(&mut self, told: Told<NodeForm>, now: Moment) {
+        match told {
+            Told::Listing => self.listed_nodes.begin(),
+            Told::Listed(form) => self.listed_nodes.items.push(form),
+            Told::Complete => {
+                let list = self.listed_nodes.end();
+                self.nodes = list.items.into_iter().filter_map(|form| Some((name(&form)?, form.addresses()))).collect();
+                self.nodes_changed(now);
+                self.complete(Kind::Nodes, now);
+            }
+            Told::Applied(form) => {
+                let Some(name) = name(&form) else { return };
+                let addresses = form.addresses();
+                // Nodes report every few minutes; their addresses hardly ever change.
+                if self.nodes.get(&name) != Some(&addresses) {
+                    self.nodes.insert(name, addresses);
+                    self.nodes_changed(now);
+                }
+            }
+            Told::Deleted(form) => {
+                if name(&form).and_then(|name| self.nodes.remove(&name)).is_some() {
+                    self.nodes_changed(now);
+                }
+            }
+            Told::Heard | Told::Failed(_) => {}
+        }
+    }
+
+    fn nodes_changed(&mut self, now: Moment) {
+        let addresses: BTreeSet<IpAddr> = self.nodes.values().flatten().copied().collect();
+        if let Some(allocator) = &mut self.allocator {
+            allocator.set_nodes(addresses, now.civil);
+        }
+    }
+
+    pub(super) fn take_namespace(&mut self, told: Told<NamespaceForm>, now: Moment) {
+        match told {
+            Told::Listing => self.listed_namespaces.begin(),
+            Told::Listed(form) => self.listed_namespaces.items.push(form),
+            Told::Complete => {
+                let list = self.listed_namespaces.end();
+                let former = std::mem::take(&mut self.labels);
+                for form in list.items {
+                    self.label(form);
+                }
+                let names: BTreeSet<&Arc<str>> = former.keys().chain(self.labels.keys()).collect();
+                let differs = |name: &&Arc<str>| former.get(*name) != self.labels.get(*name);
+                let differing: BTreeSet<Arc<str>> = names.into_iter().filter(differs).cloned().collect();
+                self.judge_namespaces(&differing, now);
+                self.complete(Kind::Namespaces, now);
+            }
+            Told::Applied(form) => {
+                if let Some(changed) = self.label(form) {
+                    self.judge_namespaces(&BTreeSet::from([changed]), now);
+                }
+            }
+            // Its Services go one by one.
+            Told::Deleted(form) => drop(form.metadata.name.and_then(|name| self.labels.remove(name.as_str()))),
+            Told::Heard | Told::Failed(_) => {}
+        }
+    }
+
+    /// Notes a Namespace's labels; its name, if they are news.
+    fn label(&mut self, form: NamespaceForm) -> Option<Arc<str>> {
+        let name: Arc<str> = form.metadata.name?.into();
+        let labels: Arc<Labels> = Arc::new(form.metadata.labels.unwrap_or_default());
+        let before = self.labels.insert(Arc::clone(&name), Arc::clone(&labels));
+        (before != Some(labels)).then_some(name)
+    }
+
+    fn judge_namespaces(&mut self, namespaces: &BTreeSet<Arc<str>>, now: Moment) {
+        if !self.has_begun() || namespaces.is_empty() {
+            return;
+        }
+        let of_them = self.services.iter().filter(|(_, seen)| namespaces.contains(&seen.service.namespace));
+        let uids: Vec<Uid> = of_them.map(|(uid, _)| uid.clone()).collect();
+        for uid in uids {
+            self.judge(&uid, now);
+            self.due.add(Key::Service(uid));
+        }
+    }
+}
+
+fn name(form: &NodeForm) -> Option<Arc<str>> {
+    form.metadata.name.as_deref().map(Arc::from)
+}

@@ -1,0 +1,332 @@
+//! The desk with an API server of the mind: every write is answered as a test says.
+
+use super::*;
+use crate::ipam::Pool;
+use crate::k8s::allocation;
+use crate::k8s::errand::{Errand, Outcome};
+use crate::k8s::telling::Tone;
+use serde_json::{Value, json};
+
+const MANAGER: &str = crate::k8s::request::FIELD_MANAGER;
+
+/// A desk, with what the API server has.
+struct Bench {
+    desk: Desk,
+    now: Moment,
+    version: u64,
+    services: BTreeMap<String, Value>,
+    allocations: BTreeMap<IpAddr, Allocation>,
+}
+
+fn ip(text: &str) -> IpAddr {
+    text.parse().unwrap()
+}
+
+impl Bench {
+    /// Two addresses, a cool-down of a minute.
+    fn new(classless: Classless) -> Self {
+        let range = (ip("198.51.100.0"), ip("198.51.100.1"));
+        let pool = Pool { cool_down: Duration::from_secs(60), ..Pool::new("edge", vec![range]) };
+        let allocation = Arc::new(config::Allocation { pools: vec![pool], ..config::Allocation::default() });
+        let now = Moment { civil: Timestamp::from_unix_millis(1_000_000), clock: Instant::now() };
+        let desk = Desk::new(Rules { allocation, classless });
+        Self { desk, now, version: 1, services: BTreeMap::new(), allocations: BTreeMap::new() }
+    }
+
+    fn list(&mut self) {
+        let forms: Vec<ServiceForm> = self.services.values().map(form).collect();
+        let objects: Vec<Allocation> = self.allocations.values().cloned().collect();
+        let now = self.now;
+        for news in [Told::Listing].into_iter().chain(forms.into_iter().map(Told::Listed)).chain([Told::Complete]) {
+            self.desk.take(News::Service(news), now);
+        }
+        for news in [Told::Listing].into_iter().chain(objects.into_iter().map(Told::Listed)).chain([Told::Complete]) {
+            self.desk.take(News::Allocation(news), now);
+        }
+        self.desk.take(News::Node(Told::Listing), now);
+        self.desk.take(News::Node(Told::Complete), now);
+        self.desk.take(News::Namespace(Told::Listing), now);
+        self.desk.take(News::Namespace(Told::Complete), now);
+    }
+
+    fn begun(classless: Classless) -> Self {
+        let mut bench = Self::new(classless);
+        bench.list();
+        bench
+    }
+
+    /// Creates or changes a Service; the watch tells.
+    fn put(&mut self, name: &str, change: impl FnOnce(&mut Value)) {
+        self.version += 1;
+        let fresh = json!({
+            "metadata": {"name": name, "namespace": "web", "uid": name, "creationTimestamp": "1970-01-01T00:00:01Z"},
+            "spec": {"type": "LoadBalancer", "ipFamilies": ["IPv4"], "ports": [{"port": 80}]}, "status": {},
+        });
+        let object = self.services.entry(name.to_owned()).or_insert(fresh);
+        change(object);
+        object["metadata"]["resourceVersion"] = self.version.to_string().into();
+        let told = form(object);
+        self.desk.take(News::Service(Told::Applied(told)), self.now);
+    }
+
+    fn delete(&mut self, name: &str) {
+        let object = self.services.remove(name).unwrap();
+        self.desk.take(News::Service(Told::Deleted(form(&object))), self.now);
+    }
+
+    /// What somebody writes into a Service's status.
+    fn show(&mut self, name: &str, address: &str, manager: &str) {
+        let fields = json!([{"manager": manager, "fieldsV1": {"f:status": {"f:loadBalancer": {"f:ingress": {}}}}}]);
+        self.put(name, |object| {
+            object["status"] = json!({"loadBalancer": {"ingress": [{"ip": address}]}});
+            object["metadata"]["managedFields"] = fields;
+        });
+    }
+
+    /// Runs errands until there are none, as an API server would; returns what they were.
+    fn work(&mut self) -> Vec<String> {
+        let mut done = Vec::new();
+        while let Some(errand) = self.desk.next_errand() {
+            let key = errand.key();
+            let (word, outcome) = self.serve(errand);
+            done.push(word);
+            self.desk.done(key, outcome, self.now);
+        }
+        done
+    }
+
+    fn serve(&mut self, errand: Errand) -> (String, Outcome) {
+        self.version += 1;
+        let version = self.version.to_string();
+        match errand {
+            Errand::Put { record, until, version: expected } => {
+                let there =
+                    self.allocations.get(&record.address).and_then(|object| object.metadata.resource_version.clone());
+                let word = format!("put {}", record.address);
+                if there != expected {
+                    return (format!("{word}: conflict"), Outcome::Conflict);
+                }
+                let object = allocation::object(&record, until, Some(&version));
+                self.allocations.insert(record.address, object.clone());
+                (word, Outcome::Allocation(Box::new(object)))
+            }
+            Errand::Delete { address, version } => {
+                self.allocations.remove(&address);
+                (format!("delete {address}"), Outcome::NoAllocation(version))
+            }
+            Errand::Look { address } => {
+                (format!("look {address}"), Outcome::Found(self.allocations.get(&address).cloned().map(Box::new)))
+            }
+            Errand::Tell { service, version: read, shown, telling, .. } => {
+                let object = self.services.get_mut(&*service.name).unwrap();
+                let word = format!("tell {} {:?}", service.name, telling.ingress.clone().unwrap_or_default());
+                if object["metadata"]["resourceVersion"] != read {
+                    return (format!("{word}: conflict"), Outcome::Conflict);
+                }
+                object["metadata"]["resourceVersion"] = version.into();
+                if let Some(ingress) = telling.ingress {
+                    let entries: Vec<Value> = ingress.iter().map(|ip| json!({"ip": ip.to_string()})).collect();
+                    object["status"]["loadBalancer"]["ingress"] = entries.into();
+                    object["metadata"]["managedFields"] =
+                        json!([{"manager": MANAGER, "fieldsV1": {"f:status": {"f:loadBalancer": {"f:ingress": {}}}}}]);
+                }
+                if let Some(condition) = telling.condition {
+                    object["status"]["conditions"] = json!([{"type": crate::k8s::request::CONDITION, "status": condition.status,
+                        "reason": condition.reason, "message": condition.message}]);
+                }
+                if let Some(given_from) = telling.given_from {
+                    object["metadata"]["annotations"] =
+                        json!({crate::k8s::request::GIVEN_FROM: given_from.unwrap_or_default()});
+                }
+                (word, Outcome::Service { now: Box::new(form(object)), before: shown })
+            }
+            Errand::Tidy { service, .. } => (format!("tidy {}", service.name), Outcome::Nothing),
+        }
+    }
+
+    fn notices(&mut self) -> Vec<(Tone, &'static str, String)> {
+        std::iter::from_fn(|| self.desk.next_notice()).map(|notice| (notice.tone, notice.reason, notice.note)).collect()
+    }
+
+    fn later(&mut self, seconds: u64) {
+        let pause = Duration::from_secs(seconds);
+        self.now = Moment { civil: self.now.civil.after(pause), clock: self.now.clock + pause };
+        self.desk.tick(self.now);
+    }
+}
+
+fn form(object: &Value) -> ServiceForm {
+    serde_json::from_value(object.clone()).unwrap()
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_allocation_is_written_before_the_status_and_an_event_follows() {
+    let mut bench = Bench::begun(Classless::Announce);
+    bench.put("a", |_| {});
+    assert_eq!(bench.work(), ["put 198.51.100.0", "tell a [198.51.100.0]"]);
+    assert_eq!(bench.notices(), [(Tone::Normal, "AddressAllocated", "198.51.100.0 from pool edge".to_owned())]);
+    // Told again by the watch: nothing to do.
+    bench.put("a", |_| {});
+    assert!(bench.work().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_is_given_before_everything_was_listed_and_what_is_shown_is_adopted_first() {
+    let mut bench = Bench::new(Classless::Announce);
+    bench.put("new", |_| {});
+    bench.show("old", "198.51.100.0", "somebody");
+    assert!(bench.work().is_empty());
+    bench.list();
+    let done = bench.work();
+    assert!(
+        done.contains(&"put 198.51.100.0".to_owned()) && done.contains(&"tell new [198.51.100.1]".to_owned()),
+        "{done:?}"
+    );
+    assert!(!done.iter().any(|word| word.starts_with("tell old [1")), "{done:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_full_pool_refuses_once_and_serves_after_the_cool_down() {
+    let mut bench = Bench::begun(Classless::Announce);
+    ["a", "b", "c"].into_iter().for_each(|name| bench.put(name, |_| {}));
+    bench.work();
+    let refused = (Tone::Warning, "PoolFull", "pool edge is full: 2 of 2 used".to_owned());
+    assert_eq!(
+        bench.notices().into_iter().filter(|(tone, _, _)| *tone == Tone::Warning).collect::<Vec<_>>(),
+        [refused]
+    );
+    bench.delete("a");
+    let done = bench.work();
+    assert!(
+        done.contains(&"put 198.51.100.0".to_owned()) && !done.iter().any(|word| word.contains("tell c [1")),
+        "{done:?}"
+    );
+    assert!(bench.notices().is_empty());
+    bench.later(61);
+    assert!(bench.work().contains(&"tell c [198.51.100.0]".to_owned()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn services_of_others_are_never_written() {
+    let mut bench = Bench::begun(Classless::Announce);
+    bench.put("other", |object| object["spec"]["loadBalancerClass"] = "example.com/x".into());
+    bench.show("cloud", "10.9.9.9", "cloud");
+    assert!(bench.work().is_empty());
+    let mut bench = Bench::begun(Classless::Ignore);
+    bench.put("plain", |_| {});
+    assert!(bench.work().is_empty());
+    bench.put("ours", |object| object["spec"]["loadBalancerClass"] = "herald.bgp/speaker".into());
+    assert_eq!(bench.work().len(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_is_overruled_by_another_controller_yields() {
+    let mut bench = Bench::begun(Classless::Announce);
+    bench.put("a", |_| {});
+    bench.work();
+    bench.show("a", "10.9.9.9", "k3s");
+    let done = bench.work();
+    assert_eq!(done, ["put 198.51.100.0"], "the address rests, and the Service is not written");
+    bench.show("b", "198.51.100.1", "kubectl");
+    assert_eq!(bench.work()[0], "put 198.51.100.1", "an address of ours that was written by hand is adopted");
+}
+
+#[tokio::test(start_paused = true)]
+async fn old_news_about_a_service_is_no_news() {
+    let mut bench = Bench::begun(Classless::Announce);
+    bench.put("a", |_| {});
+    let old = form(&bench.services["a"]);
+    bench.work();
+    // The watch tells of the state before our write, after its answer.
+    bench.desk.take(News::Service(Told::Applied(old)), bench.now);
+    assert!(bench.work().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_address_that_another_leader_gave_is_his_to_give() {
+    let mut bench = Bench::begun(Classless::Announce);
+    bench.put("a", |_| {});
+    bench.put("b", |_| {});
+    // Another leader gave the lowest address to b, and our watch is behind.
+    let errand = bench.desk.next_errand().unwrap();
+    let Errand::Put { record, .. } = &errand else { panic!("{errand:?}") };
+    assert_eq!(record.address, ip("198.51.100.0"));
+    let mut theirs = allocation::object(record, None, Some("900"));
+    theirs.spec.holders[0].name = "b".to_owned();
+    theirs.spec.holders[0].uid = "b".to_owned();
+    bench.allocations.insert(record.address, theirs);
+    let (key, (word, outcome)) = (errand.key(), bench.serve(errand));
+    assert_eq!(word, "put 198.51.100.0: conflict");
+    bench.desk.done(key, outcome, bench.now);
+    let mut done = bench.work();
+    for _ in 0..5 {
+        bench.later(1);
+        done.extend(bench.work());
+    }
+    assert!(done.contains(&"look 198.51.100.0".to_owned()), "{done:?}");
+    assert!(done.contains(&"tell b [198.51.100.0]".to_owned()), "{done:?}");
+    assert!(!done.contains(&"tell a [198.51.100.0]".to_owned()), "{done:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_write_without_an_answer_is_looked_after() {
+    let mut bench = Bench::begun(Classless::Announce);
+    bench.put("a", |_| {});
+    let errand = bench.desk.next_errand().unwrap();
+    let key = errand.key();
+    // It got through, and nobody said so.
+    bench.serve(errand);
+    bench.desk.done(key, Outcome::Failed("no answer".to_owned()), bench.now);
+    assert!(bench.work().is_empty());
+    bench.later(1);
+    assert_eq!(bench.work(), ["look 198.51.100.0", "tell a [198.51.100.0]"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_list_sweeps_holders_who_are_gone() {
+    let mut bench = Bench::begun(Classless::Announce);
+    bench.put("a", |_| {});
+    bench.work();
+    let mut next = Bench::new(Classless::Announce);
+    next.allocations = bench.allocations.clone();
+    next.version = bench.version;
+    next.list();
+    assert_eq!(next.work(), ["put 198.51.100.0"]);
+    assert!(next.allocations[&ip("198.51.100.0")].spec.released.is_some());
+    next.later(61);
+    assert_eq!(next.work(), ["delete 198.51.100.0"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_cannot_be_read_keeps_what_it_had() {
+    let mut bench = Bench::begun(Classless::Announce);
+    bench.put("a", |_| {});
+    bench.work();
+    bench.notices();
+    for _ in 0..2 {
+        bench.put("a", |object| object["metadata"]["annotations"]["herald.bgp/addresses"] = "nowhere".into());
+        assert!(bench.work().iter().all(|word| !word.contains("[]: ") && !word.starts_with("put")));
+    }
+    let notices = bench.notices();
+    assert_eq!(notices.len(), 1, "{notices:?}");
+    assert!(notices[0].1 == "InvalidRequest" && notices[0].2.contains("nowhere"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_status_that_is_emptied_again_and_again_is_written_more_and_more_rarely() {
+    let mut bench = Bench::begun(Classless::Announce);
+    bench.put("a", |_| {});
+    bench.work();
+    let mut written = 0;
+    for _ in 0..60 {
+        bench.put("a", |object| {
+            object["status"] = json!({});
+            object["metadata"]["managedFields"] = json!([]);
+        });
+        written += bench.work().iter().filter(|word| word.starts_with("tell")).count();
+        bench.later(1);
+        written += bench.work().iter().filter(|word| word.starts_with("tell")).count();
+    }
+    assert!((2..10).contains(&written), "written {written} times in a minute");
+    assert!(bench.notices().iter().any(|(_, reason, _)| *reason == "StatusContested"));
+}

@@ -1,0 +1,200 @@
+//! Leader election over a `Lease`: of several allocators one acts.
+//!
+//! Nobody's clock is compared with another's: a candidate takes a Lease over when its own clock says that the object has not
+//! changed for the Lease's duration. A leader stops acting after two thirds of it without a renewal. That is a courtesy and no
+//! guarantee (no write can be made conditional on a Lease): two leaders for a moment are safe because of how grants are written.
+
+use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta};
+use kube::api::PostParams;
+use kube::{Api, Client};
+use std::time::Duration;
+use tokio::sync::watch;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+/// The pause of a candidate between two looks, at most.
+const LOOK: Duration = Duration::from_secs(2);
+
+/// Who leads.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Leadership {
+    /// Somebody else, or nobody is known to.
+    Following(Option<String>),
+    /// We do, and may act until then.
+    Leading {
+        /// When that ends unless the Lease is renewed.
+        until: Instant,
+    },
+}
+
+impl Leadership {
+    /// Whether we may act.
+    pub fn is_ours(&self, now: Instant) -> bool {
+        match self {
+            Self::Following(_) => false,
+            Self::Leading { until } => now < *until,
+        }
+    }
+}
+
+/// A candidate.
+pub struct Election {
+    api: Api<Lease>,
+    name: String,
+    identity: String,
+    term: Duration,
+    seen: Option<Seen>,
+}
+
+/// The Lease of another as it was when it last changed, by our clock.
+struct Seen {
+    version: Option<String>,
+    since: Instant,
+}
+
+impl Election {
+    /// A candidate for the Lease `name`, which holds for `term` (at least 3 s). `identity` is nobody else's.
+    pub fn new(client: Client, namespace: &str, name: &str, identity: &str, term: Duration) -> Self {
+        let api = Api::namespaced(client, namespace);
+        let term = term.max(Duration::from_secs(3));
+        Self { api, name: name.to_owned(), identity: identity.to_owned(), term, seen: None }
+    }
+
+    /// Publishes who leads until `stop`; then gives the Lease up if it is ours, so that the next need not wait.
+    pub async fn run(mut self, out: watch::Sender<Leadership>, stop: CancellationToken) {
+        loop {
+            let now = match self.attempt(Instant::now()).await {
+                Ok(leadership) => leadership,
+                Err(error) => {
+                    warn!("the lease {} cannot be read or written: {error}", self.name);
+                    out.borrow().clone()
+                }
+            };
+            let pause = match &now {
+                Leadership::Leading { until } if *until <= Instant::now() => {
+                    publish(&out, Leadership::Following(None));
+                    LOOK
+                }
+                Leadership::Leading { until } => {
+                    let pause = (self.term / 3).min(*until - Instant::now());
+                    publish(&out, now);
+                    pause
+                }
+                Leadership::Following(_) => {
+                    publish(&out, now);
+                    LOOK.min(self.term / 3)
+                }
+            };
+            tokio::select! {
+                () = stop.cancelled() => break,
+                () = tokio::time::sleep(pause) => {}
+            }
+        }
+        let leads = matches!(*out.borrow(), Leadership::Leading { .. });
+        if leads {
+            self.give_up().await;
+        }
+    }
+
+    /// Looks at the Lease, and renews, takes or waits for it. Gives up after a third of the term.
+    async fn attempt(&mut self, began: Instant) -> Result<Leadership, String> {
+        match tokio::time::timeout(self.term / 3, self.look(began)).await {
+            Ok(Ok(leadership)) => Ok(leadership),
+            // Somebody else was quicker; the next look shows who.
+            Ok(Err(kube::Error::Api(status))) if status.is_conflict() || status.is_already_exists() => {
+                Ok(Leadership::Following(None))
+            }
+            Ok(Err(error)) => Err(error.to_string()),
+            Err(_) => Err(format!("no answer within {:.1} s", (self.term / 3).as_secs_f32())),
+        }
+    }
+
+    async fn look(&mut self, began: Instant) -> kube::Result<Leadership> {
+        let ours = Leadership::Leading { until: began + self.term * 2 / 3 };
+        let Some(lease) = self.api.get_opt(&self.name).await? else {
+            let metadata = ObjectMeta { name: Some(self.name.clone()), ..ObjectMeta::default() };
+            let lease = Lease { metadata, spec: Some(self.spec(None)) };
+            self.api.create(&PostParams::default(), &lease).await?;
+            return Ok(ours);
+        };
+        let spec = lease.spec.clone().unwrap_or_default();
+        let holder = spec.holder_identity.clone().filter(|holder| !holder.is_empty());
+        if let Some(holder) = holder.filter(|holder| *holder != self.identity)
+            && !self.is_over(&lease, &spec)
+        {
+            return Ok(Leadership::Following(Some(holder)));
+        }
+        let lease = Lease { metadata: lease.metadata, spec: Some(self.spec(Some(spec))) };
+        self.api.replace(&self.name, &PostParams::default(), &lease).await?;
+        self.seen = None;
+        Ok(ours)
+    }
+
+    /// Whether the Lease of another has not changed for as long as it holds.
+    fn is_over(&mut self, lease: &Lease, spec: &LeaseSpec) -> bool {
+        let now = Instant::now();
+        let version = &lease.metadata.resource_version;
+        let seconds = spec.lease_duration_seconds.and_then(|seconds| u64::try_from(seconds).ok());
+        let term = seconds.map_or(self.term, Duration::from_secs);
+        match &self.seen {
+            Some(seen) if seen.version == *version => now - seen.since >= term,
+            Some(_) | None => {
+                self.seen = Some(Seen { version: version.clone(), since: now });
+                false
+            }
+        }
+    }
+
+    /// The Lease as ours, taken over or renewed from what it was.
+    fn spec(&self, before: Option<LeaseSpec>) -> LeaseSpec {
+        let now = MicroTime(jiff::Timestamp::now());
+        let before = before.unwrap_or_default();
+        let is_ours = before.holder_identity.as_deref() == Some(&self.identity);
+        LeaseSpec {
+            holder_identity: Some(self.identity.clone()),
+            lease_duration_seconds: Some(i32::try_from(self.term.as_secs()).unwrap_or(i32::MAX)),
+            acquire_time: before.acquire_time.filter(|_| is_ours).or_else(|| Some(now.clone())),
+            renew_time: Some(now),
+            lease_transitions: Some(before.lease_transitions.unwrap_or(0) + i32::from(!is_ours)),
+            ..LeaseSpec::default()
+        }
+    }
+
+    /// Ends our term now. What goes wrong costs the next leader some seconds, nothing else.
+    async fn give_up(&self) {
+        let give_up = async {
+            let mut lease = self.api.get(&self.name).await?;
+            let spec = lease.spec.get_or_insert_default();
+            if spec.holder_identity.as_deref() == Some(&self.identity) {
+                spec.holder_identity = None;
+                self.api.replace(&self.name, &PostParams::default(), &lease).await?;
+            }
+            Ok::<(), kube::Error>(())
+        };
+        match tokio::time::timeout(Duration::from_millis(800), give_up).await {
+            Ok(Ok(())) => info!("the lease is given up"),
+            Ok(Err(error)) => warn!("the lease {} could not be given up: {error}", self.name),
+            Err(_) => warn!("the lease {} could not be given up in time", self.name),
+        }
+    }
+}
+
+/// Publishes what is news, and says so when the leader changes.
+fn publish(out: &watch::Sender<Leadership>, now: Leadership) {
+    out.send_if_modified(|held| {
+        match (&*held, &now) {
+            (Leadership::Following(_), Leadership::Leading { .. }) => info!("this allocator leads"),
+            (Leadership::Leading { .. }, Leadership::Following(_)) => warn!("this allocator leads no longer"),
+            (Leadership::Following(before), Leadership::Following(Some(leader))) if before.as_ref() != Some(leader) => {
+                info!(leader, "another allocator leads; waiting");
+            }
+            (Leadership::Following(_), Leadership::Following(_)) => {}
+            (Leadership::Leading { .. }, Leadership::Leading { .. }) => {}
+        }
+        let changed = *held != now;
+        *held = now;
+        changed
+    });
+}
