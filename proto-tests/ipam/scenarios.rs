@@ -4,6 +4,7 @@
 use crate::rig::*;
 use herald::ipam::*;
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::time::Duration;
 
 fn edge(count: u8) -> Pool {
@@ -790,6 +791,59 @@ mod conflicts {
         world.allocator.observe(ip("10.0.0.1"), None, world.now);
         world.flush();
         assert_eq!((world.shown("a"), world.records.len()), ("10.0.0.1".into(), 1));
+    }
+
+    fn ingress(world: &World, service: &str) -> Vec<IpAddr> {
+        world.allocator.status(&claim(service).uid).expect("it is served").ingress
+    }
+
+    #[test]
+    fn an_address_that_a_status_write_may_still_show_is_not_given_back() {
+        let mut world = World::new(vec![edge(1)]);
+        let (uid, address) = (claim("a").uid, ip("10.0.0.1"));
+        world.allocator.apply(claim("a"), world.now);
+        let Write::Put(record) = world.allocator.begin_write(address) else { panic!("nothing to write") };
+        world.allocator.confirm(address, Some(record), world.now);
+        assert_eq!(world.allocator.begin_status(&uid), Some(vec![address]));
+        // The family goes while that write is on its way: nothing is shown, as far as is known, and nothing is to be shown.
+        let other = claim("a").families(Families::Single(Family::V6));
+        world.allocator.apply(other.clone(), world.now);
+        assert_eq!((world.allocator.due_status(&uid), world.allocator.due_write(address)), (None, Write::Nothing));
+        world.allocator.end_status(other.clone().showing("10.0.0.1"), world.now);
+        assert_eq!(world.allocator.begin_status(&uid), Some(vec![]));
+        assert_eq!(world.allocator.due_write(address), Write::Nothing);
+        world.allocator.end_status(other, world.now);
+        assert_eq!(world.allocator.due_write(address), Write::Delete);
+    }
+
+    #[test]
+    fn what_a_former_leader_chose_beside_is_given_back_after_the_status_is_written() {
+        let mut world = World::new(vec![edge(2)]);
+        world.records = ["10.0.0.1", "10.0.0.2"].map(|address| (ip(address), held(address, "a"))).into();
+        world.services = [(claim("a").uid, claim("a"))].into();
+        world.allocator = Allocator::adopt(world.start(), world.now);
+        // The other may be about to be shown; our write of the status shuts that out.
+        assert_eq!(world.allocator.due_status(&claim("a").uid), Some(ips("10.0.0.1")));
+        assert_eq!(world.allocator.due_write(ip("10.0.0.2")), Write::Nothing);
+        world.flush();
+        assert_eq!((world.shown("a"), world.records.len()), ("10.0.0.1".into(), 1));
+    }
+
+    #[test]
+    fn an_address_taken_again_while_its_record_is_being_deleted_is_shown_when_it_is_written_again() {
+        let mut world = world(vec![edge(1)], &["a"]);
+        let address = ip("10.0.0.1");
+        let (v4, v6) = (claim("a"), claim("a").families(Families::Single(Family::V6)));
+        world.allocator.apply(v6.clone().showing("10.0.0.1"), world.now);
+        world.allocator.apply(v6, world.now);
+        assert_eq!(world.allocator.begin_write(address), Write::Delete);
+        world.allocator.apply(v4, world.now);
+        assert_eq!((ingress(&world, "a"), world.allocator.due_write(address)), (vec![], Write::Nothing));
+        world.allocator.confirm(address, None, world.now);
+        assert!(ingress(&world, "a").is_empty());
+        let Write::Put(record) = world.allocator.begin_write(address) else { panic!("nothing to write") };
+        world.allocator.confirm(address, Some(record), world.now);
+        assert_eq!(ingress(&world, "a"), [address]);
     }
 
     #[test]
