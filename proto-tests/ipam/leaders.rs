@@ -70,7 +70,7 @@ struct Server {
     version: u64,
     services: BTreeMap<Uid, (u64, Claim)>,
     records: BTreeMap<IpAddr, (u64, Record)>,
-    /// Whom a record has ever named beside another.
+    /// Whom a record has ever named as one who shares.
     shared: BTreeSet<(Uid, IpAddr)>,
     service_log: Vec<(u64, Uid, Option<Claim>)>,
     record_log: Vec<(u64, IpAddr, Option<Record>)>,
@@ -97,10 +97,9 @@ impl Server {
                     return Landing::Conflict;
                 }
                 self.version += 1;
-                if let Some(Tenure::Held(holders)) = record.as_ref().map(|record| &record.tenure)
-                    && holders.len() > 1
-                {
-                    self.shared.extend(holders.iter().map(|holder| (holder.uid.clone(), *address)));
+                if let Some(Tenure::Held(holders)) = record.as_ref().map(|record| &record.tenure) {
+                    let sharing = holders.iter().filter(|holder| holder.terms.sharing != Sharing::Exclusive);
+                    self.shared.extend(sharing.map(|holder| (holder.uid.clone(), *address)));
                 }
                 match record {
                     Some(record) => drop(self.records.insert(*address, (self.version, record.clone()))),
