@@ -4,8 +4,9 @@
 #![expect(clippy::disallowed_methods, reason = "some instant must be the first; from there on time is an argument")]
 
 use bytes::{Buf, BytesMut};
-use herald::peer::settings::Ttl;
+use herald::fsm::restart::RestartState;
 use herald::peer::{CloseHow, ConnId, Identity, Input, LocalEnd, Neighbor, Output, Peer, Plan, Settings, Stop};
+use herald::rib::Bounds;
 use herald::wire::{Asn, Capability, Context, Family, Message, Open, RouterId, frame};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
@@ -28,15 +29,14 @@ fn settings(bits: u8) -> Settings {
     Settings {
         identity: Identity { asn, router_id: RouterId::new([10, 0, 0, 1].into()).expect("not zero") },
         neighbor: Neighbor {
-            name: "fuzz".into(),
-            address: [192, 0, 2, 1].into(),
-            port: 179,
-            asn: if bits & 2 == 0 { Asn(65_001) } else { asn },
             hold_time: Duration::from_secs(if bits & 4 == 0 { 90 } else { 0 }),
-            source_address: None,
-            families: [Family::IPV4_UNICAST, Family::IPV6_UNICAST].into(),
-            ttl: Ttl::Default,
+            opening: if bits & 8 == 0 { Opening::Active } else { Opening::Passive },
+            delay_open: Duration::from_secs(if bits & 16 == 0 { 0 } else { 5 }),
+            graceful_restart: (bits & 32 != 0).then(Offer::default),
+            message_size: if bits & 64 == 0 { MessageSize::Standard } else { MessageSize::Extended },
+            ..Neighbor::new("fuzz".into(), [192, 0, 2, 1].into(), if bits & 2 == 0 { Asn(65_001) } else { asn })
         },
+        restart_state: RestartState::default(),
     }
 }
 
