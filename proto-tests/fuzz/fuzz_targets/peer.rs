@@ -4,7 +4,8 @@
 #![expect(clippy::disallowed_methods, reason = "some instant must be the first; from there on time is an argument")]
 
 use bytes::{Buf, BytesMut};
-use herald::fsm::restart::RestartState;
+use herald::fsm::restart::{Offer, RestartState};
+use herald::fsm::{MessageSize, Opening};
 use herald::peer::{CloseHow, ConnId, Identity, Input, LocalEnd, Neighbor, Output, Peer, Plan, Settings, Stop};
 use herald::rib::Bounds;
 use herald::wire::{Asn, Capability, Context, Family, Message, Open, RouterId, frame};
@@ -32,7 +33,7 @@ fn settings(bits: u8) -> Settings {
             hold_time: Duration::from_secs(if bits & 4 == 0 { 90 } else { 0 }),
             opening: if bits & 8 == 0 { Opening::Active } else { Opening::Passive },
             delay_open: Duration::from_secs(if bits & 16 == 0 { 0 } else { 5 }),
-            graceful_restart: (bits & 32 != 0).then(Offer::default),
+            graceful_restart: (bits & 32 != 0).then_some(Offer { restart_time: Duration::from_secs(120) }),
             message_size: if bits & 64 == 0 { MessageSize::Standard } else { MessageSize::Extended },
             ..Neighbor::new("fuzz".into(), [192, 0, 2, 1].into(), if bits & 2 == 0 { Asn(65_001) } else { asn })
         },
