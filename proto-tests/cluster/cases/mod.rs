@@ -2,10 +2,12 @@
 
 mod allocation;
 mod bare;
+mod dual;
 mod failures;
 mod local;
 mod older;
 mod rights;
+mod stopped;
 mod story;
 
 use crate::bed::Bed;
@@ -27,7 +29,12 @@ pub const ALL: &[(&str, Case)] = &[
     ("a2_local_two_next_hops_follow_the_pods", local::two_next_hops_follow_the_pods),
     ("a3_silent_cut_and_return", failures::silent_cut_and_return),
     ("a3_pod_deleted_daemonset_restores", failures::pod_deleted_daemonset_restores),
+    ("a3_stopped_by_a_label_and_by_a_condition", stopped::by_a_label_and_by_a_condition),
+    ("a6_tables_by_kubectl_exec", stopped::tables_by_exec),
     ("b1_expose_gets_an_address_and_curl_works", allocation::expose_and_curl),
+    ("b1_dual_stack_exposed", dual::exposed_over_both_families),
+    ("b1_ipv6_alone_exposed", dual::exposed_over_ipv6),
+    ("b1_dual_stack_local", dual::local_over_both_families),
     ("b2_a_thousand_services_at_once", allocation::a_thousand_at_once),
     ("b3_allocator_killed_in_churn", allocation::killed_in_churn),
     ("b4_leader_freezes_and_thaws", allocation::leader_freezes_and_thaws),
