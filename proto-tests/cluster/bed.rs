@@ -57,6 +57,7 @@ pub struct Bed {
     control_plane: ControlPlane,
     /// All namespaces.
     pub topology: Topology,
+    programs: PathBuf,
     herald: OnceLock<Outcome>,
     /// The suite's hold on the machine.
     pub rig: Rig,
@@ -90,12 +91,23 @@ impl Bed {
         let routers = start_routers(&rig, &topology)?;
         wait_for_nodes(&mut control_plane, &mut nodes)?;
         eprintln!("cluster: three nodes Ready {:.1} s after the first command", begun.elapsed().as_secs_f32());
-        Ok(Self { routers, nodes, _cgroups: cgroups, control_plane, topology, herald: OnceLock::new(), rig })
+        let herald = OnceLock::new();
+        Ok(Self { routers, nodes, _cgroups: cgroups, control_plane, topology, programs, herald, rig })
     }
 
     /// The administrator's kubectl.
     pub fn kubectl(&self) -> &Kubectl {
         &self.control_plane.kubectl
+    }
+
+    /// The administrator's kubeconfig.
+    pub fn kubeconfig(&self) -> &Path {
+        &self.control_plane.kubeconfig
+    }
+
+    /// Where kubectl and its kin are.
+    pub fn programs(&self) -> &Path {
+        &self.programs
     }
 
     /// The API server's record of what herald's ServiceAccounts asked.

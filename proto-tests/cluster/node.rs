@@ -6,7 +6,7 @@
 
 use crate::rig::process::Process;
 use crate::rig::{Outcome, Rig, make_folder, run, wait_until, write_file};
-use crate::topology::{NodeSite, PODS};
+use crate::topology::{CONTROL_PLANE, NodeSite, PODS};
 use ipnetwork::IpNetwork;
 use std::ffi::OsStr;
 use std::fs;
@@ -253,6 +253,8 @@ authorization: {{mode: AlwaysAllow}}
 cgroupDriver: cgroupfs
 cgroupRoot: /{CGROUP}
 cgroupsPerQOS: false
+clusterDNS: [{CONTROL_PLANE}]
+clusterDomain: cluster.local
 containerRuntimeEndpoint: unix://{SOCKET}
 enforceNodeAllocatable: []
 evictionHard: {{memory.available: 50Mi}}

@@ -111,6 +111,7 @@ pub struct Topology {
     pub client: Namespace,
     /// The nodes, `n1` first.
     pub nodes: Vec<NodeSite>,
+    switch: Namespace,
 }
 
 impl Topology {
@@ -131,7 +132,20 @@ impl Topology {
             connect_pods(site, &nodes, &control_plane)?;
         }
         let client = outsider(rig, &switch, "client", CLIENT)?;
-        Ok(Self { control_plane, routers, client, nodes })
+        Ok(Self { control_plane, routers, client, nodes, switch })
+    }
+
+    /// One more client behind the routers, that also has an end on the pods' network: it reaches the API server and the nodes'
+    /// InternalIPs as a machine of the operator's would, and services by way of the routers.
+    ///
+    /// # Errors
+    /// A command failed.
+    pub fn operator(&self, rig: &Rig, number: u8) -> Outcome<Namespace> {
+        let name = format!("op{number}");
+        let space = outsider(rig, &self.switch, &name, Ipv4Addr::new(10, 77, 0, number))?;
+        let address = Ipv4Addr::new(172, 30, 0, number);
+        join((&space, "pods0"), address, (&self.control_plane, "pods", &name))?;
+        Ok(space)
     }
 }
 

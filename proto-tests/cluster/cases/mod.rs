@@ -2,6 +2,7 @@
 
 mod allocation;
 mod bare;
+mod beside;
 mod dual;
 mod failures;
 mod local;
@@ -9,6 +10,7 @@ mod older;
 mod rights;
 mod stopped;
 mod story;
+mod upstream;
 
 use crate::bed::Bed;
 use crate::rig::Outcome;
@@ -39,11 +41,16 @@ pub const ALL: &[(&str, Case)] = &[
     ("b3_allocator_killed_in_churn", allocation::killed_in_churn),
     ("b4_leader_freezes_and_thaws", allocation::leader_freezes_and_thaws),
     ("b5_beside_a_foreign_controller", allocation::beside_a_foreign_controller),
+    ("b5_beside_metallb", beside::never_fights_metallb),
     ("b6_what_a_user_sees", allocation::seen_by_a_user),
     ("a7_rights_are_exactly_the_reviewed_list", rights::exactly_the_reviewed_list),
     ("a7_every_right_is_needed_and_none_is_missing", rights::used_and_none_missed),
     ("a7_the_speaker_runs_without_privileges", rights::without_privileges),
+    ("e2e_quick", upstream::quick),
 ];
+
+/// Cases that take long: only where they are asked for with `--ignored`.
+pub const LONG: &[(&str, Case)] = &[("e2e_all", upstream::all)];
 
 /// How long an announcement may take from the API server to both kernels.
 const SOON: Duration = Duration::from_secs(10);
