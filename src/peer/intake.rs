@@ -33,6 +33,7 @@ impl Intake {
     /// An UPDATE that could be read; `octets` is the whole message. Nothing of it is kept but numbers.
     pub(super) fn update(&mut self, update: &Update, octets: &[u8], status: &mut Status, now: Instant) {
         status.discarded += update.offered().count() as u64;
+        status.faults += update.faults.len() as u64;
         for fault in &update.faults {
             count(status, fault.reason.cause(), fault.verdict.into());
         }

@@ -46,6 +46,8 @@ pub struct Status {
     pub limits: BTreeMap<Family, Limit>,
     /// Routes a peer offered that were parsed and discarded.
     pub discarded: u64,
+    /// Malformed attributes in a peer's UPDATEs that the session survived (RFC 7606).
+    pub faults: u64,
     /// What was malformed in what the peer sent, by cause and consequence: how often.
     pub malformed: BTreeMap<(&'static str, Consequence), u64>,
     /// Messages with something malformed in them, all of them.
@@ -195,6 +197,7 @@ impl Status {
             barred: Vec::new(),
             limits: BTreeMap::new(),
             discarded: 0,
+            faults: 0,
             malformed: BTreeMap::new(),
             incident_count: 0,
             incidents: Vec::new(),

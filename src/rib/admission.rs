@@ -172,6 +172,7 @@ mod tests {
             next_hops: [(V4, IpAddr::from([192, 0, 2, 1]))].into(),
             bounds,
             only_to_customer: None,
+            remote: IpAddr::from([192, 0, 2, 254]),
         }
     }
 
