@@ -6,14 +6,12 @@
 //! herald's own addresses, the Node's InternalIPs, are on its loopback. Cells run side by side: each has its own names.
 
 use crate::rig::net::{Link, Namespace};
-use crate::rig::process::Process;
-use crate::rig::{Outcome, Rig, clean, make_folder, replace_file, wait_until};
+use crate::rig::{Outcome, Rig, clean, make_folder, replace_file};
 use ipnetwork::IpNetwork;
 use std::fmt::Write as _;
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 /// The router's addresses, IPv4 first.
 pub const ROUTER: [IpAddr; 2] =
@@ -143,51 +141,4 @@ fn node(wires: Wires) -> String {
     format!(
         "apiVersion: v1\nkind: Node\nmetadata: {{name: n1}}\nstatus: {{addresses: [{own}], conditions: [{{type: Ready, status: \"True\"}}]}}\n"
     )
-}
-
-/// tcpdump on the router's end of the link, decoding.
-#[derive(Debug)]
-pub struct Capture {
-    process: Process,
-}
-
-impl Bed {
-    /// Begins to look at the wire; nothing is missed once this has returned.
-    ///
-    /// # Errors
-    /// tcpdump did not come up.
-    pub fn capture(&self, rig: &Rig) -> Outcome<Capture> {
-        let mut command = self.router.command("tcpdump");
-        command.args(["-i", &self.link.b.device, "-nn", "-v", "-l", "-s", "0", "tcp", "port", "179", "or", "1790"]);
-        let process = Process::start(rig, &format!("tcpdump-{}", self.router.short()), command)?;
-        let capture = Capture { process };
-        wait_until(Duration::from_secs(10), "tcpdump to listen", || {
-            if capture.text().contains("listening on") { Ok(()) } else { Err(capture.text()) }
-        })?;
-        Ok(capture)
-    }
-}
-
-impl Capture {
-    /// Everything so far.
-    pub fn text(&self) -> String {
-        self.process.log()
-    }
-
-    /// How many messages of a kind were seen, by tcpdump's name for it: `Route Refresh Message (5)`.
-    pub fn count(&self, kind: &str) -> usize {
-        self.text().matches(kind).count()
-    }
-
-    /// The longest message whose header was seen, in octets.
-    ///
-    /// # Errors
-    /// There was none.
-    pub fn longest_message(&self) -> Outcome<u32> {
-        let text = self.text();
-        let lengths = text.split("Message (").skip(1).filter_map(|after| {
-            after.split_once("length: ")?.1.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok()
-        });
-        lengths.max().ok_or_else(|| format!("no message was seen: {text}"))
-    }
 }

@@ -4,6 +4,7 @@
 //! Cells run side by side (most of a cell is waiting), each in namespaces of its own. `HERALD_MATRIX=all` runs every cell.
 
 mod bed;
+mod capture;
 mod daemon;
 mod herald;
 #[path = "../rig/mod.rs"]

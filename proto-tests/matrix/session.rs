@@ -61,7 +61,7 @@ pub enum Ask {
     TtlSecurity,
     /// RFC 8950: IPv4 routes over an IPv6 next hop.
     ExtendedNextHop,
-    /// The router knows no AS numbers of four octets.
+    /// The router says that it knows no AS numbers of four octets.
     TwoOctetAs,
     /// RFC 8654.
     ExtendedMessages,
@@ -146,11 +146,6 @@ impl Session {
     /// Where herald is.
     pub fn speaker(&self) -> IpAddr {
         self.over.of(SPEAKER)
-    }
-
-    /// The AS in which a router sees us: one that knows two octets only sees AS_TRANS (RFC 6793 §4.2.2).
-    pub fn seen_asn(&self) -> u32 {
-        if self.wants(Ask::TwoOctetAs) && self.ours > 65535 { 23456 } else { self.ours }
     }
 
     /// The next hop of a family's routes.

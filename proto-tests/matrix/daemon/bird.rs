@@ -44,12 +44,14 @@ fn configuration(session: &Session) -> String {
         let _infallible = writeln!(text, " {words};");
     };
     let port = if session.dials == Dials::Herald { String::new() } else { format!(" port {OUR_PORT}") };
+    // Without four octets BIRD writes no larger AS number down.
+    let asn = if session.wants(Ask::TwoOctetAs) { "external".to_owned() } else { format!("as {}", session.ours) };
     if session.wants(Ask::RouterRange) {
         let block = session.over.of(["172.30.1.0/24", "2001:db8:30:1::/64"]);
-        line(format!("neighbor range {block}{port} as {}", session.seen_asn()));
+        line(format!("neighbor range {block}{port} {asn}"));
         line("dynamic name \"speaker\"".to_owned());
     } else {
-        line(format!("neighbor {}{port} as {}", session.speaker(), session.seen_asn()));
+        line(format!("neighbor {}{port} {asn}", session.speaker()));
     }
     if session.dials == Dials::Herald {
         line("passive on".to_owned());
@@ -108,7 +110,7 @@ impl Router for Cell {
         match attribute {
             Seen::AsPath(path) => {
                 let text: String = path.iter().map(|asn| format!(" {asn}")).collect();
-                format!("as_path:{text}\n")
+                format!("path:{text}\n")
             }
             Seen::Community(asn, value) => format!("({asn},{value})"),
             Seen::NoExport => "(65535,65281)".to_owned(),
@@ -125,15 +127,7 @@ impl Router for Cell {
         self.bird.shell(&format!("disable {} \"{text}\"", self.name()?)).map(drop)
     }
 
-    fn reset(&self) -> Outcome {
-        self.bird.shell(&format!("restart {}", self.name()?)).map(drop)
-    }
-
     fn heard(&self) -> Outcome<String> {
         Ok(self.bird.shell("show protocols all")? + &self.bird.daemon().log())
-    }
-
-    fn retell(&mut self, session: &Session) -> Outcome {
-        self.bird.reload_with(&configuration(session))
     }
 }

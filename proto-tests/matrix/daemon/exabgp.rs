@@ -50,13 +50,15 @@ pub fn start(rig: &Rig, bed: &Bed, session: &Session) -> Outcome<Cell> {
 }
 
 fn configuration(session: &Session, script: &str) -> String {
+    // An AS number of four octets is AS_TRANS to one that knows two (RFC 6793 §4.2.2).
+    let asn = if session.wants(Ask::TwoOctetAs) { 23456 } else { session.ours };
     let mut text = format!(
         "process told {{ run {script}; encoder json; }}\nneighbor {} {{\n router-id 172.30.255.1;\n local-address {};\n \
          local-as {};\n peer-as {};\n hold-time {};\n",
         session.speaker(),
         session.router(),
         session.theirs,
-        session.seen_asn(),
+        asn,
         session.hold
     );
     let mut line = |words: String| text.push_str(&format!(" {words}\n"));
@@ -82,7 +84,7 @@ fn configuration(session: &Session, script: &str) -> String {
     line(format!("capability {{ {capabilities}}}"));
     let families: String = session.families.iter().map(|family| format!("{} unicast; ", family.word())).collect();
     line(format!("family {{ {families}}}"));
-    line("api { processes [ told ]; neighbor-changes; receive { parsed; update; notification; } }".to_owned());
+    line("api { processes [ told ]; neighbor-changes; receive { parsed; packets; update; notification; } }".to_owned());
     text.push_str("}\n");
     text
 }
@@ -167,17 +169,18 @@ impl Router for Cell {
         self.order(&format!("neighbor {} teardown 2", self.at))
     }
 
-    fn reset(&self) -> Outcome {
-        self.order(&format!("neighbor {} teardown 4", self.at))
-    }
-
     fn heard(&self) -> Outcome<String> {
-        Ok(self.events()?.iter().map(|event| format!("{event}\n")).collect::<String>() + &self.daemon.log())
+        let events = self.events()?;
+        let shown: String = events.iter().map(|event| format!("{event}\n{}\n", said(event))).collect();
+        Ok(shown + &self.daemon.log())
     }
+}
 
-    fn retell(&mut self, _session: &Session) -> Outcome {
-        Err("ExaBGP is not told anew".to_owned())
-    }
+/// The text in a NOTIFICATION's octets. ExaBGP 4.2 shows them, and fails over decoding the text itself.
+fn said(event: &Value) -> String {
+    let body = event["neighbor"]["message"]["body"].as_str().unwrap_or_default().as_bytes();
+    let octets = body.chunks_exact(2).filter_map(|pair| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok());
+    String::from_utf8_lossy(&octets.collect::<Vec<_>>()).into_owned()
 }
 
 fn prefix(value: &Value) -> Option<IpNetwork> {

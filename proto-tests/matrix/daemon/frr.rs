@@ -50,13 +50,14 @@ fn neighbour(session: &Session) -> String {
     let range = session.wants(Ask::RouterRange);
     let name = if range { "SPEAKERS" } else { &at };
     let mut text = String::new();
+    let mut first_as = "";
     let mut line = |words: String| {
         let _infallible = writeln!(text, " neighbor {name} {words}");
     };
     if range {
         line("peer-group".to_owned());
     }
-    line(format!("remote-as {}", session.seen_asn()));
+    line(format!("remote-as {}", session.ours));
     line(format!("timers {} {}", session.hold / 3, session.hold));
     line("timers connect 1".to_owned());
     match session.dials {
@@ -72,12 +73,17 @@ fn neighbour(session: &Session) -> String {
             Ask::Password(key) => line(format!("password {key}")),
             Ask::TtlSecurity => line("ttl-security hops 1".to_owned()),
             Ask::ExtendedNextHop => line("capability extended-nexthop".to_owned()),
-            Ask::TwoOctetAs => line("dont-capability-negotiate".to_owned()),
+            Ask::TwoOctetAs => {
+                line("dont-capability-negotiate".to_owned());
+                // It wants to see the large number where AS_TRANS has to be.
+                first_as = "no";
+            }
             Ask::GracefulRestart => line("graceful-restart-helper".to_owned()),
             // Offered always, or told elsewhere.
             Ask::ExtendedMessages | Ask::RouterRange | Ask::OurRange => {}
         }
     }
+    let _infallible = writeln!(text, " {first_as} neighbor {name} enforce-first-as");
     if range {
         let block = session.over.of(["172.30.1.0/24", "2001:db8:30:1::/64"]);
         let _infallible = writeln!(text, " bgp listen range {block} peer-group SPEAKERS");
@@ -141,16 +147,7 @@ impl Router for Cell {
         self.configure(&[&format!("neighbor {} shutdown message {text}", self.at)])
     }
 
-    fn reset(&self) -> Outcome {
-        self.frr.shell(&format!("clear bgp {}", self.at)).map(drop)
-    }
-
     fn heard(&self) -> Outcome<String> {
         Ok(self.frr.shell("show bgp neighbors")? + &self.frr.daemon().log())
-    }
-
-    fn retell(&mut self, session: &Session) -> Outcome {
-        let lines = format!("no neighbor {}\n{}", self.at, neighbour(session));
-        self.configure(&lines.lines().map(str::trim).collect::<Vec<_>>())
     }
 }

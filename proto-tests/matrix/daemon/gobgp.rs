@@ -28,7 +28,7 @@ fn configuration(session: &Session) -> String {
     let range = session.wants(Ask::RouterRange);
     let (table, key, name) =
         if range { ("peer-groups", "peer-group-name", "speakers".to_owned()) } else { ("neighbors", "neighbor-address", session.speaker().to_string()) };
-    let at = format!("[[{table}]]\n [{table}.config]\n  {key} = \"{name}\"\n  peer-as = {}\n", session.seen_asn());
+    let at = format!("[[{table}]]\n [{table}.config]\n  {key} = \"{name}\"\n  peer-as = {}\n", session.ours);
     text.push_str(&at);
     if let Some(password) = session.password() {
         let _infallible = writeln!(text, "  auth-password = \"{password}\"");
@@ -123,15 +123,7 @@ impl Router for Cell {
         self.gobgp.tell(&["neighbor", &self.at.to_string(), "disable", "--reason", text])
     }
 
-    fn reset(&self) -> Outcome {
-        self.gobgp.tell(&["neighbor", &self.at.to_string(), "reset"])
-    }
-
     fn heard(&self) -> Outcome<String> {
         Ok(self.gobgp.ask(&["neighbor"])?.to_string() + &self.gobgp.daemon().log())
-    }
-
-    fn retell(&mut self, _session: &Session) -> Outcome {
-        Err("GoBGP is not told anew".to_owned())
     }
 }

@@ -70,6 +70,14 @@ impl Kind {
         }
     }
 
+    /// Whether, made to say that it knows two octets only, it does read AS4_PATH. FRR sees our capability and does not.
+    pub fn merges_as4_path(self) -> bool {
+        match self {
+            Self::Frr8 | Self::Frr10 => false,
+            Self::Bird2 | Self::Bird217 | Self::Bird3 | Self::GoBgp | Self::ExaBgp | Self::OpenBgpd => true,
+        }
+    }
+
     /// Whether it offers the N bit and knows a Hard Reset (RFC 8538).
     pub fn knows_hard_reset(self) -> bool {
         match self {
@@ -129,23 +137,11 @@ pub trait Router {
     /// It refuses.
     fn shut(&self, text: &str) -> Outcome;
 
-    /// Has the operator reset the session.
-    ///
-    /// # Errors
-    /// It refuses.
-    fn reset(&self) -> Outcome;
-
     /// All that it tells of the session's last end: its log, and what it remembers.
     ///
     /// # Errors
     /// It does not answer.
     fn heard(&self) -> Outcome<String>;
-
-    /// Takes another session instead of the present one.
-    ///
-    /// # Errors
-    /// It refuses.
-    fn retell(&mut self, session: &Session) -> Outcome;
 }
 
 /// Where the programs are that this machine has not packaged.

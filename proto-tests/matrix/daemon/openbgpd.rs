@@ -11,7 +11,7 @@ use ipnetwork::IpNetwork;
 use serde_json::Value;
 use std::fmt::Write as _;
 use std::net::IpAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// OpenBGPD with its session.
@@ -25,6 +25,8 @@ pub struct Cell {
 pub fn start(rig: &Rig, bed: &Bed, session: &Session) -> Outcome<Cell> {
     let dir = bed.dir.join("openbgpd");
     crate::rig::make_folder(&dir, 0o755)?;
+    // The empty folder that it shuts its processes into; the package leaves making it to its service.
+    crate::rig::make_folder(Path::new("/run/openbgpd"), 0o755)?;
     let file = dir.join("bgpd.conf");
     write_file(&file, &configuration(session, &dir.join("ctl").display().to_string()))?;
     let mut command = bed.router.command("bgpd");
@@ -46,7 +48,7 @@ fn configuration(session: &Session, socket: &str) -> String {
     );
     let block = session.over.of(["172.30.1.0/24", "2001:db8:30:1::/64"]);
     let at = if session.wants(Ask::RouterRange) { block.to_owned() } else { session.speaker().to_string() };
-    let _infallible = write!(text, "neighbor {at} {{\n remote-as {}\n descr speaker\n", session.seen_asn());
+    let _infallible = write!(text, "neighbor {at} {{\n remote-as {}\n descr speaker\n", session.ours);
     let mut line = |words: String| text.push_str(&format!(" {words}\n"));
     line(format!("local-address {}", session.router()));
     line(format!("holdtime {}", session.hold));
@@ -135,15 +137,7 @@ impl Router for Cell {
         self.neighbour(&["down", text])
     }
 
-    fn reset(&self) -> Outcome {
-        self.neighbour(&["clear"])
-    }
-
     fn heard(&self) -> Outcome<String> {
         Ok(self.shell(&["show", "neighbor"])? + &self.daemon.log())
-    }
-
-    fn retell(&mut self, _session: &Session) -> Outcome {
-        Err("OpenBGPD is not told anew".to_owned())
     }
 }

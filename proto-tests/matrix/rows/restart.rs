@@ -2,6 +2,7 @@
 
 use super::{Cell, PATIENCE, ours, wanted};
 use crate::bed::Bed;
+use crate::capture::{Capture, Message};
 use crate::daemon::Router;
 use crate::herald::Herald;
 use crate::rig::fib::{Table, Watch};
@@ -156,13 +157,14 @@ impl<'a> Guard<'a> {
 pub fn hard_reset(cell: Cell<'_>) -> Outcome {
     let session = Session::asking(&[Ask::GracefulRestart]);
     let bed = cell.bed(&session)?;
-    let capture = bed.capture(cell.rig)?;
+    let capture = Capture::begin(cell.rig, &bed)?;
     let (router, herald) = cell.start(&bed, &session)?;
     cell.settled(&session, &*router, &herald, &[1, 2])?;
     let agreed = herald.peer()?["session"]["gracefulRestart"].clone();
-    let (want, subcode) = match cell.kind.knows_hard_reset() {
-        true => ("withNotification", "subcode Hard Reset (9)"),
-        false => ("withoutNotification", "subcode Peer Unconfigured (3)"),
+    // Peer De-configured, inside a Hard Reset where both know it (RFC 4486 §4, RFC 8538 §3.1).
+    let (want, cease): (_, &[u8]) = match cell.kind.knows_hard_reset() {
+        true => ("withNotification", &[6, 9, 6, 3]),
+        false => ("withoutNotification", &[6, 3]),
     };
     if agreed != want {
         return Err(format!("graceful restart was agreed on as {agreed}, not as {want}"));
@@ -173,9 +175,9 @@ pub fn hard_reset(cell: Cell<'_>) -> Outcome {
         if has.is_empty() { Ok(()) } else { Err(format!("{has:?}\n{}", tail(&*router))) }
     })?;
     wait_until(PATIENCE, "the Cease on the wire", || {
-        let text = capture.text();
-        if text.contains(subcode) { Ok(()) } else { Err(text.lines().rev().take(12).collect::<Vec<_>>().join("\n")) }
+        let said: Vec<Message> = capture.messages()?.into_iter().filter(|message| message.kind == 3).collect();
+        if said.iter().any(|message| message.body == cease) { Ok(()) } else { Err(format!("{said:?}")) }
     })?;
-    println!("  {} gone {took:.1?} after the signal, {subcode}", cell.kind.name());
+    println!("  {} gone {took:.1?} after the signal, {cease:?}", cell.kind.name());
     if took <= Duration::from_secs(5) { Ok(()) } else { Err(format!("the routes went only after {took:?}")) }
 }

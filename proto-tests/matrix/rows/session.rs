@@ -2,6 +2,7 @@
 
 use super::{Cell, PATIENCE, route, wanted};
 use crate::bed::{ROUTER, Wires};
+use crate::capture::Capture;
 use crate::daemon::{Router, Seen};
 use crate::herald::Herald;
 use crate::rig::{Outcome, wait_until};
@@ -123,7 +124,18 @@ pub fn two_octet_as(cell: Cell<'_>) -> Outcome {
     // Without capabilities FRR takes IPv4 only.
     let families = vec![Family::V4];
     let session = Session { ours: 4_200_000_001, families, ..Session::asking(&[Ask::TwoOctetAs]) };
-    carries_and(cell, &session, |router, _| shows(router, &session, &[Seen::AsPath(vec![session.ours])]))
+    let bed = cell.bed(&session)?;
+    let capture = Capture::begin(cell.rig, &bed)?;
+    let (router, herald) = cell.start(&bed, &session)?;
+    cell.settled(&session, &*router, &herald, &[1, 2])?;
+    // AS4_PATH (RFC 6793 §3): optional, transitive, 17, six octets; a sequence of one.
+    let as4_path = [&[0xc0, 17, 6, 2, 1][..], &session.ours.to_be_bytes()].concat();
+    let says = |octets: &[u8]| octets.windows(as4_path.len()).any(|window| window == as4_path);
+    wait_until(PATIENCE, "an UPDATE with AS4_PATH on the wire", || {
+        let messages = capture.messages()?;
+        if messages.iter().any(|message| says(&message.body)) { Ok(()) } else { Err(format!("{messages:?}")) }
+    })?;
+    shows(&*router, &session, &[Seen::AsPath(vec![if cell.kind.merges_as4_path() { session.ours } else { 23456 }])])
 }
 
 /// A hold time of three seconds is kept, and when herald says nothing more the routes go within it.
@@ -145,20 +157,26 @@ pub fn hold_3(cell: Cell<'_>) -> Outcome {
     })
 }
 
+/// Routes of five octets each: above what a standard message holds.
+const MANY: u32 = 1000;
+
 /// More routes than one standard message holds arrive, in messages above 4096 octets.
 pub fn extended_messages(cell: Cell<'_>) -> Outcome {
     let session = Session { families: vec![Family::V4], ..Session::asking(&[Ask::ExtendedMessages]) };
     let bed = cell.bed(&session)?;
-    bed.many(3000)?;
-    let capture = bed.capture(cell.rig)?;
+    bed.many(MANY)?;
+    let capture = Capture::begin(cell.rig, &bed)?;
     let (router, herald) = cell.start(&bed, &session)?;
-    let want = 3000 + wanted(&session, &[1, 2]).len();
-    wait_until(PATIENCE, "3002 routes", || {
+    let want = MANY as usize + wanted(&session, &[1, 2]).len();
+    wait_until(PATIENCE, "every route", || {
         let table = router.table()?;
         let has = table.keys().filter(|prefix| prefix.is_ipv4() && prefix.prefix() == 32).count();
         if has == want { Ok(()) } else { Err(format!("{has} routes\n{}", herald.log_end())) }
     })?;
-    let longest = capture.longest_message()?;
+    let (longest, _) = wait_until(PATIENCE, "a message above 4096 octets on the wire", || {
+        let longest = capture.messages()?.iter().map(|message| message.length).max().unwrap_or_default();
+        if longest > 4096 { Ok(longest) } else { Err(format!("{longest} octets")) }
+    })?;
     println!("  {} longest message {longest} octets", cell.kind.name());
-    if longest > 4096 { Ok(()) } else { Err(format!("the longest message has {longest} octets")) }
+    Ok(())
 }
