@@ -55,15 +55,19 @@ impl Bed {
         let (speaker, router) =
             (Namespace::make(rig, &format!("{short}s"))?, Namespace::make(rig, &format!("{short}r"))?);
         let ends = |pair: [IpAddr; 2]| -> Vec<IpNetwork> {
-            let on = |at: IpAddr| {
-                IpNetwork::new(at, if at.is_ipv4() { 24 } else { 64 }).expect("the lengths are possible")
-            };
+            let on =
+                |at: IpAddr| IpNetwork::new(at, if at.is_ipv4() { 24 } else { 64 }).expect("the lengths are possible");
             pair.into_iter().map(on).filter(|at| wires == Wires::Both || at.is_ipv6()).collect()
         };
         let link = Link::make((&speaker, &ends(SPEAKER)), (&router, &ends(ROUTER)))?;
         router.forward()?;
         // A withdrawn service leads nowhere.
-        router.dead_ends(&["198.51.100.0/24".parse().expect("it is one"), "2001:db8:5::/64".parse().expect("it is one")])?;
+        router.dead_ends(&[
+            "198.51.100.0/24".parse().expect("it is one"),
+            "2001:db8:5::/64".parse().expect("it is one"),
+        ])?;
+        // A row may build several beds, one after the other.
+        clean::folder(&rig.dir().join(&short))?;
         let dir = rig.folder(&short, 0o755)?;
         make_folder(&dir.join("manifests"), 0o755)?;
         let bed = Self { speaker, router, link, dir, prefix };
@@ -87,8 +91,7 @@ impl Bed {
     /// The file could not be written.
     pub fn many(&self, count: u32) -> Outcome {
         let first = u32::from(Ipv4Addr::new(198, 18, 0, 0));
-        let text: String =
-            (0..count).map(|n| object(1000 + n, &[IpAddr::V4(Ipv4Addr::from(first + n))])).collect();
+        let text: String = (0..count).map(|n| object(1000 + n, &[IpAddr::V4(Ipv4Addr::from(first + n))])).collect();
         replace_file(&self.manifest("many"), &text)
     }
 

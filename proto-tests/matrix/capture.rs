@@ -35,7 +35,10 @@ impl Capture {
     pub fn begin(rig: &Rig, bed: &Bed) -> Outcome<Self> {
         let file = bed.dir.join("capture");
         let mut command = bed.router.command("tcpdump");
-        command.args(["-i", &bed.link.b.device, "--immediate-mode", "-U", "-s", "0", "-Z", "root", "-w"]).arg(&file).arg("tcp");
+        command
+            .args(["-i", &bed.link.b.device, "--immediate-mode", "-U", "-s", "0", "-Z", "root", "-w"])
+            .arg(&file)
+            .arg("tcp");
         let process = Process::start(rig, &format!("tcpdump-{}", bed.router.short()), command)?;
         wait_until(Duration::from_secs(30), "tcpdump to listen", || {
             if process.log().contains("listening on") { Ok(()) } else { Err(process.log()) }

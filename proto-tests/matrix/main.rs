@@ -74,16 +74,20 @@ fn give_up(what: &str) -> ExitCode {
 
 /// The file and the code name the same rows.
 fn check_rows(matrix: &Matrix) -> Outcome {
-    let (written, coded): (Vec<&str>, Vec<&str>) = (matrix.rows().collect(), ROWS.iter().map(|(name, _)| *name).collect());
+    let (written, coded): (Vec<&str>, Vec<&str>) =
+        (matrix.rows().collect(), ROWS.iter().map(|(name, _)| *name).collect());
     if written == coded { Ok(()) } else { Err(format!("matrix.txt has the rows {written:?}, the code has {coded:?}")) }
 }
 
 fn begin() -> Outcome<Ground> {
-    let programs = ["bird", "birdc", "vtysh", "/usr/lib/frr/bgpd", "exabgp", "bgpd", "bgpctl", "tcpdump", "unshare", "chroot"];
+    let programs =
+        ["bird", "birdc", "vtysh", "/usr/lib/frr/bgpd", "exabgp", "bgpd", "bgpctl", "tcpdump", "unshare", "chroot"];
     let rig = Rig::begin("matrix", &programs)?;
-    let built = std::env::var_os("HERALD_BINARY").map_or_else(|| PathBuf::from(env!("CARGO_BIN_EXE_herald")), PathBuf::from);
+    let built =
+        std::env::var_os("HERALD_BINARY").map_or_else(|| PathBuf::from(env!("CARGO_BIN_EXE_herald")), PathBuf::from);
     // Copied to where the pod's user can reach it: a build folder may lie below a private home.
-    std::fs::copy(&built, rig.dir().join("herald")).map_err(|e| format!("{} could not be copied: {e}", built.display()))?;
+    std::fs::copy(&built, rig.dir().join("herald"))
+        .map_err(|e| format!("{} could not be copied: {e}", built.display()))?;
     Ok(Ground { rig, places: Places::find()? })
 }
 

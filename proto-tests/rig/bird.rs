@@ -15,7 +15,6 @@ use std::time::Duration;
 #[derive(Debug)]
 pub struct Bird {
     space: Namespace,
-    shared: PathBuf,
     programs: Programs,
     dir: PathBuf,
     plan: Plan,
@@ -56,9 +55,7 @@ impl Bird {
         let mut command = programs.command(rig.dir(), space, "bird");
         command.args(["-f", "-c", &format!("{at}/bird.conf"), "-s", &format!("{at}/ctl"), "-P", &format!("{at}/pid")]);
         let daemon = Process::start(rig, &format!("bird-{}", space.short()), command)?;
-        let shared = rig.dir().to_path_buf();
-        let mut bird =
-            Self { space: space.clone(), shared, programs: programs.clone(), dir, plan: plan.clone(), daemon };
+        let mut bird = Self { space: space.clone(), programs: programs.clone(), dir, plan: plan.clone(), daemon };
         wait_until(Duration::from_secs(30), "BIRD to answer", || {
             bird.daemon.alive()?;
             bird.shell("show status")
@@ -83,7 +80,7 @@ impl Bird {
     pub fn shell(&self, line: &str) -> Outcome<String> {
         let socket = format!("{}/ctl", self.dir.display());
         let words: Vec<&str> = line.split(' ').collect();
-        let mut command = self.programs.command(&self.shared, &self.space, "birdc");
+        let mut command = self.programs.beside(&self.daemon, &self.space, "birdc");
         super::run(command.args(["-s", &socket]).args(words))
     }
 

@@ -19,7 +19,6 @@ const LIB: &str = "/usr/lib/frr";
 #[derive(Debug)]
 pub struct Frr {
     space: Namespace,
-    shared: PathBuf,
     programs: Programs,
     dir: PathBuf,
     plan: Plan,
@@ -60,22 +59,22 @@ impl Frr {
         programs.give(&dir, "frr")?;
         write_file(&dir.join("zebra.conf"), &format!("hostname {}\nlog stdout informational\n", space.short()))?;
         write_file(&dir.join("bgpd.conf"), configuration)?;
-        let mut zebra = Process::start(rig, &format!("zebra-{}", space.short()), daemon(rig, space, &dir, "zebra", programs))?;
+        let mut zebra =
+            Process::start(rig, &format!("zebra-{}", space.short()), daemon(rig, space, &dir, "zebra", programs))?;
         let socket = dir.join("zserv.api");
         wait_until(Duration::from_secs(30), "zebra's socket", || {
             zebra.alive()?;
             if socket.exists() { Ok(()) } else { Err("it is not there".to_owned()) }
         })?;
-        let mut bgpd = Process::start(rig, &format!("bgpd-{}", space.short()), daemon(rig, space, &dir, "bgpd", programs))?;
+        let mut bgpd =
+            Process::start(rig, &format!("bgpd-{}", space.short()), daemon(rig, space, &dir, "bgpd", programs))?;
         // Its shell's socket is there before it has read its configuration, so it is asked and not looked for.
         let vty = dir.join("bgpd.vty");
         wait_until(Duration::from_secs(30), "bgpd's socket", || {
             bgpd.alive()?;
             if vty.exists() { Ok(()) } else { Err("it is not there".to_owned()) }
         })?;
-        let shared = rig.dir().to_path_buf();
-        let mut frr =
-            Self { space: space.clone(), shared, programs: programs.clone(), dir, plan: plan.clone(), bgpd, zebra };
+        let mut frr = Self { space: space.clone(), programs: programs.clone(), dir, plan: plan.clone(), bgpd, zebra };
         wait_until(Duration::from_secs(30), "bgpd to answer", || {
             frr.bgpd.alive()?;
             frr.shell("show bgp summary json")
@@ -112,7 +111,7 @@ impl Frr {
     /// The shell refuses a line.
     pub fn lines(&self, lines: &[&str]) -> Outcome<String> {
         let dir = text(&self.dir);
-        let mut command = self.programs.command(&self.shared, &self.space, "vtysh");
+        let mut command = self.programs.beside(&self.bgpd, &self.space, "vtysh");
         command.args(["--vty_socket", &dir, "--config_dir", &dir]);
         super::run(command.args(lines.iter().flat_map(|line| ["-c", line])))
     }

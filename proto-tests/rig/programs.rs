@@ -1,6 +1,7 @@
 //! Where a daemon's programs are: on this machine, or in a folder that holds another release of the system (`roots.sh`).
 
 use super::net::Namespace;
+use super::process::Process;
 use super::{Outcome, run};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -35,6 +36,18 @@ impl Programs {
         }
     }
 
+    /// A command that will run where a daemon of this place runs already: in its namespaces and its root.
+    pub fn beside(&self, daemon: &Process, space: &Namespace, program: &str) -> Command {
+        match self {
+            Self::System => space.command(program),
+            Self::Root(_) => {
+                let mut command = Command::new("nsenter");
+                command.arg(format!("--target={}", daemon.pid())).args(["--net", "--mount", "--root", program]);
+                command
+            }
+        }
+    }
+
     /// Gives a folder to a user of this place, whose number may be another one on this machine.
     ///
     /// # Errors
@@ -49,9 +62,7 @@ impl Programs {
         let fields: Option<Vec<&str>> =
             text.lines().map(|line| line.split(':').collect::<Vec<_>>()).find(|fields| fields.first() == Some(&user));
         match fields.as_deref() {
-            Some([_, _, uid, gid, ..]) => {
-                run(Command::new("chown").arg(format!("{uid}:{gid}")).arg(folder)).map(drop)
-            }
+            Some([_, _, uid, gid, ..]) => run(Command::new("chown").arg(format!("{uid}:{gid}")).arg(folder)).map(drop),
             Some(_) | None => Err(format!("{} has no user {user}", users.display())),
         }
     }
@@ -69,4 +80,3 @@ pub fn roots() -> Outcome<[PathBuf; 2]> {
         Err(other) => Err(format!("{} says {other:?}, not two folders", script.display())),
     }
 }
-

@@ -68,7 +68,8 @@ fn configuration(session: &Session) -> String {
         }
     }
     for family in &session.families {
-        let more = if session.wants(Ask::ExtendedNextHop) && *family == Family::V4 { "extended next hop on; " } else { "" };
+        let more =
+            if session.wants(Ask::ExtendedNextHop) && *family == Family::V4 { "extended next hop on; " } else { "" };
         line(format!("{} {{ import all; export none; {more}}}", family.word()));
     }
     text.push_str("}\n");
@@ -116,6 +117,9 @@ impl Router for Cell {
             Seen::NoExport => "(65535,65281)".to_owned(),
             Seen::Large(a, b, c) => format!("({a}, {b}, {c})"),
             Seen::LocalPref(value) => format!("local_pref: {value}\n"),
+            Seen::Med(value) => format!("med: {value}\n"),
+            Seen::RouteTarget(asn, value) => format!("(rt, {asn}, {value})"),
+            Seen::TenGigabits => "0x4, 64512, 1318388473)".to_owned(),
         }
     }
 

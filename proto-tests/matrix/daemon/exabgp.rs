@@ -158,6 +158,9 @@ impl Router for Cell {
             Seen::NoExport => "[65535,65281]".to_owned(),
             Seen::Large(a, b, c) => format!("[{a},{b},{c}]"),
             Seen::LocalPref(value) => format!("\"local-preference\":{value}"),
+            Seen::Med(value) => format!("\"med\":{value}"),
+            Seen::RouteTarget(asn, value) => format!("target:{asn}:{value}"),
+            Seen::TenGigabits => 0x0004_fc00_4e95_02f9_u64.to_string(),
         }
     }
 

@@ -89,8 +89,11 @@ fn neighbour(session: &Session) -> String {
         let _infallible = writeln!(text, " bgp listen range {block} peer-group SPEAKERS");
     }
     for family in &session.families {
-        let _infallible =
-            write!(text, " address-family {} unicast\n  neighbor {name} activate\n exit-address-family\n", family.word());
+        let _infallible = write!(
+            text,
+            " address-family {} unicast\n  neighbor {name} activate\n exit-address-family\n",
+            family.word()
+        );
     }
     text
 }
@@ -136,6 +139,9 @@ impl Router for Cell {
             Seen::NoExport => "noExport".to_owned(),
             Seen::Large(a, b, c) => format!("{a}:{b}:{c}"),
             Seen::LocalPref(value) => format!("\"locPrf\":{value}"),
+            Seen::Med(value) => format!("\"metric\":{value}"),
+            Seen::RouteTarget(asn, value) => format!("RT:{asn}:{value}"),
+            Seen::TenGigabits => "LB:64512:1250000000".to_owned(),
         }
     }
 

@@ -23,11 +23,13 @@ pub fn start(rig: &Rig, bed: &Bed, session: &Session, binaries: &Path) -> Outcom
 }
 
 fn configuration(session: &Session) -> String {
-    let mut text =
-        format!("[global.config]\n as = {}\n router-id = \"172.30.255.1\"\n", session.theirs);
+    let mut text = format!("[global.config]\n as = {}\n router-id = \"172.30.255.1\"\n", session.theirs);
     let range = session.wants(Ask::RouterRange);
-    let (table, key, name) =
-        if range { ("peer-groups", "peer-group-name", "speakers".to_owned()) } else { ("neighbors", "neighbor-address", session.speaker().to_string()) };
+    let (table, key, name) = if range {
+        ("peer-groups", "peer-group-name", "speakers".to_owned())
+    } else {
+        ("neighbors", "neighbor-address", session.speaker().to_string())
+    };
     let at = format!("[[{table}]]\n [{table}.config]\n  {key} = \"{name}\"\n  peer-as = {}\n", session.ours);
     text.push_str(&at);
     if let Some(password) = session.password() {
@@ -112,6 +114,9 @@ impl Router for Cell {
             Seen::NoExport => 0xffff_ff01_u32.to_string(),
             Seen::Large(a, b, c) => format!("\"ASN\":{a},\"LocalData1\":{b},\"LocalData2\":{c}"),
             Seen::LocalPref(value) => format!("\"value\":{value}"),
+            Seen::Med(value) => format!("\"metric\":{value}"),
+            Seen::RouteTarget(asn, value) => format!("{asn}:{value}"),
+            Seen::TenGigabits => "\"bandwidth\":1250000000,\"subtype\":4".to_owned(),
         }
     }
 
@@ -120,7 +125,7 @@ impl Router for Cell {
     }
 
     fn shut(&self, text: &str) -> Outcome {
-        self.gobgp.tell(&["neighbor", &self.at.to_string(), "disable", "--reason", text])
+        self.gobgp.tell(&["neighbor", &self.at.to_string(), "shutdown", "--reason", text])
     }
 
     fn heard(&self) -> Outcome<String> {

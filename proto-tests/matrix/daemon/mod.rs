@@ -36,16 +36,8 @@ pub enum Kind {
 }
 
 /// All of them, in the order of the matrix.
-pub const KINDS: [Kind; 8] = [
-    Kind::Frr8,
-    Kind::Bird2,
-    Kind::Frr10,
-    Kind::Bird217,
-    Kind::Bird3,
-    Kind::GoBgp,
-    Kind::ExaBgp,
-    Kind::OpenBgpd,
-];
+pub const KINDS: [Kind; 8] =
+    [Kind::Frr8, Kind::Bird2, Kind::Frr10, Kind::Bird217, Kind::Bird3, Kind::GoBgp, Kind::ExaBgp, Kind::OpenBgpd];
 
 impl Kind {
     /// Its name in the matrix and in the names of cells.
@@ -78,6 +70,22 @@ impl Kind {
         }
     }
 
+    /// Whether connections that it accepts are signed (RFC 2385). OpenBGPD 7.7 installs a key on Linux where it dials.
+    pub fn signs_what_it_accepts(self) -> bool {
+        match self {
+            Self::Frr8 | Self::Bird2 | Self::Frr10 | Self::Bird217 | Self::Bird3 | Self::GoBgp | Self::ExaBgp => true,
+            Self::OpenBgpd => false,
+        }
+    }
+
+    /// Whether it answers a connection with a TTL of 255 (RFC 5082 §3). ExaBGP 4.2 sends 255 where it dials.
+    pub fn guards_what_it_accepts(self) -> bool {
+        match self {
+            Self::Frr8 | Self::Bird2 | Self::Frr10 | Self::Bird217 | Self::Bird3 | Self::GoBgp | Self::OpenBgpd => true,
+            Self::ExaBgp => false,
+        }
+    }
+
     /// Whether it offers the N bit and knows a Hard Reset (RFC 8538).
     pub fn knows_hard_reset(self) -> bool {
         match self {
@@ -100,6 +108,12 @@ pub enum Seen {
     Large(u32, u32, u32),
     /// LOCAL_PREF.
     LocalPref(u32),
+    /// MULTI_EXIT_DISC.
+    Med(u32),
+    /// A route target of an AS of two octets.
+    RouteTarget(u16, u32),
+    /// Link bandwidth of 10 Gbit/s from AS 64512, transitive (RFC 10005): octets a second as a float.
+    TenGigabits,
 }
 
 /// A running router with one session.

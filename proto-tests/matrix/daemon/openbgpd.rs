@@ -126,6 +126,9 @@ impl Router for Cell {
             Seen::NoExport => "NO_EXPORT".to_owned(),
             Seen::Large(a, b, c) => format!("{a}:{b}:{c}"),
             Seen::LocalPref(value) => format!("\"localpref\":{value}"),
+            Seen::Med(value) => format!("\"metric\":{value}"),
+            Seen::RouteTarget(asn, value) => format!("rt {asn}:{value}"),
+            Seen::TenGigabits => "[4] 64512:1318388473".to_owned(),
         }
     }
 

@@ -12,13 +12,21 @@ pub fn in_the_table(cell: Cell<'_>) -> Outcome {
 }
 
 fn between_systems(cell: Cell<'_>) -> Outcome {
-    let advertisement = vec!["communities: [\"64512:100\", no-export, \"64512:1:53\"]".to_owned()];
+    let advertisement = vec![
+        "communities: [\"64512:100\", no-export, \"64512:1:53\", \"rt:64512:200\"]".to_owned(),
+        "med: 300".to_owned(),
+        "prepend: 2".to_owned(),
+        "linkBandwidth: 10Gbit/s".to_owned(),
+    ];
     let session = Session { advertisement, ..Session::default() };
     let seen = [
-        Seen::AsPath(vec![OUR_ASN]),
+        Seen::AsPath(vec![OUR_ASN; 3]),
         Seen::Community(64512, 100),
         Seen::NoExport,
         Seen::Large(64512, 1, 53),
+        Seen::RouteTarget(64512, 200),
+        Seen::Med(300),
+        Seen::TenGigabits,
     ];
     let bed = cell.bed(&session)?;
     let (router, herald) = cell.start(&bed, &session)?;

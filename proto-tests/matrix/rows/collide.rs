@@ -2,6 +2,7 @@
 
 use super::{Cell, PATIENCE};
 use crate::bed::Bed;
+use crate::daemon::Kind;
 use crate::rig::net::feed;
 use crate::rig::{Outcome, wait_until};
 use crate::session::{Dials, OUR_PORT, Session};
@@ -10,13 +11,17 @@ use std::process::Command;
 /// Rounds in `make test`; HERALD_MATRIX_DIALS asks for another number.
 const ROUNDS: u32 = 10;
 
+fn rounds(kind: Kind) -> Outcome<u32> {
+    let Ok(text) = std::env::var("HERALD_MATRIX_DIALS") else { return Ok(ROUNDS) };
+    let wanted: u32 = text.parse().map_err(|e| format!("HERALD_MATRIX_DIALS={text}: {e}"))?;
+    // GoBGP waits a quarter of a minute before it dials again.
+    Ok(if kind == Kind::GoBgp { wanted.div_ceil(5).max(ROUNDS) } else { wanted })
+}
+
 /// What is sent over TCP is held back until each end has a connection of its own to the other, so that every round is a
 /// collision: OPENs cross on both.
 pub fn both_dial(cell: Cell<'_>) -> Outcome {
-    let rounds = match std::env::var("HERALD_MATRIX_DIALS") {
-        Ok(text) => text.parse().map_err(|e| format!("HERALD_MATRIX_DIALS={text}: {e}"))?,
-        Err(_) => ROUNDS,
-    };
+    let rounds = rounds(cell.kind)?;
     let session = Session { dials: Dials::Each, ..Session::default() };
     let bed = cell.bed(&session)?;
     let router = cell.places.start(cell.kind, cell.rig, &bed, &session)?;
@@ -76,8 +81,5 @@ fn let_through(bed: &Bed) -> Outcome {
 }
 
 fn nft(bed: &Bed, text: &str) -> Outcome {
-    feed(
-        Command::new("nsenter").arg(format!("--net={}", bed.speaker.path())).args(["nft", "-f", "-"]),
-        text,
-    )
+    feed(Command::new("nsenter").arg(format!("--net={}", bed.speaker.path())).args(["nft", "-f", "-"]), text)
 }

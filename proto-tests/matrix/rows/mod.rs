@@ -31,8 +31,11 @@ pub struct Cell<'a> {
     pub number: usize,
 }
 
+/// What a row does with a cell.
+pub type Work = fn(Cell<'_>) -> Outcome;
+
 /// What a row is called, and what it does.
-pub const ROWS: &[(&str, fn(Cell<'_>) -> Outcome)] = &[
+pub const ROWS: &[(&str, Work)] = &[
     ("ebgp", session::ebgp),
     ("ibgp", session::ibgp),
     ("v4", session::v4),
