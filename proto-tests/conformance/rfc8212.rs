@@ -12,7 +12,7 @@ fn s3_without_a_policy_nothing_is_announced() {
     for bounds in
         [Bounds::default(), Bounds::within([("203.0.113.0".parse().unwrap(), "203.0.113.255".parse().unwrap())])]
     {
-        let plan = Plan { routes: routes.clone(), node_addresses: Vec::new(), bounds };
+        let plan = Plan { routes: routes.clone(), bounds, ..Plan::default() };
         desk.peer.handle(herald::peer::Input::Plan(plan), desk.now);
         assert_eq!(desk.updates().iter().flat_map(|update| update.announced()).count(), 0, "in no pool");
     }
