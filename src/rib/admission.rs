@@ -247,6 +247,15 @@ mod tests {
         assert_eq!(last(admission.admit(&wanted, &egress(), &limits)), [1, 2, 3, 9]);
     }
 
+    #[test]
+    fn who_is_in_stays_in_by_another_way_out_too() {
+        let (mut admission, limits) = (Admission::default(), limits(4));
+        assert_eq!(last(admission.admit(&set([5, 7, 9]), &egress(), &limits)), [5, 7, 9]);
+        let wide = Egress { bounds: Bounds::everything(), ..egress() };
+        assert_eq!(last(admission.admit(&set([1, 5, 7, 9]), &wide, &limits)), [5, 7, 9]);
+        assert_eq!(last(admission.admit(&set([1, 3, 5, 9]), &egress(), &limits)), [1, 5, 9]);
+    }
+
     /// Random plans against the three laws: never too many, no place left empty, nobody driven out.
     #[test]
     fn random_histories_keep_the_laws() {
