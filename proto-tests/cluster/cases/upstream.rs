@@ -2,7 +2,7 @@
 
 use super::same;
 use crate::bed::Bed;
-use crate::e2e::{Hash, Suite, Test, When, listed};
+use crate::e2e::{Behind, Suite, Test, When, listed};
 use crate::rig::Outcome;
 use crate::topology::InternalIps;
 use std::collections::BTreeSet;
@@ -17,7 +17,7 @@ pub fn quick(bed: &Bed) -> Outcome {
     bed.herald()?;
     let suite = Suite::start(bed)?;
     for test in listed()?.iter().filter(|test| test.when == When::Quick) {
-        suite.choose_by(test.hash)?;
+        suite.prepare(test.behind)?;
         told(test, &suite.run(test))?;
     }
     Ok(())
@@ -34,16 +34,17 @@ pub fn all(bed: &Bed) -> Outcome {
     let listed = listed()?;
     let names: BTreeSet<String> = listed.iter().map(|test| test.name.to_owned()).collect();
     same("the names in e2e.tsv", names, suite.known()?.into_iter().collect())?;
-    // Affinity first: the others take so long that the hash would have to change under them.
     let (mut ran, mut failures) = (0, Vec::new());
-    for hash in [Hash::Addresses, Hash::Ports] {
-        suite.choose_by(hash)?;
-        let tests = listed.iter().filter(|test| test.hash == hash && test.when != When::Never && asked_for(test));
+    for behind in [Behind::Addresses, Behind::Ports, Behind::Finalizers] {
+        let tests = listed.iter().filter(|test| test.behind == behind && test.when != When::Never && asked_for(test));
         let tests: Vec<&Test> = tests.collect();
+        if tests.is_empty() {
+            continue;
+        }
+        suite.prepare(behind)?;
         ran += tests.len();
         failures.extend(abreast(&suite, &tests));
     }
-    suite.choose_by(Hash::Ports)?;
     let never: Vec<&str> = listed.iter().filter(|test| test.when == When::Never).map(Test::short).collect();
     println!("  {} of the suite's {} passed; not applicable: {never:?}", ran - failures.len(), listed.len());
     match (ran, failures.is_empty()) {
