@@ -15,7 +15,7 @@ use std::sync::Arc;
 
 pub fn plan(prefixes: &[&str]) -> Plan {
     let routes: RouteSet = prefixes.iter().map(|text| (text.parse().unwrap(), Arc::default())).collect();
-    Plan { routes, node_addresses: vec![], bounds: Bounds::everything() }
+    Plan { routes, node_addresses: vec![], bounds: Bounds::everything(), next_hops: [].into() }
 }
 
 /// What a list of messages says, a word each: prefixes announced or withdrawn (+, -), End-of-RIB, or the message's name.
@@ -375,7 +375,7 @@ fn room_is_respected_to_the_message() {
     let mut desk = Desk::established();
     let host = |n: u32| Prefix::host(Ipv4Addr::from_bits(0x0A00_0000 + n).into());
     let routes: RouteSet = (0..6000).map(|n| (host(n), Arc::default())).collect();
-    desk.plan(Plan { routes, node_addresses: vec![], bounds: Bounds::everything() });
+    desk.plan(Plan { routes, node_addresses: vec![], bounds: Bounds::everything(), next_hops: [].into() });
     let mut out = BytesMut::new();
     for limit in [1, 19, 4096, 5000] {
         out.clear();
