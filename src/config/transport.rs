@@ -103,9 +103,7 @@ pub fn next_hops(
 ) -> Option<NextHopOverrides> {
     let Some(raw) = &raw.next_hop else { return Some(NextHopOverrides::new()) };
     let mut all = Some(NextHopOverrides::new());
-    for (key, value, family) in
-        [("ipv4", &raw.ipv4, Family::IPV4_UNICAST), ("ipv6", &raw.ipv6, Family::IPV6_UNICAST)]
-    {
+    for (key, value, family) in [("ipv4", &raw.ipv4, Family::IPV4_UNICAST), ("ipv6", &raw.ipv6, Family::IPV6_UNICAST)] {
         let Some(value) = value else { continue };
         match next_hop(key, value, (family, families), out) {
             Some(address) => {

@@ -178,7 +178,8 @@ mod tests {
         let plain = choose(&context(&[]), &end, &node, &[].into());
         assert_eq!(found(&plain), ["10.0.0.1", "2001:db8::1"], "without RFC 8950 there is no other");
         assert_eq!(plain.link_locals.keys().collect::<Vec<_>>(), [&Family::IPV6_UNICAST]);
-        let numbered = LocalEnd { interface: vec!["192.0.2.1".parse().unwrap(), "2001:db8::1".parse().unwrap()], ..end };
+        let numbered =
+            LocalEnd { interface: vec!["192.0.2.1".parse().unwrap(), "2001:db8::1".parse().unwrap()], ..end };
         let hops = choose(&context(&[Family::IPV4_UNICAST]), &numbered, &node, &[].into());
         assert_eq!(found(&hops), ["192.0.2.1", "2001:db8::1"]);
     }
