@@ -16,6 +16,7 @@ mod standin;
 mod story;
 mod stuck;
 mod topology;
+mod transport;
 mod wire;
 
 use libtest_mimic::{Arguments, Failed, Trial};
@@ -77,6 +78,7 @@ fn cases() -> Vec<(String, Case)> {
     single("wire_sigterm_is_cease_6_2_and_an_orderly_close", wire::sigterm_is_cease_6_2_and_an_orderly_close);
     single("bad_neighbours_cost_nothing", hostile::bad_neighbours_cost_nothing);
     single("a_stopped_daemon_delays_nobody", stuck::a_stopped_daemon_delays_nobody);
+    cases.extend(transport::cases());
     cases
 }
 

@@ -91,6 +91,8 @@ const NDA_IFINDEX: u16 = 8;
 const NTF_ROUTER: u8 = 0x80;
 const NUD_INCOMPLETE: u16 = 0x01;
 const NUD_FAILED: u16 = 0x20;
+/// The first interface of every namespace.
+const LOOPBACK: u32 = 1;
 /// Length, type, flags, sequence number, port.
 const HEADER: usize = 16;
 /// Family, three of padding, interface, state, flags, type.
@@ -105,6 +107,8 @@ fn listen() -> io::Result<Socket> {
     socket.set_nonblocking(true)?;
     join_netlink_group(&socket, RTNLGRP_LINK)?;
     join_netlink_group(&socket, RTNLGRP_NEIGH)?;
+    // The kernel gives a socket its port at the first question. One without hears nothing: it would be taken for the sender.
+    (&socket).write_all(&request(LOOPBACK))?;
     Ok(socket)
 }
 
