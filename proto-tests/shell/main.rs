@@ -9,3 +9,4 @@ mod graceful;
 mod process;
 mod router;
 mod sessions;
+mod transport;

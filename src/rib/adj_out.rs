@@ -165,6 +165,7 @@ mod tests {
             link_locals: [].into(),
             bounds: Bounds::everything(),
             only_to_customer: None,
+            remote: "192.0.2.254".parse().unwrap(),
         }
     }
 
