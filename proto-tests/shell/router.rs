@@ -83,8 +83,7 @@ impl Router {
     /// A router on any loopback address; with a key, everything that it exchanges is signed.
     pub fn start_at(ip: IpAddr, manner: Manner, key: Option<&str>) -> Self {
         let address = SocketAddr::new(ip, 0);
-        let socket =
-            socket2::Socket::new(socket2::Domain::for_address(address), socket2::Type::STREAM, None).unwrap();
+        let socket = socket2::Socket::new(socket2::Domain::for_address(address), socket2::Type::STREAM, None).unwrap();
         if let Some(key) = key {
             let whom = if ip.is_ipv4() { "127.0.0.0/8" } else { "::1/128" };
             sign(&socket, whom.parse().unwrap(), Password::new(key.as_bytes()).as_ref()).unwrap();

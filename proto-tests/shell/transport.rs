@@ -45,7 +45,8 @@ fn a_peer_whose_password_file_is_no_good_waits_for_it_and_others_do_not() {
     stage.write("herald.yaml", &config(&peers, ""));
     stage.start("n1");
     plain.wait_for_end_of_rib();
-    for (octets, why) in [(None, "No such file"), (Some(""), "has 0 octets"), (Some(&*"x".repeat(81)), "has 81 octets")] {
+    for (octets, why) in [(None, "No such file"), (Some(""), "has 0 octets"), (Some(&*"x".repeat(81)), "has 81 octets")]
+    {
         if let Some(octets) = octets {
             fs::write(&file, octets).unwrap();
             stage.signal("HUP");
@@ -62,7 +63,10 @@ fn a_peer_whose_password_file_is_no_good_waits_for_it_and_others_do_not() {
     stage.signal("HUP");
     keyed.wait_for_table(&[V4, V6]);
     let socket = shown(&stage, "keyed")["transport"].clone();
-    assert_eq!((&socket["md5"], &socket["ttl"], &socket["trafficClass"]), (&"keyInstalled".into(), &1.into(), &192.into()));
+    assert_eq!(
+        (&socket["md5"], &socket["ttl"], &socket["trafficClass"]),
+        (&"keyInstalled".into(), &1.into(), &192.into())
+    );
     assert_eq!(shown(&stage, "plain")["transport"]["md5"], "no");
 
     // A file that goes bad under a session is told of, and changes nothing.

@@ -83,8 +83,8 @@ mod tests {
 
     #[test]
     fn the_number_of_md5_inside_another_option_is_no_signature() {
-        assert_eq!(Syn::read(&v4(&[8, 4, MD5, 18])).unwrap().signed, false);
-        assert_eq!(Syn::read(&v4(&[END, MD5, 18, 0])).unwrap().signed, false);
+        assert!(!Syn::read(&v4(&[8, 4, MD5, 18])).unwrap().signed);
+        assert!(!Syn::read(&v4(&[END, MD5, 18, 0])).unwrap().signed);
     }
 
     #[test]
