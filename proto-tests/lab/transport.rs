@@ -26,9 +26,12 @@ const NEVER: Duration = Duration::from_secs(1);
 const V4: &str = "198.51.100.1/32";
 const V6: &str = "2001:db8:5::1";
 
+/// A case as a function.
+type Run = fn(&Arc<Rig>) -> Outcome;
+
 /// The cases of this file.
 pub fn cases() -> Vec<(String, Case)> {
-    let all: [(&str, fn(&Arc<Rig>) -> Outcome); 7] = [
+    let all: [(&str, Run); 7] = [
         ("frr_takes_only_the_right_key_from_next_door", frr_takes_only_the_right_key_from_next_door),
         ("bird_dials_with_the_key_of_a_range", bird_dials_with_the_key_of_a_range),
         ("ttl_and_dscp_of_every_packet", ttl_and_dscp_of_every_packet),
