@@ -103,6 +103,8 @@ pub struct Peer {
     pub ebgp_multihop: Option<Spanned<i64>>,
     /// `ipv4`, `ipv6`; both where absent.
     pub families: List<String>,
+    /// How many prefixes the router accepts from one of us.
+    pub prefix_limit: Option<PrefixLimit>,
     /// The nodes with a session.
     pub node_selector: Option<Selector>,
 }
@@ -115,6 +117,16 @@ pub struct NextHop {
     pub ipv4: Option<Spanned<String>>,
     /// For IPv6 routes.
     pub ipv6: Option<Spanned<String>>,
+}
+
+/// `prefixLimit`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct PrefixLimit {
+    /// Of IPv4; no limit that we know of where absent.
+    pub ipv4: Option<Spanned<i64>>,
+    /// Of IPv6, likewise.
+    pub ipv6: Option<Spanned<i64>>,
 }
 
 /// `gracefulRestart`.

@@ -8,7 +8,7 @@ use crate::net::beacon::Silent;
 use crate::net::connection::Hops;
 use crate::net::listener::{Failures, Key, Rule, Rules};
 use crate::net::neighbours::Found;
-use crate::peer::settings::{InterfaceName, NextHopOverrides};
+use crate::peer::settings::InterfaceName;
 use crate::peer::{Neighbor, PeerName};
 use crate::wire::PeerKind;
 use ipnetwork::IpNetwork;
@@ -40,8 +40,6 @@ pub struct Known<'a> {
 pub struct Wish {
     /// Whom it is.
     pub neighbor: Neighbor,
-    /// Next hops that its routes have instead of ours.
-    pub next_hops: NextHopOverrides,
     /// What is wrong and does not keep it from running.
     pub remarks: Vec<String>,
     /// Whether there may be a session.
@@ -120,8 +118,7 @@ impl Known<'_> {
     }
 
     fn judge(&self, entry: &PeerConfig, neighbor: Neighbor) -> Wish {
-        let mut wish =
-            Wish { neighbor, next_hops: entry.next_hops.clone(), remarks: Vec::new(), verdict: Verdict::Run };
+        let mut wish = Wish { neighbor, remarks: Vec::new(), verdict: Verdict::Run };
         let name = &wish.neighbor.name;
         match self.key(entry, name) {
             Ok(PeerKey { password, remark }) => {

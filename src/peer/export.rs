@@ -1,12 +1,11 @@
 //! What an Established session sends: the Adj-RIB-Out with its way out.
 
 use super::next_hop;
-use super::seam::LocalEnd;
-use super::seam::Plan;
+use super::seam::{LocalEnd, Plan};
 use super::settings::{Role, Settings};
-use super::status::EndOfRib;
+use super::status::{EndOfRib, Limit, Room};
 use crate::fsm::{Negotiated, Refresh};
-use crate::rib::{AdjRibOut, Bounds, Egress, RouteSet};
+use crate::rib::{AdjRibOut, Admission, Bounds, Egress, PrefixLimits};
 use crate::wire::route_refresh::RefreshKind;
 use crate::wire::{Asn, Context, Family, Message, RouteRefresh};
 use bytes::BytesMut;
@@ -117,9 +116,16 @@ impl Export {
         }
     }
 
-    /// Appends what leads to `wanted`; see [`AdjRibOut::write`]. Families that were asked for again go between two marks
+    /// Appends what leads to as much of the plan as `admission` lets through; see [`AdjRibOut::write`]. Families that were asked for again go between two marks
     /// where the peer knows them, and not before the first table is out (RFC 7313 §4.1).
-    pub(super) fn write(&mut self, wanted: &RouteSet, out: &mut BytesMut, limit: usize, now: Instant) -> Written {
+    pub(super) fn write(
+        &mut self,
+        plan: &Plan,
+        admission: &mut Admission,
+        out: &mut BytesMut,
+        limit: usize,
+        now: Instant,
+    ) -> Written {
         let mut written = Written { updates: 0, marks: 0 };
         let held_back = self.refresh == Refresh::Marked && !self.adj_out.is_initial_table_sent();
         if out.len() < limit && !held_back {
@@ -132,7 +138,8 @@ impl Export {
                 }
             }
         }
-        written.updates = self.adj_out.write(wanted, &self.egress, out, limit);
+        let admitted = admission.admit(&plan.routes, &self.egress, &plan.prefix_limits);
+        written.updates = self.adj_out.write(admitted, &self.egress, out, limit);
         // Room left over means that nothing is left to be sent.
         if out.len() < limit {
             for family in std::mem::take(&mut self.open) {
@@ -175,6 +182,21 @@ impl Export {
 
     pub(super) fn end_of_rib(&self) -> EndOfRib {
         self.end_of_rib
+    }
+
+    /// Where each family of the session stands that has a limit.
+    pub(super) fn limits(&self, limits: &PrefixLimits, admission: &Admission) -> BTreeMap<Family, Limit> {
+        let of = |family: &Family| {
+            let accepts = *limits.0.get(family)?;
+            let held_back = admission.held_back().get(family).cloned().unwrap_or_default();
+            let room = match held_back.is_empty() {
+                false => Room::Full,
+                true if limits.is_near(*family, admission.count(*family)) => Room::Scarce,
+                true => Room::Ample,
+            };
+            Some((*family, Limit { accepts, most: limits.most(*family), held_back, room }))
+        };
+        self.egress.context.families.iter().filter_map(of).collect()
     }
 
     pub(super) fn barred(&self) -> Vec<String> {

@@ -1,7 +1,7 @@
 //! What a peer and its driver say to each other.
 
 use super::settings::NextHopOverrides;
-use crate::rib::{Bounds, RouteSet};
+use crate::rib::{Bounds, PrefixLimits, RouteSet};
 use bytes::BytesMut;
 use std::net::{IpAddr, SocketAddr};
 
@@ -31,6 +31,8 @@ pub struct Plan {
     pub next_hops: NextHopOverrides,
     /// The addresses outside of which nothing leaves, whatever `routes` say.
     pub bounds: Bounds,
+    /// How many routes the peer accepts, where that is known.
+    pub prefix_limits: PrefixLimits,
 }
 
 /// Why a peer is stopped (the stopping table).

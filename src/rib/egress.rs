@@ -119,14 +119,14 @@ impl Egress {
         Barred::of(prefix)
             .or((!self.bounds.permit(prefix)).then_some(Barred::OutOfBounds))
             .or((attributes.community_octets() > room).then_some(Barred::TooManyCommunities))
-            .or(self.leads_back(attributes).then_some(Barred::PeersOwnAddress))
+            .or(self.leads_back(prefix.family(), attributes).then_some(Barred::PeersOwnAddress))
     }
 
-    fn leads_back(&self, attributes: &Attributes) -> bool {
-        match attributes.next_hop {
-            NextHop::Own => false,
-            NextHop::Address(address) => address.to_canonical() == self.remote.to_canonical(),
-        }
+    /// On loopback both ends may have one address, and nothing leads back.
+    fn leads_back(&self, family: Family, attributes: &Attributes) -> bool {
+        let remote = self.remote.to_canonical();
+        let next_hop = self.next_hop(family, attributes).map(|address| address.to_canonical());
+        next_hop == Some(remote) && !remote.is_loopback()
     }
 
     /// The next hop sent with a route of `family`; of the same family always, as long as RFC 8950 is not spoken.
