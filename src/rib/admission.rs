@@ -170,6 +170,7 @@ mod tests {
             asn: Asn(64512),
             context: Context { families: [V4].into(), ..Context::before_open() },
             next_hops: [(V4, IpAddr::from([192, 0, 2, 1]))].into(),
+            link_locals: BTreeMap::new(),
             bounds,
             only_to_customer: None,
             remote: IpAddr::from([192, 0, 2, 254]),
