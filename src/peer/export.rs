@@ -5,6 +5,7 @@ use super::seam::LocalEnd;
 use super::settings::{Role, Settings};
 use super::status::EndOfRib;
 use crate::fsm::{Negotiated, Refresh};
+use crate::planted::{Bug, planted};
 use crate::rib::{AdjRibOut, Bounds, Egress, RouteSet};
 use crate::wire::route_refresh::RefreshKind;
 use crate::wire::{Asn, Family, Message, RouteRefresh};
@@ -34,7 +35,7 @@ fn only_to_customer(settings: &Settings) -> Option<Asn> {
 }
 
 /// The sending half of an Established session.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Export {
     egress: Egress,
     adj_out: AdjRibOut,
@@ -111,6 +112,9 @@ impl Export {
     /// where the peer knows them, and not before the first table is out (RFC 7313 §4.1).
     pub(super) fn write(&mut self, wanted: &RouteSet, out: &mut BytesMut, limit: usize, now: Instant) -> Written {
         let mut written = Written { updates: 0, marks: 0 };
+        if planted(Bug::ForeignFamilyAwaited) && !self.unannounced.is_empty() {
+            return written;
+        }
         let held_back = self.refresh == Refresh::Marked && !self.adj_out.is_initial_table_sent();
         if out.len() < limit && !held_back {
             for family in std::mem::take(&mut self.asked) {

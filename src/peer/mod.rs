@@ -5,6 +5,7 @@
 
 pub mod collision;
 mod export;
+mod likeness;
 mod link;
 pub mod machine;
 mod next_hop;
@@ -17,4 +18,5 @@ pub mod status;
 pub use machine::Peer;
 pub use seam::{CloseHow, ConnId, Input, LocalEnd, Output, Plan, Stop};
 pub use settings::{Identity, Neighbor, PeerName, Settings};
+pub use side::Which;
 pub use status::{EndOfRib, Phase, Status};
