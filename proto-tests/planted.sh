@@ -8,16 +8,14 @@ logs=target/planted
 rm -rf "$logs"
 mkdir -p "$logs"
 
-# The proofs: what they run, and how much of it.
-suites=(sim model fsm packer)
-declare -A test=([sim]=sim [model]=model [fsm]=fsm [packer]=wire [conformance]=conformance)
-declare -A filter=([sim]='--skip speed' [model]=every_state [fsm]='' [packer]=packing [conformance]='')
-[ ! -d proto-tests/conformance ] || suites+=(conformance)
-export HERALD_SIM_SEEDS=150 HERALD_DUEL_SEEDS=100 HERALD_MODEL_STATES=2000 PROPTEST_CASES=64
+# The proofs, and which of their tests run.
+suites=(sim model fsm packer conformance)
+declare -A filter=([sim]='--skip speed' [model]='' [fsm]='' [packer]='' [conformance]='rfc --skip ledger')
+export HERALD_SIM_SEEDS=150 HERALD_DUEL_SEEDS=100 HERALD_MODEL_STATES=2000
 
 tests=()
-for suite in "${suites[@]}"; do tests+=(--test "${test[$suite]}"); done
-cargo test --locked --profile proof --no-default-features --features planted --no-run "${tests[@]}" 2> "$logs/build.log" \
+for suite in "${suites[@]}"; do tests+=(--test "$suite"); done
+proto-tests/proofs.sh --features planted --no-run "${tests[@]}" 2> "$logs/build.log" \
   || { tail -n 40 "$logs/build.log"; exit 1; }
 
 # BUG SUITE BINARY FILTER...: the names of the tests that failed, into a file; nothing where all passed.
@@ -40,8 +38,8 @@ fi
 [ ${#bugs[@]} -gt 0 ] || { echo "no bugs to plant"; exit 1; }
 for bug in none "${bugs[@]}"; do
   for suite in "${suites[@]}"; do
-    binary=$(sed -n "s|^ *Executable .*(\(target/.*/${test[$suite]}-[0-9a-f]*\))\$|\1|p" "$logs/build.log")
-    echo "$bug $suite $binary ${filter[$suite]}"
+    binary=$(sed -n "s|^ *Executable .*(\(.*/$suite-[0-9a-f]*\))\$|\1|p" "$logs/build.log")
+    echo "$bug $suite $binary${filter[$suite]:+ ${filter[$suite]}}"
   done
 done | xargs -P "$(nproc)" -L 1 bash -c 'look "$@"' look
 

@@ -127,7 +127,7 @@ rules:
         "--bind-address=0.0.0.0".to_owned(),
         format!("--advertise-address={}", site.address),
         format!("--cert-dir={}", folder.display()),
-        "--service-cluster-ip-range=10.96.0.0/16".to_owned(),
+        "--service-cluster-ip-range=10.96.0.0/16,fd00:96::/112".to_owned(),
         "--service-account-issuer=https://kubernetes.default.svc".to_owned(),
         format!("--service-account-key-file={}", pki.service_account_public_key.display()),
         format!("--service-account-signing-key-file={}", pki.service_account_key.display()),

@@ -6,7 +6,7 @@ use crate::kubectl::Kubectl;
 use crate::pki;
 use crate::rig::net::Namespace;
 use crate::rig::process::Process;
-use crate::rig::{Outcome, run, wait_until, write_file};
+use crate::rig::{Outcome, Rig, run, wait_until, write_file};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -70,6 +70,29 @@ impl<'a> Yard<'a> {
     pub fn set_pools(&self, pools: &str, allocator: &Process) -> Outcome {
         crate::rig::replace_file(&self.folder.join("herald.yaml"), &configuration(pools))?;
         allocator.signal(rustix::process::Signal::HUP)
+    }
+
+    /// Gives the allocators that start from now on this whole configuration.
+    ///
+    /// # Errors
+    /// The file could not be written.
+    pub fn configure(&self, text: &str) -> Outcome {
+        crate::rig::replace_file(&self.folder.join("herald.yaml"), text)
+    }
+
+    /// The administrator's kubeconfig.
+    pub fn kubeconfig(&self) -> &Path {
+        &self.control_plane.kubeconfig
+    }
+
+    /// The suite's hold on the machine.
+    pub fn rig(&self) -> &Rig {
+        &self.bed.rig
+    }
+
+    /// A command that will run beside the API server.
+    pub fn command(&self, program: &str) -> Command {
+        self.space.command(program)
     }
 
     /// Starts an allocator with its ServiceAccount's rights, as the pod's user. `number` is nobody else's.

@@ -65,6 +65,12 @@ pub struct FakeApi {
     cuts: watch::Sender<u64>,
 }
 
+/// A former state of the server.
+pub struct Snapshot {
+    version: u64,
+    objects: BTreeMap<(&'static str, String), Value>,
+}
+
 pub const SERVICES: &str = "services";
 pub const SLICES: &str = "endpointslices";
 pub const NODES: &str = "nodes";
@@ -121,6 +127,21 @@ impl FakeApi {
             object["metadata"]["resourceVersion"] = json!(world.version.to_string());
             world.events.push(Event { version: world.version, resource, kind: "DELETED", object });
         });
+    }
+
+    /// What is there now, to be put back later.
+    pub fn snapshot(&self) -> Snapshot {
+        let world = self.world.lock().unwrap();
+        Snapshot { version: world.version, objects: world.objects.clone() }
+    }
+
+    /// The server comes back in an older state: its versions count from there again, and its history of since is none.
+    pub fn put_back(&self, snapshot: Snapshot) {
+        self.change(|world| {
+            world.events.retain(|event| event.version <= snapshot.version);
+            (world.version, world.objects) = (snapshot.version, snapshot.objects);
+        });
+        self.cut();
     }
 
     pub fn set_mode(&self, mode: Mode) {

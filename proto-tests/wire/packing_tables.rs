@@ -91,6 +91,7 @@ impl Story {
             context,
             next_hops: hops.into(),
             bounds: bounds(true),
+            remote: "192.0.2.254".parse().unwrap(),
             only_to_customer: None,
         };
         let out = AdjRibOut::new(FAMILIES);
@@ -150,7 +151,10 @@ impl Story {
         let gone: Vec<Prefix> = update.gone().collect();
         let come: Vec<Prefix> = update.announced().map(|(prefix, _)| prefix).collect();
         prop_assert!(gone.is_empty() != come.is_empty(), "one message mixes, or is empty");
-        let med = update.attributes.iter().find_map(|a| if let Attribute::MultiExitDisc(med) = a { Some(*med) } else { None });
+        let med = update
+            .attributes
+            .iter()
+            .find_map(|a| if let Attribute::MultiExitDisc(med) = a { Some(*med) } else { None });
         for prefix in gone {
             prop_assert!(self.held.remove(&prefix).is_some(), "{} is withdrawn and was never announced", prefix);
             prop_assert!(touched.insert(prefix), "{} twice in one step", prefix);

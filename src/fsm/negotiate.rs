@@ -75,11 +75,21 @@ pub enum SendHoldTime {
 
 /// IPv4 unicast with an IPv6 next hop (RFC 8950 §4).
 const IPV4_OVER_IPV6: NextHopEncoding = NextHopEncoding { family: Family::IPV4_UNICAST, next_hop_afi: 2 };
-/// Octets of the longest message (RFC 8654 §3).
+/// Octets of the longest message (RFC 4271 §4.1, RFC 8654 §3).
+const BASE_MESSAGE: usize = 4096;
 const EXTENDED_MESSAGE: usize = 65_535;
 
 /// The least of RFC 9687 §6.
 const SEND_HOLD_TIME: Duration = Duration::from_secs(480);
+
+impl MessageSize {
+    fn octets(self) -> usize {
+        match self {
+            MessageSize::Standard => BASE_MESSAGE,
+            MessageSize::Extended => EXTENDED_MESSAGE,
+        }
+    }
+}
 
 impl SendHoldTime {
     /// The time for a session with this hold time; zero: no limit. Without a hold time nothing needs to be taken regularly.
@@ -109,6 +119,9 @@ pub struct Negotiated {
     pub refresh: Refresh,
     /// What the codec must know: families both offered, width of AS numbers, iBGP or eBGP.
     pub context: Context,
+    /// The same for what the peer sends: its messages may be long where we offered that, whatever it takes itself (RFC 8654
+    /// §4).
+    pub reading: Context,
 }
 
 /// Why an OPEN that could be read is not acceptable.
@@ -220,10 +233,10 @@ impl Terms {
             as_width: if four_octets || planted(Bug::WideToNarrow) { AsWidth::Four } else { AsWidth::Two },
             peer_kind: self.peer_kind(),
             families: theirs.families().into_iter().filter(|family| self.families.contains(family)).collect(),
-            max_len: match self.message_size {
-                MessageSize::Extended if planted(Bug::LongUnasked) => EXTENDED_MESSAGE,
-                MessageSize::Extended if offered(&Capability::ExtendedMessage) => EXTENDED_MESSAGE,
-                MessageSize::Extended | MessageSize::Standard => Context::before_open().max_len,
+            max_len: if offered(&Capability::ExtendedMessage) || planted(Bug::LongUnasked) {
+                self.message_size.octets()
+            } else {
+                BASE_MESSAGE
             },
             ipv6_next_hops: (ipv6_next_hops && self.offers_ipv6_next_hops())
                 .then_some(Family::IPV4_UNICAST)
@@ -237,7 +250,9 @@ impl Terms {
         let (restart, theirs_graceful) = Restart::of(theirs);
         let graceful = if self.graceful_restart.is_some() { theirs_graceful } else { Graceful::No };
         let send_hold_time = self.send_hold_time.of(hold_time);
-        Ok(Negotiated { router_id: theirs.router_id, hold_time, send_hold_time, restart, graceful, refresh, context })
+        let reading = Context { max_len: self.message_size.octets(), ..context.clone() };
+        let router_id = theirs.router_id;
+        Ok(Negotiated { router_id, hold_time, send_hold_time, restart, graceful, refresh, context, reading })
     }
 }
 

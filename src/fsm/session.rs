@@ -156,7 +156,7 @@ impl Session {
         }
     }
 
-    /// What the codec must know now.
+    /// What the codec must know now to write.
     pub fn context(&self) -> &Context {
         self.negotiated().map_or(&self.before_open, |negotiated| &negotiated.context)
     }
@@ -181,6 +181,11 @@ impl Session {
         if self.timers.deadline(timer).is_some() {
             self.timers.set(timer, now);
         }
+    }
+
+    /// What it must know now to read.
+    pub fn reading(&self) -> &Context {
+        self.negotiated().map_or(&self.before_open, |negotiated| &negotiated.reading)
     }
 
     fn split(&mut self, now: Instant) -> (&mut State, Effects<'_>) {

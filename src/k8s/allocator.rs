@@ -4,7 +4,7 @@
 use super::desk::{Desk, Figures, Kind, Moment, News, Rules};
 use super::due::Key;
 use super::errand::{Outcome, post};
-use super::follow::{Ask, Told, follow};
+use super::follow::{AfterBreak, Ask, Told, follow};
 use super::health::Listing;
 use super::lease::Leadership;
 use super::request::{NamespaceForm, NodeForm, ServiceForm};
@@ -91,8 +91,8 @@ pub async fn run(client: Client, mut links: Links, stop: CancellationToken) -> a
 /// Watches and writes, for ever; dropped when leadership ends.
 async fn lead(client: Client, links: Links) -> anyhow::Result<()> {
     let (queue, news) = mpsc::channel(QUEUE);
-    let services = Ask { fields: "spec.type=LoadBalancer", labels: "" };
-    let all = Ask { fields: "", labels: "" };
+    let services = Ask { fields: "spec.type=LoadBalancer", labels: "", after_break: AfterBreak::List };
+    let all = Ask { fields: "", labels: "", after_break: AfterBreak::List };
     // A holder that is not among the Services is gone: so they are listed after the Allocations that name holders.
     let mut report = links.report.subscribe();
     let of_services = async {
@@ -206,9 +206,9 @@ impl Office {
         let (key, outcome) = ended?;
         let word = match &outcome {
             Outcome::Allocation(_) | Outcome::NoAllocation(_) | Outcome::Service { .. } | Outcome::Nothing => "success",
-            Outcome::Found(_) => "look",
+            Outcome::Found(_) | Outcome::Read(_) => "look",
             Outcome::Conflict => "conflict",
-            Outcome::Failed(_) => "failure",
+            Outcome::Refused(_) | Outcome::Failed(_) => "failure",
         };
         *self.report.writes.entry(word).or_default() += 1;
         let now = moment();

@@ -9,6 +9,7 @@
 
 mod allocations;
 mod errands;
+mod letters;
 mod services;
 mod surroundings;
 #[cfg(test)]
@@ -22,6 +23,7 @@ use super::telling::{NOTICES, Notice};
 use crate::advertise::policy::Classless;
 use crate::config;
 use crate::ipam::{Allocator, Claim, Foreign, Labels, Record, ServiceName, Start, Tenure, Timestamp, Uid, Usage};
+use letters::Letter;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -181,6 +183,7 @@ pub struct Desk {
     listed_allocations: List<Allocation>,
     complete: BTreeSet<Kind>,
     allocator: Option<Allocator>,
+    letters: BTreeMap<Uid, Letter>,
     due: Due,
     notices: VecDeque<Notice>,
     /// The reasons of refusals that were told.
@@ -209,6 +212,7 @@ impl Desk {
             listed_allocations: List::new(Stage::Closed),
             complete: BTreeSet::new(),
             allocator: None,
+            letters: BTreeMap::new(),
             due: Due::default(),
             notices: VecDeque::new(),
             refused: BTreeMap::new(),
@@ -322,6 +326,8 @@ impl Desk {
         let changes = allocator.take_changes();
         changes.addresses.into_iter().for_each(|address| self.due.add(Key::Address(address)));
         changes.services.into_iter().for_each(|uid| self.due.add(Key::Service(uid)));
+        let strangers = allocator.unknown_holders();
+        strangers.into_iter().for_each(|holder| self.due.add(Key::Service(holder.uid)));
     }
 
     fn notify(&mut self, notice: Notice) {

@@ -79,6 +79,12 @@ impl Due {
         self.failures.remove(key);
     }
 
+    /// It was answered, but not done: the next step is due at once, and what failed before still counts.
+    pub fn again(&mut self, key: Key) {
+        self.busy.remove(&key);
+        self.ready.insert(key);
+    }
+
     /// The write failed. It is tried again.
     pub fn failed(&mut self, key: Key, now: Instant) {
         self.busy.remove(&key);

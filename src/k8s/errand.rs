@@ -57,6 +57,13 @@ pub enum Errand {
         /// What to write.
         telling: Telling,
     },
+    /// Read a Service: nobody knows what became of a write of it, or an `Allocation` names it and the watch does not.
+    Read {
+        /// Which.
+        uid: Uid,
+        /// Its name.
+        service: ServiceName,
+    },
     /// Remove from a Service that is no longer of type LoadBalancer what it shows of us.
     Tidy {
         /// Which.
@@ -82,11 +89,15 @@ pub enum Outcome {
         /// What it showed before.
         before: Vec<IpAddr>,
     },
+    /// What was read: the Service of that name, or that there is none.
+    Read(Option<Box<ServiceForm>>),
     /// There is nothing (left) to do.
     Nothing,
-    /// It was not what was read: somebody else wrote it, and the watch will tell what.
+    /// It was not what was read: somebody else wrote it. It was not written, and never will be.
     Conflict,
-    /// It failed, or nobody knows; in words.
+    /// The API server refused it, in words. It was not written, and never will be.
+    Refused(String),
+    /// Nobody knows whether it was written or still will be; in words.
     Failed(String),
 }
 
@@ -96,7 +107,7 @@ impl Errand {
         match self {
             Self::Put { record, .. } => Key::Address(record.address),
             Self::Delete { address, .. } | Self::Look { address } => Key::Address(*address),
-            Self::Tell { uid, .. } => Key::Service(uid.clone()),
+            Self::Tell { uid, .. } | Self::Read { uid, .. } => Key::Service(uid.clone()),
             Self::Tidy { uid, .. } => Key::Remains(uid.clone()),
         }
     }
@@ -113,6 +124,9 @@ impl Errand {
                 Outcome::Conflict
             }
             Ok(Err(kube::Error::Api(status))) if status.code == 404 => Outcome::Conflict,
+            Ok(Err(kube::Error::Api(status))) if (400..500).contains(&status.code) => {
+                Outcome::Refused(status.to_string())
+            }
             Ok(Err(error)) => Outcome::Failed(error.to_string()),
             Err(_) => Outcome::Failed(format!("no answer within {} s", LIMIT.as_secs())),
         };
@@ -127,6 +141,10 @@ impl Errand {
             Self::Tell { service, version, shown, telling, .. } => {
                 let written = patch_status(client, &service, &patch(&version, &telling)).await?;
                 Ok(Outcome::Service { now: Box::new(written), before: shown })
+            }
+            Self::Read { service, .. } => {
+                let api: Api<ServiceForm> = Api::namespaced(client, &service.namespace);
+                Ok(Outcome::Read(api.get_opt(&service.name).await?.map(Box::new)))
             }
             Self::Tidy { uid, service } => tidy(client, &uid, &service).await,
         }

@@ -32,6 +32,9 @@ const GRACE: Duration = Duration::from_secs(15);
 /// A list that takes longer than this is given up.
 const LIST_LIMIT: Duration = Duration::from_secs(60);
 
+/// A watch that ends at most so long before its time has ended at its time.
+const EARLY: Duration = Duration::from_secs(5);
+
 /// A watch that ends sooner than this without a word counts as a failed attempt.
 const TOO_SHORT: Duration = Duration::from_secs(1);
 
@@ -61,6 +64,18 @@ pub struct Ask {
     pub fields: &'static str,
     /// A label selector; empty for everything.
     pub labels: &'static str,
+    /// What is done after a watch broke.
+    pub after_break: AfterBreak,
+}
+
+/// What is done after a watch broke: a server may come back in an older state (an etcd that was put back), and then the history
+/// that we have seen is no longer its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AfterBreak {
+    /// The watch goes on where it was, unless the server has not come as far as that: for those of whom there are many.
+    Resume,
+    /// Everything is listed anew: for those of whom there is one, and who decide by it.
+    List,
 }
 
 /// How to list.
@@ -79,6 +94,8 @@ enum Position {
     Unknown,
     /// Everything up to this resourceVersion was told.
     At(String),
+    /// The same, and then the watch broke: the server may have been put back to an older state.
+    Doubtful(String),
 }
 
 /// Why an attempt ended.
@@ -86,6 +103,8 @@ enum Position {
 enum End {
     /// The server ended the watch, as it does at its time.
     Renew,
+    /// The server ended the watch before its time: it is stopped, or has just been started.
+    Early,
     /// The server has no streaming lists.
     NoStreaming(String),
     /// The history that we need is gone: list again.
@@ -114,8 +133,14 @@ where
         let end = follower.attempt(&mut backoff).await;
         let failure = match end {
             End::Closed => return,
-            End::Renew if began.elapsed() >= TOO_SHORT => continue,
-            End::Renew => "the server ended the watch too soon".to_owned(),
+            End::Renew => continue,
+            End::Early => {
+                follower.doubt();
+                if began.elapsed() >= TOO_SHORT {
+                    continue;
+                }
+                "the server ended the watch too soon".to_owned()
+            }
             End::NoStreaming(why) => {
                 tracing::info!("no streaming lists here ({why}); listing in pages");
                 follower.strategy = Strategy::Pages;
@@ -125,7 +150,10 @@ where
                 follower.position = Position::Unknown;
                 why
             }
-            End::Broken(why) => why,
+            End::Broken(why) => {
+                follower.doubt();
+                why
+            }
         };
         if follower.tell(Told::Failed(failure)).await.is_err() {
             return;
@@ -154,19 +182,48 @@ where
         Ok(self.queue.send((self.wrap)(told)).await?)
     }
 
+    /// A watch broke.
+    fn doubt(&mut self) {
+        self.position = match (std::mem::replace(&mut self.position, Position::Unknown), self.ask.after_break) {
+            (Position::At(version) | Position::Doubtful(version), AfterBreak::Resume) => Position::Doubtful(version),
+            (Position::At(_) | Position::Doubtful(_), AfterBreak::List) | (Position::Unknown, _) => Position::Unknown,
+        };
+    }
+
     /// Lists where that is due, then watches; says why that ended.
     async fn attempt(&mut self, backoff: &mut Backoff) -> End {
-        let ended = match (&self.position, self.strategy) {
-            (Position::At(version), _) => {
-                let version = version.clone();
-                self.watch(&version, backoff).await
-            }
+        let ended = match (self.position.clone(), self.strategy) {
+            (Position::At(version), _) => self.watch(&version, backoff).await,
+            (Position::Doubtful(version), _) => match self.ascertain(&version).await {
+                Ok(()) => self.watch(&version, backoff).await,
+                Err(end) => return end,
+            },
             (Position::Unknown, Strategy::Streaming) => self.list_streaming(backoff).await,
             (Position::Unknown, Strategy::Pages) => self.list_pages(backoff).await,
         };
         match ended {
-            Ok(()) => End::Renew,
-            Err(end) => end,
+            Ok(end) | Err(end) => end,
+        }
+    }
+
+    /// Fails unless the server has come as far as we have: a watch from a version that lies ahead of it would wait in silence
+    /// until that is reached, and tell nothing of what changes before.
+    async fn ascertain(&mut self, version: &str) -> Result<(), End> {
+        let params = ListParams::default().limit(1);
+        let page = match tokio::time::timeout(LIST_LIMIT, self.api.list_metadata(&params)).await {
+            Ok(page) => page.map_err(|error| End::Broken(explain(&error)))?,
+            Err(_) => return Err(End::Broken(format!("no answer to a list within {} s", LIST_LIMIT.as_secs()))),
+        };
+        let there = page.metadata.resource_version.unwrap_or_default();
+        match (there.parse::<u64>(), version.parse::<u64>()) {
+            (Ok(there), Ok(seen)) if there < seen => {
+                Err(End::Expired(format!("the server is at version {there}, and was at {seen}: listing anew")))
+            }
+            // Versions are opaque by the letter; what is no number cannot be compared.
+            (Ok(_) | Err(_), _) => {
+                self.position = Position::At(version.to_owned());
+                Ok(())
+            }
         }
     }
 
@@ -178,7 +235,7 @@ where
     }
 
     /// A list as the first events of a watch, and the watch after it.
-    async fn list_streaming(&mut self, backoff: &mut Backoff) -> Result<(), End> {
+    async fn list_streaming(&mut self, backoff: &mut Backoff) -> Result<End, End> {
         let seconds = watch_seconds();
         let params = self.watch_params(seconds).initial_events();
         // The empty version asks for what is true now: a lagging server must not take us back in time.
@@ -210,7 +267,7 @@ where
     }
 
     /// A list in pages, and the watch after it.
-    async fn list_pages(&mut self, backoff: &mut Backoff) -> Result<(), End> {
+    async fn list_pages(&mut self, backoff: &mut Backoff) -> Result<End, End> {
         let mut params = ListParams::default().limit(PAGE);
         params.field_selector = Some(self.ask.fields.to_owned()).filter(|selector| !selector.is_empty());
         params.label_selector = Some(self.ask.labels.to_owned()).filter(|selector| !selector.is_empty());
@@ -241,7 +298,7 @@ where
     }
 
     /// Watches from a version on.
-    async fn watch(&mut self, version: &str, backoff: &mut Backoff) -> Result<(), End> {
+    async fn watch(&mut self, version: &str, backoff: &mut Backoff) -> Result<End, End> {
         let seconds = watch_seconds();
         let stream = self.open(&self.watch_params(seconds), version).await.map_err(|error| match refusal(&error) {
             // The API answers so within the stream, but a proxy in between may not. Refused for good is refused for
@@ -273,10 +330,11 @@ where
         mut stream: std::pin::Pin<&mut S>,
         seconds: u32,
         backoff: &mut Backoff,
-    ) -> Result<(), End>
+    ) -> Result<End, End>
     where
         S: Stream<Item = kube::Result<WatchEvent<K>>>,
     {
+        let end = Instant::now() + Duration::from_secs(u64::from(seconds)) - EARLY;
         loop {
             let (version, told) = match next(&mut stream, limit(seconds)).await? {
                 Some(WatchEvent::Added(object) | WatchEvent::Modified(object)) => {
@@ -287,7 +345,8 @@ where
                 }
                 Some(WatchEvent::Bookmark(mark)) => (mark.metadata.resource_version, Told::Heard),
                 Some(WatchEvent::Error(status)) => return Err(in_band(&status)),
-                None => return Ok(()),
+                None if Instant::now() < end => return Ok(End::Early),
+                None => return Ok(End::Renew),
             };
             self.tell(told).await?;
             self.position = position(version)?;

@@ -62,9 +62,8 @@ pub enum Tone {
     Warning,
 }
 
-/// What of a Service differs from what it should be told.
-pub fn telling(seen: &Sighting, status: &Status) -> Telling {
-    let ingress = (status.ingress != seen.shown).then(|| status.ingress.clone());
+/// What of a Service differs from what it should be told; `ingress` is what its addresses are to be, if they are to be written.
+pub fn telling(seen: &Sighting, status: &Status, ingress: Option<Vec<IpAddr>>) -> Telling {
     let of_others = status.refusals.iter().any(is_about_others);
     if of_others && ingress.is_none() {
         return Telling::default();

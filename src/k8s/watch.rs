@@ -4,7 +4,7 @@
 //! a change costs no hop between threads: the first is published at once, what arrived meanwhile is taken together.
 
 use super::convert::{Converter, NodeObject, ServiceObject, SliceObject};
-use super::follow::{Ask, Told, follow};
+use super::follow::{AfterBreak, Ask, Told, follow};
 use super::health::{Contact, Listing, Source, SourceHealth, WatchHealth};
 use super::index::Index;
 use super::object::{Key, Kind, Reading};
@@ -52,9 +52,9 @@ pub async fn run(
     stop: CancellationToken,
 ) -> anyhow::Result<()> {
     let (queue, happenings) = mpsc::channel(QUEUE);
-    let services = Ask { fields: "spec.type=LoadBalancer", labels: "" };
-    let slices = Ask { fields: "", labels: "!service.kubernetes.io/headless" };
-    let nodes = Ask { fields: "", labels: "" };
+    let services = Ask { fields: "spec.type=LoadBalancer", labels: "", after_break: AfterBreak::Resume };
+    let slices = Ask { fields: "", labels: "!service.kubernetes.io/headless", after_break: AfterBreak::Resume };
+    let nodes = Ask { fields: "", labels: "", after_break: AfterBreak::Resume };
     let followers = async {
         tokio::join!(
             follow(Api::<ServiceObject>::all(client.clone()), services, queue.clone(), Happening::Service),

@@ -8,7 +8,7 @@ use crate::fsm::{Negotiated, Refresh};
 use crate::planted::{Bug, planted};
 use crate::rib::{AdjRibOut, Bounds, Egress, RouteSet};
 use crate::wire::route_refresh::RefreshKind;
-use crate::wire::{Asn, Family, Message, RouteRefresh};
+use crate::wire::{Asn, Context, Family, Message, RouteRefresh};
 use bytes::BytesMut;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -69,6 +69,7 @@ impl Export {
                 next_hops: BTreeMap::new(),
                 bounds: Bounds::default(),
                 only_to_customer: only_to_customer(settings),
+                remote: end.remote.ip(),
             },
             end_of_rib: EndOfRib::Pending,
         };
@@ -148,6 +149,11 @@ impl Export {
     /// Appends withdrawals of all that the peer holds, at whatever length.
     pub(super) fn write_withdrawals(&mut self, out: &mut BytesMut) -> u64 {
         self.adj_out.write_withdrawals(&self.egress, out)
+    }
+
+    /// What the session agreed on.
+    pub(super) fn context(&self) -> &Context {
+        &self.egress.context
     }
 
     pub(super) fn next_hops(&self) -> &BTreeMap<Family, IpAddr> {

@@ -274,7 +274,7 @@ impl Peer {
             if !side.link.is_open(conn) {
                 break;
             }
-            let context = side.session.context();
+            let context = side.session.reading();
             let decoded = match frame(octets, context) {
                 Ok(None) => return,
                 Ok(Some(whole)) => Message::decode(&whole, context),
@@ -497,9 +497,9 @@ impl Peer {
         let Some(side) = self.side_mut(which) else { return };
         match &mut side.link {
             Link::Absent | Link::Dialing(_) => return,
-            Link::Opening(connection) | Link::Up(connection, _) => {
-                connection.queue.push(message, side.session.context());
-            }
+            Link::Opening(connection) => connection.queue.push(message, side.session.context()),
+            // A NOTIFICATION goes out when the session has left its state, in which it could be a long one (RFC 8654).
+            Link::Up(connection, export) => connection.queue.push(message, export.context()),
         }
         if let Message::Notification(notification) = message {
             self.remember(format!("sent {notification}"));

@@ -1,10 +1,11 @@
 //! What is to be written, and what became of it.
 
-use super::{Desk, Known, Moment, is_newer};
+use super::letters::Letter;
+use super::{Desk, Known, Moment};
 use crate::ipam::{Record, Refusal, Status, Tenure, Timestamp, Uid, Write};
 use crate::k8s::due::Key;
 use crate::k8s::errand::{Errand, Outcome};
-use crate::k8s::request::{ServiceForm, Sighting};
+use crate::k8s::request::Sighting;
 use crate::k8s::telling::{Notice, Tone, reason, refusals, telling};
 use std::net::IpAddr;
 use tracing::{debug, info, warn};
@@ -58,15 +59,18 @@ impl Desk {
     }
 
     fn errand_for(&mut self, uid: &Uid) -> Option<Errand> {
-        let status = self.allocator.as_ref()?.status(uid)?;
+        if let Some(errand) = self.letter_again(uid).or_else(|| self.inquiry(uid)) {
+            return Some(errand);
+        }
+        let allocator = self.allocator.as_mut()?;
+        let status = allocator.status(uid)?;
         let seen = self.services.get(uid)?;
-        let telling = telling(seen, &status);
-        let errand = (!telling.is_empty()).then(|| Errand::Tell {
-            uid: uid.clone(),
-            service: seen.service.clone(),
-            version: seen.version.clone(),
-            shown: seen.shown.clone(),
-            telling,
+        let telling = telling(seen, &status, allocator.begin_status(uid));
+        let errand = (!telling.is_empty()).then(|| {
+            let letter = Letter::new(seen, telling);
+            let errand = letter.errand(uid);
+            self.letters.insert(uid.clone(), letter);
+            errand
         });
         if let Some(notice) = refusal(seen, &status) {
             self.refuse(notice, &status);
@@ -93,55 +97,50 @@ impl Desk {
 
     /// What became of a write.
     pub fn done(&mut self, key: Key, outcome: Outcome, now: Moment) {
-        match outcome {
-            Outcome::Conflict => {
-                debug!(?key, "written by somebody else in between");
-                self.due.failed(key.clone(), now.clock);
-                if let Key::Address(address) = key {
-                    self.uncertain.insert(address);
-                    self.due.add_now(key);
+        match &key {
+            Key::Service(uid) => self.letter_done(&uid.clone(), outcome, now),
+            Key::Address(address) => self.address_done(*address, outcome, now),
+            Key::Remains(uid) => match failure(&outcome) {
+                Some(why) => self.put_off(key, &why, now),
+                None => {
+                    self.remains.remove(uid);
+                    self.due.succeeded(&key);
                 }
-            }
-            Outcome::Failed(why) => {
-                warn!(?key, "a write failed, and is tried again: {why}");
-                if let Key::Address(address) = key {
-                    self.uncertain.insert(address);
-                }
-                self.due.failed(key, now.clock);
-            }
-            outcome => {
-                self.due.succeeded(&key);
-                self.succeeded(key, outcome, now);
-            }
+            },
         }
         self.gather();
     }
 
-    fn succeeded(&mut self, key: Key, outcome: Outcome, now: Moment) {
-        match (key, outcome) {
-            (Key::Address(address), Outcome::Allocation(object)) => self.written(address, &object, now),
-            (Key::Address(address), Outcome::NoAllocation(version)) => self.deleted(address, version, now),
-            (Key::Address(address), Outcome::Found(object)) => self.found(address, object.as_deref(), now),
-            (_, Outcome::Service { now: form, before }) => self.told(*form, &before, now),
-            (Key::Remains(uid), _) => drop(self.remains.remove(&uid)),
-            (Key::Address(_) | Key::Service(_), _) => {}
+    fn address_done(&mut self, address: IpAddr, outcome: Outcome, now: Moment) {
+        let key = Key::Address(address);
+        match outcome {
+            Outcome::Conflict => {
+                debug!(?key, "written by somebody else in between");
+                self.uncertain.insert(address);
+                self.due.again(key);
+            }
+            Outcome::Refused(why) | Outcome::Failed(why) => {
+                self.uncertain.insert(address);
+                self.put_off(key, &why, now);
+            }
+            outcome => {
+                self.due.succeeded(&key);
+                match outcome {
+                    Outcome::Allocation(object) => self.written(address, &object, now),
+                    Outcome::NoAllocation(version) => self.deleted(address, version, now),
+                    Outcome::Found(object) => self.found(address, object.as_deref(), now),
+                    _ => {}
+                }
+            }
         }
     }
 
-    /// A Service's status was written.
-    fn told(&mut self, form: ServiceForm, before: &[IpAddr], now: Moment) {
-        let Some(seen) = form.sighting() else { return };
-        self.say_what_changed(&seen, before);
-        // Gone meanwhile, or seen in a later state: the watch was quicker than the answer.
-        let Some(known) = self.services.get(&seen.uid) else { return };
-        if is_newer(&known.version, &seen.version) {
-            return;
-        }
-        self.listed_services.note_write(Key::Service(seen.uid.clone()));
-        self.see(seen, now);
+    pub(super) fn put_off(&mut self, key: Key, why: &str, now: Moment) {
+        warn!(?key, "a write failed, and is tried again: {why}");
+        self.due.failed(key, now.clock);
     }
 
-    fn say_what_changed(&mut self, seen: &Sighting, before: &[IpAddr]) {
+    pub(super) fn say_what_changed(&mut self, seen: &Sighting, before: &[IpAddr]) {
         let assigned = self.status(&seen.uid).assigned;
         let with_pool = |address: &IpAddr| {
             let assigned = assigned.iter().find(|assigned| assigned.address == *address);
@@ -156,6 +155,20 @@ impl Desk {
                 self.notify(Notice { uid, service, tone: Tone::Normal, reason, note });
             }
         }
+    }
+}
+
+/// Why a write has to be tried again, if it has to.
+fn failure(outcome: &Outcome) -> Option<String> {
+    match outcome {
+        Outcome::Conflict => Some("written by somebody else in between".to_owned()),
+        Outcome::Refused(why) | Outcome::Failed(why) => Some(why.clone()),
+        Outcome::Allocation(_)
+        | Outcome::NoAllocation(_)
+        | Outcome::Found(_)
+        | Outcome::Service { .. }
+        | Outcome::Read(_)
+        | Outcome::Nothing => None,
     }
 }
 

@@ -1,5 +1,6 @@
 //! News about Services: whose each is, what it asks for, and whether somebody else is at work on it.
 
+use super::letters::Arrival;
 use super::{Contest, Desk, Kind, Moment, Verdict, is_newer};
 use crate::advertise::policy::Classless;
 use crate::ipam::{Claim, Foreign, Status, Uid};
@@ -99,11 +100,13 @@ impl Desk {
     }
 
     /// A Service is gone, or no longer of type LoadBalancer.
-    fn lose(&mut self, uid: &Uid, now: Moment) {
+    pub(super) fn lose(&mut self, uid: &Uid, now: Moment) {
         let Some(seen) = self.services.remove(uid) else { return };
         self.refused.remove(uid);
         self.unclear.remove(uid);
         self.contests.remove(uid);
+        // Its resourceVersion has moved on, or it is gone: what is on its way does not arrive any more.
+        self.letters.remove(uid);
         self.due.forget(&Key::Service(uid.clone()));
         if seen.given_from.is_some() || seen.condition.is_some() {
             self.due.add(Key::Remains(uid.clone()));
@@ -119,6 +122,7 @@ impl Desk {
         let Some(seen) = self.services.get(uid) else { return };
         let verdict = self.verdict(seen, |address| self.holds(uid, address));
         let displaced = self.is_displaced(seen);
+        let letter = self.letters.get(uid).map(|letter| letter.may_still_arrive(seen));
         let Some(allocator) = &mut self.allocator else { return };
         match verdict {
             Verdict::Serve(claim) => {
@@ -126,8 +130,13 @@ impl Desk {
                     // Somebody else gave it another address, and that one counts.
                     allocator.remove(uid, now.civil);
                 }
-                allocator.apply(*claim, now.civil);
+                match letter {
+                    None => allocator.end_status(*claim, now.civil),
+                    Some(_) => allocator.apply(*claim, now.civil),
+                }
             }
+            // What is on its way may show an address of ours at any moment: it is judged again when that has ended.
+            Verdict::Leave(_) if letter == Some(Arrival::Possible) => {}
             Verdict::Leave(foreign) => allocator.foreign(foreign, now.civil),
         }
     }

@@ -118,8 +118,10 @@ impl Bench {
                 (format!("look {address}"), Outcome::Found(self.allocations.get(&address).cloned().map(Box::new)))
             }
             Errand::Tell { service, version: read, shown, telling, .. } => {
-                let object = self.services.get_mut(&*service.name).unwrap();
                 let word = format!("tell {} {:?}", service.name, telling.ingress.clone().unwrap_or_default());
+                let Some(object) = self.services.get_mut(&*service.name) else {
+                    return (format!("{word}: gone"), Outcome::Conflict);
+                };
                 if object["metadata"]["resourceVersion"] != read {
                     return (format!("{word}: conflict"), Outcome::Conflict);
                 }
@@ -139,6 +141,10 @@ impl Bench {
                         json!({crate::k8s::request::GIVEN_FROM: given_from.unwrap_or_default()});
                 }
                 (word, Outcome::Service { now: Box::new(form(object)), before: shown })
+            }
+            Errand::Read { service, .. } => {
+                let found = self.services.get(&*service.name).map(|object| Box::new(form(object)));
+                (format!("read {}", service.name), Outcome::Read(found))
             }
             Errand::Tidy { service, .. } => (format!("tidy {}", service.name), Outcome::Nothing),
         }
@@ -329,4 +335,141 @@ async fn a_status_that_is_emptied_again_and_again_is_written_more_and_more_rarel
     }
     assert!((2..10).contains(&written), "written {written} times in a minute");
     assert!(bench.notices().iter().any(|(_, reason, _)| *reason == "StatusContested"));
+}
+
+/// Takes the next errand, which is this one, and leaves it on its way.
+fn send(bench: &mut Bench, expected: &str) -> Errand {
+    let errand = bench.desk.next_errand().unwrap();
+    let word = match &errand {
+        Errand::Put { record, .. } => format!("put {}", record.address),
+        Errand::Delete { address, .. } => format!("delete {address}"),
+        Errand::Look { address } => format!("look {address}"),
+        Errand::Tell { service, .. } => format!("tell {}", service.name),
+        Errand::Read { service, .. } => format!("read {}", service.name),
+        Errand::Tidy { service, .. } => format!("tidy {}", service.name),
+    };
+    assert_eq!(word, expected);
+    errand
+}
+
+fn answer(bench: &mut Bench, key: Key, outcome: Outcome) {
+    bench.desk.done(key, outcome, bench.now);
+}
+
+/// A Service that has its `Allocation`, and the write of its status on its way.
+fn with_a_letter(classless: Classless) -> (Bench, Errand) {
+    let mut bench = Bench::begun(classless);
+    bench.put("a", |_| {});
+    let errand = send(&mut bench, "put 198.51.100.0");
+    let (key, (_, outcome)) = (errand.key(), bench.serve(errand));
+    answer(&mut bench, key, outcome);
+    let errand = send(&mut bench, "tell a");
+    (bench, errand)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_status_of_which_nobody_knows_is_read_and_sent_again_only_where_it_did_not_arrive() {
+    let (mut bench, letter) = with_a_letter(Classless::Announce);
+    answer(&mut bench, letter.key(), Outcome::Failed("no answer".to_owned()));
+    bench.later(1);
+    assert_eq!(bench.work(), ["read a", "tell a [198.51.100.0]"]);
+    let (mut bench, letter) = with_a_letter(Classless::Announce);
+    let key = letter.key();
+    bench.serve(letter);
+    answer(&mut bench, key, Outcome::Failed("no answer".to_owned()));
+    bench.later(1);
+    assert_eq!(bench.work(), ["read a"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_service_that_somebody_wrote_in_between_is_read_and_told_at_once() {
+    let (mut bench, letter) = with_a_letter(Classless::Announce);
+    // The watch has not told of it yet.
+    bench.version += 1;
+    bench.services.get_mut("a").unwrap()["metadata"]["resourceVersion"] = bench.version.to_string().into();
+    let (key, (_, outcome)) = (letter.key(), bench.serve(letter));
+    assert!(matches!(outcome, Outcome::Conflict));
+    answer(&mut bench, key, outcome);
+    assert_eq!(bench.work(), ["read a", "tell a [198.51.100.0]"]);
+    let (mut bench, letter) = with_a_letter(Classless::Announce);
+    bench.services.clear();
+    let (key, (_, outcome)) = (letter.key(), bench.serve(letter));
+    answer(&mut bench, key, outcome);
+    assert_eq!(bench.work(), ["read a", "put 198.51.100.0"], "gone, and its address rests");
+}
+
+#[tokio::test(start_paused = true)]
+async fn while_a_status_may_still_arrive_its_address_is_nobody_elses() {
+    let (mut bench, letter) = with_a_letter(Classless::Announce);
+    // Services without a class are left to others from now on: nothing of that changes the Service itself.
+    let rules = Rules { classless: Classless::Ignore, ..bench.desk.rules.clone() };
+    bench.desk.configure(rules, bench.now);
+    answer(&mut bench, letter.key(), Outcome::Failed("no answer".to_owned()));
+    bench.later(1);
+    let read = send(&mut bench, "read a");
+    let (key, (_, outcome)) = (read.key(), bench.serve(read));
+    answer(&mut bench, key, outcome);
+    // It has not arrived; it is sent again until it has an answer.
+    assert_eq!(bench.allocations[&ip("198.51.100.0")].spec.holders[0].name, "a");
+    assert_eq!(bench.work(), ["tell a [198.51.100.0]", "put 198.51.100.0"]);
+    let tenure = &bench.allocations[&ip("198.51.100.0")].spec;
+    assert!(tenure.released.is_some(), "left to others, and shown by one who is none of ours: {tenure:?}");
+    bench.put("b", |object| object["spec"]["loadBalancerClass"] = "herald.bgp/speaker".into());
+    assert!(bench.work().contains(&"tell b [198.51.100.1]".to_owned()), "the other one's is not given");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_the_server_refuses_is_tried_again_later_and_later() {
+    let (mut bench, letter) = with_a_letter(Classless::Announce);
+    answer(&mut bench, letter.key(), Outcome::Refused("a policy says no".to_owned()));
+    assert!(bench.work().is_empty());
+    let mut tries = 0;
+    for _ in 0..60 {
+        bench.later(1);
+        while let Some(errand) = bench.desk.next_errand() {
+            assert!(matches!(errand, Errand::Tell { .. }), "{errand:?}");
+            tries += 1;
+            let key = errand.key();
+            answer(&mut bench, key, Outcome::Refused("a policy says no".to_owned()));
+        }
+    }
+    assert!((4..10).contains(&tries), "{tries} tries in a minute");
+    // Another request is another matter.
+    bench.later(60);
+    assert_eq!(bench.work(), ["tell a [198.51.100.0]"]);
+}
+
+/// The watch of Services is behind the one of Allocations.
+#[tokio::test(start_paused = true)]
+async fn a_holder_of_whom_the_watch_knows_nothing_is_read_before_anything_is_swept() {
+    for lives in [true, false] {
+        let (mut before, letter) = with_a_letter(Classless::Announce);
+        before.serve(letter);
+        let theirs = before.allocations[&ip("198.51.100.0")].clone();
+        let mut bench = Bench::begun(Classless::Announce);
+        bench.version = 100;
+        bench.allocations = before.allocations.clone();
+        if lives {
+            bench.services = before.services.clone();
+        }
+        bench.desk.take(News::Allocation(Told::Applied(theirs)), bench.now);
+        let done = bench.work();
+        let released = bench.allocations[&ip("198.51.100.0")].spec.released.is_some();
+        assert_eq!((done[0].as_str(), released), ("read a", !lives), "{done:?}");
+        bench.put("b", |_| {});
+        assert!(bench.work().contains(&"tell b [198.51.100.1]".to_owned()));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_service_that_was_put_back_to_an_older_state_is_believed() {
+    let mut bench = Bench::begun(Classless::Announce);
+    bench.version = 5_000;
+    bench.put("a", |_| {});
+    let errand = send(&mut bench, "put 198.51.100.0");
+    let (key, (_, outcome)) = (errand.key(), bench.serve(errand));
+    answer(&mut bench, key, outcome);
+    bench.services.get_mut("a").unwrap()["metadata"]["resourceVersion"] = "400".into();
+    bench.version = 400;
+    assert_eq!(bench.work(), ["tell a [198.51.100.0]: conflict", "read a", "tell a [198.51.100.0]"]);
 }
