@@ -1,5 +1,5 @@
 # make test   everything, as CI runs it          make bench   speed, with thresholds
-# make demo   the main job on one machine         make soak    what takes longer, for BUDGET=30m
+# make demo   the main job on one machine         make soak    what takes longer, for BUDGET=60m; writes docs/soak.md
 # make image  the container image                make e2e     Kubernetes' own load balancer tests, 20 minutes; needs root
 .PHONY: test demo bench soak e2e image fmt
 

@@ -9,6 +9,7 @@ use syn::visit::Visit;
 
 /// Each room with its floor. A room imports rooms on lower floors only.
 const FLOORS: &[(&str, u8)] = &[
+    ("planted", 5),
     ("wire", 10),
     ("bfd", 10),
     ("ipam", 10),
@@ -403,6 +404,27 @@ fn the_tree_names_no_path_of_one_machine() {
         let Ok(text) = fs::read_to_string(root().join(file)) else { continue };
         for path in &forbidden {
             assert!(!text.contains(path.as_str()), "{file} names {path}");
+        }
+    }
+}
+
+/// Bugs are planted by their own suite; what is built to be used cannot have one.
+#[test]
+fn no_bug_is_planted_in_what_is_shipped() {
+    let manifest = fs::read_to_string(root().join("Cargo.toml")).unwrap();
+    let features = manifest.split("[features]").nth(1).and_then(|rest| rest.split("\n[").next()).expect("features");
+    let named: Vec<&str> = features.lines().filter(|line| !line.starts_with('#') && line.contains("planted")).collect();
+    assert_eq!(named, ["planted = []"], "no other feature may bring it");
+    let mut files =
+        vec![root().join("Makefile"), root().join("proto-tests/run"), root().join("proto-tests/suites.tsv")];
+    for folder in ["deploy", ".ci"] {
+        let entries = fs::read_dir(root().join(folder)).unwrap().map(|entry| entry.unwrap().path());
+        files.extend(entries.filter(|path| path.is_file()));
+    }
+    for file in files {
+        let text = fs::read_to_string(&file).unwrap_or_default();
+        for word in ["--all-features", "features planted"] {
+            assert!(!text.contains(word), "{} says {word}", file.display());
         }
     }
 }

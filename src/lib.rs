@@ -8,6 +8,7 @@ pub mod config;
 pub mod fsm;
 pub mod ipam;
 pub mod peer;
+mod planted;
 pub mod rib;
 pub mod wire;
 

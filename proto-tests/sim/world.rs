@@ -369,10 +369,10 @@ impl World {
                 return;
             }
             if conn.out.is_empty() {
-                let before = self.peer.status().clone();
+                let had_sent = has_sent_end_of_rib(&self.peer);
                 self.peer.transmit(id, &mut conn.out, limit, self.now);
                 assert!(conn.out.len() < limit + 4096, "the output buffer is not bounded");
-                self.note_end_of_rib(id, &before.phase);
+                self.note_end_of_rib(id, had_sent);
             }
             let conn = self.conns.get_mut(&id).expect("listed");
             if conn.out.is_empty() {
@@ -390,9 +390,8 @@ impl World {
     }
 
     /// When the peer says that it sent End-of-RIB, the router must hold that very plan once it arrives.
-    fn note_end_of_rib(&mut self, id: ConnId, before: &Phase) {
-        let sent = |phase: &Phase| matches!(phase, Phase::Established { end_of_rib: EndOfRib::Sent(_), .. });
-        if sent(&self.peer.status().phase) && !sent(before) {
+    fn note_end_of_rib(&mut self, id: ConnId, had_sent: bool) {
+        if has_sent_end_of_rib(&self.peer) && !had_sent {
             let plan = self.plan.as_ref().expect("End-of-RIB without a plan");
             let table = self.setting.table(plan);
             self.conn(id).promised = Some(table);
@@ -560,4 +559,8 @@ impl World {
         assert!(routes == 0 || !emptied, "deconfigured, and {routes} routes were left");
         self.told.stopped += 1;
     }
+}
+
+fn has_sent_end_of_rib(peer: &Peer) -> bool {
+    matches!(peer.status().phase, Phase::Established { end_of_rib: EndOfRib::Sent(_), .. })
 }

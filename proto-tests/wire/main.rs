@@ -13,6 +13,7 @@ mod oracle;
 mod oracle_netgauze;
 mod oracle_rustbgpd;
 mod packing;
+mod packing_tables;
 mod printed;
 mod round_trips;
 mod sayable;

@@ -1,5 +1,6 @@
 //! How long to wait before the next attempt, and chance from a seed (RFC 4271 §8.1.1 DampPeerOscillations, §10).
 
+use crate::planted::{Bug, planted};
 use std::time::Duration;
 
 /// Delay after the first failure; each further one doubles it.
@@ -65,7 +66,7 @@ impl Damping {
             Failure::Unreachable => LONGEST_UNREACHABLE,
             Failure::Session | Failure::PrefixLimit => LONGEST,
         };
-        let doublings = self.counter.saturating_sub(1).min(16);
+        let doublings = if planted(Bug::NoBackOff) { 0 } else { self.counter.saturating_sub(1).min(16) };
         let delay = self.jitter(longest.min(FIRST * (1 << doublings)));
         match failure {
             Failure::Unreachable | Failure::Session => delay,

@@ -1,6 +1,7 @@
 //! From two OPENs to the terms of a session (RFC 4271 §4.2, §6.2; RFC 4760 §8; RFC 6286 §2; RFC 6793 §4).
 
 use super::restart::{Graceful, Offer, Restart, RestartState};
+use crate::planted::{Bug, planted};
 use crate::wire::capability::{NextHopEncoding, Role};
 use crate::wire::{AsWidth, Asn, Capability, Context, Family, Notification, Open, PeerKind, RouterId};
 use std::collections::BTreeSet;
@@ -237,11 +238,15 @@ impl Terms {
         });
         let four_octets = theirs.capabilities.iter().any(|c| matches!(c, Capability::FourOctetAs(_)));
         let context = Context {
-            as_width: if four_octets { AsWidth::Four } else { AsWidth::Two },
+            as_width: if four_octets || planted(Bug::WideToNarrow) { AsWidth::Four } else { AsWidth::Two },
             peer_kind: self.peer_kind(),
             first_as: self.first_as(),
             families: theirs.families().into_iter().filter(|family| self.families.contains(family)).collect(),
-            max_len: if offered(&Capability::ExtendedMessage) { self.message_size.octets() } else { BASE_MESSAGE },
+            max_len: if offered(&Capability::ExtendedMessage) || planted(Bug::LongUnasked) {
+                self.message_size.octets()
+            } else {
+                BASE_MESSAGE
+            },
             ipv6_next_hops: (ipv6_next_hops && self.offers_ipv6_next_hops())
                 .then_some(Family::IPV4_UNICAST)
                 .into_iter()

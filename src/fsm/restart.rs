@@ -14,7 +14,7 @@ pub struct Offer {
 }
 
 /// How this process stands towards the peer: what the R and the F bit say.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum RestartState {
     /// It has not sent End-of-RIB to this peer yet, so it has just (re)started as far as the peer is concerned.
     #[default]

@@ -8,12 +8,14 @@ use super::restart::RestartState;
 use super::state::State;
 use super::timers::{Timer, Timers};
 use super::transition::{Effects, step};
+use crate::planted::{Bug, planted};
 use crate::wire::{Context, Open};
 use std::collections::VecDeque;
+use std::hash::{Hash, Hasher};
 use std::time::Instant;
 
 /// A session. Feed it with [`Session::handle`] and [`Session::handle_timeout`], then call [`Session::poll_output`] until `None`.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Session {
     terms: Terms,
     restart_state: RestartState,
@@ -101,6 +103,7 @@ impl Session {
             State::Idle => {
                 self.timers.deadline(Timer::IdleHold).is_some() && self.damping.waited_out() == Failure::Unreachable
             }
+            State::Active if planted(Bug::PassiveRefuses) => false,
             State::Connect
             | State::Active
             | State::OpenDelayed(_)
@@ -156,6 +159,28 @@ impl Session {
     /// What the codec must know now to write.
     pub fn context(&self) -> &Context {
         self.negotiated().map_or(&self.before_open, |negotiated| &negotiated.context)
+    }
+
+    /// Feeds what decides how this session goes on, but not when: its state, which timers run, how it stands towards the
+    /// peer. What both sides agreed on counts as far as OPENs of one configuration can differ. For model checkers.
+    pub fn likeness(&self, hasher: &mut impl Hasher) {
+        std::mem::discriminant(&self.state).hash(hasher);
+        match &self.state {
+            State::OpenDelayed(origin) => origin.hash(hasher),
+            State::OpenConfirm(negotiated) | State::Established(negotiated, _) => {
+                (negotiated.restart, negotiated.graceful, negotiated.hold_time).hash(hasher);
+            }
+            State::Idle | State::Connect | State::Active | State::OpenSent => {}
+        }
+        Timer::ALL.map(|timer| self.timers.deadline(timer).is_some()).hash(hasher);
+        (self.is_open_to_peer(), self.restart_state).hash(hasher);
+    }
+
+    /// Makes a timer that runs expire by `now`. For model checkers, in which any time may pass.
+    pub fn hasten(&mut self, timer: Timer, now: Instant) {
+        if self.timers.deadline(timer).is_some() {
+            self.timers.set(timer, now);
+        }
     }
 
     /// What it must know now to read.

@@ -16,6 +16,7 @@ use super::output::{Down, Output, Parting};
 use super::restart::RestartState;
 use super::state::{Origin, State};
 use super::timers::{Timer, Timers};
+use crate::planted::{Bug, planted};
 use crate::wire::notification::CeaseSubcode;
 use crate::wire::{Message, Notification, Open};
 use bytes::Bytes;
@@ -289,6 +290,9 @@ fn open_received(open: &Open, fx: &mut Effects<'_>) -> State {
             fx.send(Message::Keepalive);
             fx.start_keepalive(&negotiated);
             fx.restart_hold(&negotiated);
+            if planted(Bug::UpWithoutKeepalive) {
+                return State::Established(negotiated, fx.now);
+            }
             State::OpenConfirm(negotiated)
         }
         Err(refusal) => fx.refuse(refusal.notification(), Down::Refused(refusal)),
@@ -369,6 +373,7 @@ fn established(negotiated: Negotiated, since: Instant, event: Event, fx: &mut Ef
             fx.start_keepalive(&negotiated);
             State::Established(negotiated, since)
         }
+        Event::UpdateMsg if planted(Bug::UpdateNoSignOfLife) => State::Established(negotiated, since),
         Event::KeepAliveMsg | Event::UpdateMsg => {
             fx.restart_hold(&negotiated);
             State::Established(negotiated, since)
@@ -459,14 +464,15 @@ impl Effects<'_> {
 
     /// Hold time zero arms nothing (RFC 4271 §4.2).
     fn restart_hold(&mut self, negotiated: &Negotiated) {
-        if !negotiated.hold_time.is_zero() {
+        let armed = !negotiated.hold_time.is_zero() || planted(Bug::HoldAtZero);
+        if armed && !planted(Bug::HoldNeverEnforced) {
             self.timers.set(Timer::Hold, self.now + negotiated.hold_time);
         }
     }
 
     /// See [`super::Session::acknowledged`]. The zero time arms nothing.
     pub(super) fn restart_send_hold(&mut self, negotiated: &Negotiated) {
-        if !negotiated.send_hold_time.is_zero() {
+        if !negotiated.send_hold_time.is_zero() && !planted(Bug::NoSendHold) {
             self.timers.set(Timer::SendHold, self.now + negotiated.send_hold_time);
         }
     }
@@ -533,6 +539,9 @@ impl Effects<'_> {
 
     /// A NOTIFICATION came: close, answer nothing (§6.4).
     fn notified(&mut self, notification: Notification) -> State {
+        if planted(Bug::NotificationAnswered) {
+            return self.refuse(FSM_ERROR, Down::Received(notification));
+        }
         self.drop_now();
         let limit = notification.code == 6 && notification.subcode == CeaseSubcode::MaximumPrefixes as u8;
         let failure = if limit { Failure::PrefixLimit } else { Failure::Session };

@@ -1,6 +1,7 @@
 //! Which of two connections to one peer is kept (RFC 4271 §6.8, RFC 6286 §2.3, RFC 4724 §4.2).
 
 use crate::fsm::restart::Restart;
+use crate::planted::{Bug, planted};
 use crate::wire::{Asn, RouterId};
 
 /// One end of a session, as far as a collision is about it.
@@ -57,6 +58,9 @@ pub enum Verdict {
 pub fn judge(ours: End, theirs: End, rival: Rival) -> Verdict {
     match rival {
         Rival::Early => Verdict::KeepBoth,
+        Rival::OpenConfirm(_) | Rival::Established { .. } if planted(Bug::CollisionUndetected) => Verdict::KeepBoth,
+        Rival::OpenConfirm(_) if planted(Bug::CollisionClosesBoth) => Verdict::CloseThis,
+        Rival::Established { .. } if planted(Bug::NewcomerWins) => Verdict::ReplaceRival,
         Rival::OpenConfirm(opener) => {
             let winner =
                 if (ours.router_id, ours.asn) > (theirs.router_id, theirs.asn) { Opener::Us } else { Opener::Them };

@@ -5,6 +5,7 @@ use super::seam::{LocalEnd, Plan};
 use super::settings::{Role, Settings};
 use super::status::{EndOfRib, Limit, Room};
 use crate::fsm::{Negotiated, Refresh};
+use crate::planted::{Bug, planted};
 use crate::rib::{AdjRibOut, Admission, Bounds, Egress, PrefixLimits};
 use crate::wire::route_refresh::RefreshKind;
 use crate::wire::{Asn, Context, Family, Message, RouteRefresh};
@@ -34,7 +35,7 @@ fn only_to_customer(settings: &Settings) -> Option<Asn> {
 }
 
 /// The sending half of an Established session.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Export {
     egress: Egress,
     adj_out: AdjRibOut,
@@ -127,6 +128,9 @@ impl Export {
         now: Instant,
     ) -> Written {
         let mut written = Written { updates: 0, marks: 0 };
+        if planted(Bug::ForeignFamilyAwaited) && !self.unannounced.is_empty() {
+            return written;
+        }
         let held_back = self.refresh == Refresh::Marked && !self.adj_out.is_initial_table_sent();
         if out.len() < limit && !held_back {
             for family in std::mem::take(&mut self.asked) {

@@ -19,7 +19,7 @@ const NAMED: usize = 8;
 const NEXT_HOP: &str = "next-hop";
 
 /// How much was spelled out lately.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Intake {
     window: Instant,
     spelled_out: u32,

@@ -7,7 +7,7 @@ use bytes::{Buf, BytesMut};
 use std::collections::{BTreeMap, VecDeque};
 
 /// Where the one connection of a peer stands.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) enum Link {
     /// There is none.
     Absent,
@@ -20,7 +20,7 @@ pub(super) enum Link {
 }
 
 /// An open connection.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Connection {
     pub(super) id: ConnId,
     pub(super) end: LocalEnd,
@@ -29,10 +29,10 @@ pub(super) struct Connection {
 
 /// Messages of the machine that wait for room, oldest first. A handful: one OPEN, one KEEPALIVE, one NOTIFICATION, and
 /// the withdrawals of a peer that leaves the configuration.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Queue(VecDeque<Queued>);
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Queued {
     name: &'static str,
     messages: u64,

@@ -9,8 +9,9 @@ use super::seam::{CloseHow, ConnId, Input, LocalEnd, Output, Plan, Stop};
 use super::settings::{Opening, RestartState, Settings};
 use super::side::{Side, Which};
 use super::status::{EndOfRib, FirstTable, Phase, Status};
-use crate::fsm::restart::Graceful;
+use crate::fsm::restart::{Graceful, Restart};
 use crate::fsm::{self, Down, Event, Origin, Parting, Session, State, Terms};
+use crate::planted::{Bug, planted};
 use crate::rib::Admission;
 use crate::wire::route_refresh::RefreshKind;
 use crate::wire::{self, Message, Open, frame};
@@ -25,29 +26,29 @@ const NOTIFICATIONS_KEPT: usize = 8;
 const REPLACED: &str = "the peer restarted gracefully and came back on a new connection";
 
 /// One neighbour.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Peer {
     settings: Settings,
-    life: Life,
-    home: Side,
+    pub(super) life: Life,
+    pub(super) home: Side,
     /// The connection that the peer opened, while it is not the lasting one.
-    guest: Option<Side>,
+    pub(super) guest: Option<Side>,
     seed: u64,
-    restart_state: RestartState,
+    pub(super) restart_state: RestartState,
     /// What connections that were closed after a NOTIFICATION still have to write.
-    last_words: BTreeMap<ConnId, Queue>,
+    pub(super) last_words: BTreeMap<ConnId, Queue>,
     /// The newest plan. `None`: not planned yet, which is not an empty plan; nothing is sent until there is one.
-    plan: Option<Plan>,
+    pub(super) plan: Option<Plan>,
     /// Which routes of it are sent, where the peer takes only so many.
     admission: Admission,
     intake: Intake,
-    outputs: VecDeque<Output>,
+    pub(super) outputs: VecDeque<Output>,
     connections: u64,
     status: Status,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Life {
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) enum Life {
     /// Made, or running.
     Running,
     /// Stopped for good.
@@ -125,7 +126,12 @@ impl Peer {
                     self.home.session.acknowledged(now);
                 }
             }
-            (Input::Plan(plan), Life::Running) => self.planned(plan),
+            (Input::Plan(plan), Life::Running) => {
+                if planted(Bug::PlanResets) && self.plan.is_some() {
+                    self.event(Which::Home, Event::OpenCollisionDump, now);
+                }
+                self.planned(plan);
+            }
         }
         self.publish();
     }
@@ -154,11 +160,18 @@ impl Peer {
         }) else {
             return;
         };
+        let is_plain = side.session.negotiated().is_some_and(|negotiated| negotiated.restart == Restart::Unannounced);
         match &mut side.link {
             Link::Opening(connection) => connection.queue.write(out, limit, &mut status.sent),
             Link::Up(connection, export) => {
                 connection.queue.write(out, limit, &mut status.sent);
+                if planted(Bug::EndOfRibBeforePlan) && plan.is_none() {
+                    export.write(&Plan::default(), admission, out, limit, now);
+                }
                 let Some(plan) = plan else { return };
+                if planted(Bug::NoTableForPlainPeer) && *restart_state != RestartState::Running && is_plain {
+                    return;
+                }
                 let Written { updates, marks } = export.write(plan, admission, out, limit, now);
                 for (name, count) in [(link::UPDATE, updates), (link::ROUTE_REFRESH, marks)] {
                     if count > 0 {
@@ -241,10 +254,14 @@ impl Peer {
 
     fn closed(&mut self, conn: ConnId, error: Option<String>, now: Instant) {
         self.last_words.remove(&conn);
-        if let Some(which) = self.side_of(conn)
+        let stale = planted(Bug::StaleEnd).then_some(Which::Home);
+        if let Some(which) = self.side_of(conn).or(stale)
             && let Some(side) = self.side_mut(which)
         {
             side.link = Link::Absent;
+            if planted(Bug::DeadRival) && which == Which::Guest {
+                return;
+            }
             self.event(which, Event::TcpConnectionFails(error), now);
         }
     }
@@ -328,6 +345,9 @@ impl Peer {
                 which
             }
             Verdict::ReplaceRival => {
+                if planted(Bug::ReplacedAloud) {
+                    self.dump(Which::Home, now);
+                }
                 self.part(Which::Home, Parting::Now);
                 self.status.last_down = Some((now, REPLACED.to_owned()));
                 self.promote();
@@ -379,6 +399,9 @@ impl Peer {
         if let Some(side) = self.side_mut(which)
             && matches!(side.link, Link::Opening(_) | Link::Up(..))
         {
+            if planted(Bug::LoserUnheard) {
+                side.link = Link::Absent;
+            }
             self.event(which, Event::OpenCollisionDump, now);
         }
     }

@@ -6,6 +6,7 @@
 pub mod collision;
 mod export;
 mod intake;
+mod likeness;
 mod link;
 pub mod machine;
 mod next_hop;
@@ -19,4 +20,5 @@ pub mod transport;
 pub use machine::Peer;
 pub use seam::{CloseHow, ConnId, Input, LocalEnd, Output, Plan, Stop};
 pub use settings::{Identity, Neighbor, PeerName, Settings};
+pub use side::Which;
 pub use status::{EndOfRib, Limit, Phase, Room, Status};

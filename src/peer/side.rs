@@ -5,15 +5,15 @@ use super::link::Link;
 use crate::fsm::{Session, State};
 
 /// A session and its connection.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Side {
     pub(super) session: Session,
     pub(super) link: Link,
 }
 
 /// Which of the two.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Which {
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Which {
     /// The lasting one: it dials, waits out failures, and is the one that is Established.
     Home,
     /// A connection that the peer opened, until it is Established and becomes the lasting one, or falls.

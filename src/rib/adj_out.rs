@@ -3,6 +3,7 @@
 use super::egress::{Barred, Egress};
 use super::pack::Delta;
 use super::route::RouteSet;
+use crate::planted::{Bug, planted};
 use crate::wire::{EndOfRib, Family, Prefix};
 use bytes::BytesMut;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -11,7 +12,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 ///
 /// At rest it *is* the tree that was wanted last, routes that the session does not let out included, so that the next
 /// diff skips whatever did not change.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct AdjRibOut {
     /// What the delta in progress started from; what is held, when there is none.
     held: RouteSet,
@@ -25,7 +26,7 @@ pub struct AdjRibOut {
     barred: BTreeMap<Prefix, Barred>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 enum Progress {
     Settled,
     Sending { target: RouteSet, delta: Delta },
@@ -49,6 +50,12 @@ impl AdjRibOut {
     /// End-of-RIB where it is due. Whole messages only: the last one may end above `limit`. Returns how many they are.
     pub fn write(&mut self, wanted: &RouteSet, egress: &Egress, out: &mut BytesMut, limit: usize) -> u64 {
         let mut messages = 0;
+        if planted(Bug::EndOfRibBeforeRoutes) {
+            for family in self.end_of_rib.drain(..) {
+                EndOfRib(family).encode(&egress.context, out).expect("a negotiated family");
+                messages += 1;
+            }
+        }
         while out.len() < limit {
             match &mut self.progress {
                 Progress::Settled if self.held.is_same(wanted) && self.ghosts.is_empty() => {
@@ -91,7 +98,8 @@ impl AdjRibOut {
     pub fn forget(&mut self, family: Family, egress: &Egress) {
         self.settle();
         let sent = self.held.iter().filter(|(prefix, a)| prefix.family() == family && egress.permits(prefix, a));
-        self.ghosts.extend(sent.map(|(prefix, _)| *prefix));
+        let kept = sent.filter(|_| !planted(Bug::RefreshLosesWithdrawal));
+        self.ghosts.extend(kept.map(|(prefix, _)| *prefix));
         self.held = self.held.without(family);
     }
 

@@ -33,7 +33,7 @@ fn share(accepts: u32, percent: u64) -> usize {
 /// What was let through once stays, as long as it is wanted: a route does not go because another one came. Free places are
 /// taken in ascending order of prefix. Outlives a session, so that a router that keeps our routes across two of them
 /// (RFC 4724) never sees another selection beside the first.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Admission {
     /// The way out, and the limits, that everything below was counted for.
     counted_for: Option<(Egress, PrefixLimits)>,

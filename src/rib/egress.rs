@@ -2,6 +2,7 @@
 
 use super::bounds::Bounds;
 use super::route::{Attributes, NextHop};
+use crate::planted::{Bug, planted};
 use crate::wire::{AsPath, Asn, Context, ExtendedCommunity, Family, Outbound, PeerKind, Prefix, Scope};
 use bytes::Bytes;
 use std::collections::BTreeMap;
@@ -117,7 +118,7 @@ impl Egress {
     pub fn barred(&self, prefix: &Prefix, attributes: &Attributes) -> Option<Barred> {
         let room = self.context.max_len.saturating_sub(BESIDE_COMMUNITIES);
         Barred::of(prefix)
-            .or((!self.bounds.permit(prefix)).then_some(Barred::OutOfBounds))
+            .or((!planted(Bug::OutOfBounds) && !self.bounds.permit(prefix)).then_some(Barred::OutOfBounds))
             .or((attributes.community_octets() > room).then_some(Barred::TooManyCommunities))
             .or(self.leads_back(prefix.family(), attributes).then_some(Barred::PeersOwnAddress))
     }

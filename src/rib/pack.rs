@@ -5,6 +5,7 @@
 
 use super::egress::{Barred, Egress};
 use super::route::{Attributes, Change, RouteSet};
+use crate::planted::{Bug, planted};
 use crate::wire::{Announce, Family, Prefix, Withdraw};
 use bytes::BytesMut;
 use std::collections::{BTreeMap, BTreeSet};
@@ -133,7 +134,7 @@ impl Delta {
         };
         let sent = Sent { family: part.family, gained, lost };
         self.prefix += count;
-        if self.prefix == part.prefixes.len() {
+        if self.prefix == part.prefixes.len() || planted(Bug::TailDropped) {
             self.part += 1;
             self.prefix = 0;
         }

@@ -10,6 +10,7 @@ use super::header::{HEADER_LEN, Kind, enclose};
 use super::mp::{encode_family, encode_reach_start};
 use super::nlri::{self, PathIds};
 use super::{Context, Family, Prefix};
+use crate::planted::{Bug, planted};
 use bytes::{BufMut, BytesMut};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -76,7 +77,7 @@ impl Announce<'_> {
 
     fn encode_in_body(&self, next_hop: Ipv4Addr, context: &Context, out: &mut BytesMut) -> Result<usize, EncodeError> {
         let len = self.attributes.len() + NEXT_HOP_LEN;
-        let room = context.max_len.saturating_sub(FRAME + len);
+        let room = limit(context).saturating_sub(FRAME + len);
         let ids = PathIds::sent(self.family, context);
         let (count, _) = nlri::fitting(self.prefixes, self.family, ids, room)?;
         self.some(count, len, context)?;
@@ -96,7 +97,7 @@ impl Announce<'_> {
     }
 
     fn encode_in_reach(&self, next_hop: Ipv6Addr, context: &Context, out: &mut BytesMut) -> Result<usize, EncodeError> {
-        let room = value_room(context.max_len.saturating_sub(FRAME + self.attributes.len()));
+        let room = value_room(limit(context).saturating_sub(FRAME + self.attributes.len()));
         let ids = PathIds::sent(self.family, context);
         let start = REACH_START + if self.link_local.is_some() { 32 } else { 16 };
         let (count, octets) = nlri::fitting(self.prefixes, self.family, ids, room.saturating_sub(start))?;
@@ -192,6 +193,12 @@ fn negotiated(family: Family, context: &Context) -> Result<(), EncodeError> {
 /// Flags, type and length of an attribute whose value takes `value` octets.
 fn head_len(value: usize) -> usize {
     if value > 255 { 4 } else { 3 }
+}
+
+/// Octets that a message may have.
+fn limit(context: &Context) -> usize {
+    let (short, long) = (planted(Bug::OneOctetShort), planted(Bug::OneOctetLong));
+    context.max_len - usize::from(short) + usize::from(long)
 }
 
 /// The longest value of an attribute that takes `room` octets with its flags, type and length.

@@ -8,6 +8,7 @@ use super::error::EncodeError;
 use super::parse::Reader;
 use super::prefix::PrefixError;
 use super::{Context, Family, Prefix};
+use crate::planted::{Bug, planted};
 use bytes::{BufMut, BytesMut};
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -159,7 +160,8 @@ pub(super) fn fitting(
         if prefix.family() != family {
             return Err(EncodeError::FamilyMismatch { prefix: *prefix, family });
         }
-        let more = ids.octets() + octets(prefix);
+        let id = if planted(Bug::PathIdsUncounted) { 0 } else { ids.octets() };
+        let more = id + octets(prefix);
         if taken + more > room {
             return Ok((count, taken));
         }
