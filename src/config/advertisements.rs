@@ -6,7 +6,7 @@ use super::raw;
 use super::selector;
 use super::values::number;
 use crate::advertise::Advertisement;
-use crate::advertise::policy::EndpointRule;
+use crate::advertise::policy::{EndpointRule, Scope};
 use crate::rib::Attributes;
 use crate::wire::{Community, LargeCommunity};
 use serde_saphyr::Spanned;
@@ -39,6 +39,7 @@ fn advertisement(
             out.push(Finding::error(place, format!("this advertisement names no {key}")).help(help));
         }
     }
+    let scope = if raw.pools.is_some() { Scope::Named } else { Scope::Every };
     let pools = pools.chosen(&raw.pools, out);
     let peers = peers.chosen(&raw.peers, out);
     let nodes = selector::resolve(raw.node_selector.as_ref(), out);
@@ -51,7 +52,7 @@ fn advertisement(
     };
     let attributes =
         Attributes { local_pref: local_pref.flatten(), communities, large_communities, ..Attributes::default() };
-    Some(Advertisement { name: name?, pools, peers, nodes, attributes, endpoints })
+    Some(Advertisement { name: name?, pools, scope, peers, nodes, attributes, endpoints })
 }
 
 /// Ascending and without duplicates.

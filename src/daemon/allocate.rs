@@ -2,9 +2,10 @@
 
 use super::reload::ConfigFile;
 use super::run::{Signals, Tasks, on_a_runtime, open_doors, supervise};
-use crate::admin::allocator::{Look, Part, Snapshot, router};
+use crate::admin::allocator::{Look, Part, Retained, Snapshot, router};
 use crate::admin::{self, WatchState};
 use crate::k8s::allocator::{self, Links, Progress, Report};
+use crate::k8s::desk::Irregular;
 use crate::k8s::lease::{Election, Leadership};
 use crate::k8s::{self, Listing};
 use anyhow::Context;
@@ -95,10 +96,20 @@ fn look(identity: &str, leadership: &watch::Receiver<Leadership>, report: &watch
             pools: report.figures.pools,
             served: report.figures.served,
             waiting: report.figures.waiting,
+            irregular: report.figures.irregular.into_iter().map(retained).collect(),
             writes_due: report.figures.writes,
             writes: report.writes,
         }
     })
+}
+
+fn retained(irregular: Irregular) -> Retained {
+    Retained {
+        service: irregular.service.to_string(),
+        address: irregular.address,
+        pool: irregular.pool.to_string(),
+        reason: irregular.reason.to_owned(),
+    }
 }
 
 fn watches(report: &Report) -> Vec<WatchState> {

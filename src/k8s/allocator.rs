@@ -256,6 +256,7 @@ enum Health {
 fn health<T>(told: &Told<T>) -> Health {
     match told {
         Told::Failed(error) => Health::Failed(error.clone()),
+        Told::Absent => Health::Failed("the server has no such kind: apply what `herald crds` prints".to_owned()),
         Told::Complete => Health::Complete,
         Told::Listing | Told::Listed(_) | Told::Applied(_) | Told::Deleted(_) | Told::Heard => Health::Well,
     }

@@ -19,7 +19,7 @@ use super::allocation::Allocation;
 use super::due::{Due, Key};
 use super::follow::Told;
 use super::request::{NamespaceForm, NodeForm, ServiceForm, Sighting};
-use super::telling::{NOTICES, Notice};
+use super::telling::{NOTICES, Notice, irregularity};
 use crate::advertise::policy::Classless;
 use crate::config;
 use crate::ipam::{Allocator, Claim, Foreign, Labels, Record, ServiceName, Start, Tenure, Timestamp, Uid, Usage};
@@ -101,6 +101,21 @@ pub struct Figures {
     pub waiting: usize,
     /// Writes that wait or are on their way.
     pub writes: usize,
+    /// Addresses that no pool would give today, and that stay.
+    pub irregular: Vec<Irregular>,
+}
+
+/// An address that stays although no pool would give it to its Service today.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Irregular {
+    /// Whose it is.
+    pub service: ServiceName,
+    /// The address.
+    pub address: IpAddr,
+    /// The pool that it was given from.
+    pub pool: Arc<str>,
+    /// Why it would not be given, in one word, as the condition says it.
+    pub reason: &'static str,
 }
 
 /// An `Allocation` as the API server is known to have it.
@@ -285,7 +300,19 @@ impl Desk {
         let lacks = |uid: &Uid| allocator.status(uid).is_some_and(|status| !status.refusals.is_empty());
         let (all, waiting) =
             allocator.services().fold((0, 0), |(all, waiting), (uid, _)| (all + 1, waiting + usize::from(lacks(uid))));
-        Figures { pools: allocator.usage(), served: all - waiting, waiting, writes: self.due.count() }
+        let irregular = allocator.irregular().map(|(service, assigned)| Irregular {
+            service: service.clone(),
+            address: assigned.address,
+            pool: assigned.pool,
+            reason: irregularity(&assigned.standing).0,
+        });
+        Figures {
+            pools: allocator.usage(),
+            served: all - waiting,
+            waiting,
+            writes: self.due.count(),
+            irregular: irregular.collect(),
+        }
     }
 
     /// A kind was listed completely. With the last of them everything that is there is adopted, and giving begins.

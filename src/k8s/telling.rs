@@ -123,7 +123,12 @@ fn condition(status: &Status) -> Option<Condition> {
     })
 }
 
-fn irregularity(standing: &Standing) -> (&'static str, String) {
+/// The reasons of a condition that says that an address is irregular, and stays.
+pub const IRREGULARITIES: [&str; 6] =
+    ["OutsidePool", "ExcludedFromPool", "PoolDraining", "PoolNotForService", "NodeAddress", "InUseByOthers"];
+
+/// One word, and what follows the address in a sentence.
+pub fn irregularity(standing: &Standing) -> (&'static str, String) {
     match standing {
         Standing::Regular => ("Allocated", "is regular".to_owned()),
         Standing::OutsidePool => ("OutsidePool", "is in no pool any more".to_owned()),
@@ -169,5 +174,30 @@ pub fn reason(refusal: &Refusal) -> &'static str {
             Refusal::NoPools => "NoPools",
             _ => "FamilyMissing",
         },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ipam::Family;
+
+    #[test]
+    fn every_irregularity_is_known_by_its_word() {
+        let service = ServiceName { namespace: "web".into(), name: "shop".into() };
+        let mut words: Vec<&str> = [
+            Standing::Regular,
+            Standing::OutsidePool,
+            Standing::KeptOut,
+            Standing::Unfit(Unfit::Draining),
+            Standing::Unfit(Unfit::Family(Family::V4)),
+            Standing::NodeAddress,
+            Standing::AlsoForeign(service),
+        ]
+        .iter()
+        .map(|standing| irregularity(standing).0)
+        .collect();
+        assert_eq!(words.remove(0), "Allocated");
+        assert_eq!(words, IRREGULARITIES);
     }
 }

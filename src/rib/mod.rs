@@ -10,7 +10,7 @@ pub mod pack;
 pub mod route;
 
 pub use adj_out::AdjRibOut;
-pub use bounds::Bounds;
+pub use bounds::{Apart, Bounds};
 pub use egress::{Barred, Egress};
 pub use pack::Delta;
 pub use route::{Attributes, Change, NextHop, RouteSet};

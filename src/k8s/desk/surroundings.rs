@@ -34,7 +34,7 @@ impl Desk {
                     self.nodes_changed(now);
                 }
             }
-            Told::Heard | Told::Failed(_) => {}
+            Told::Heard | Told::Absent | Told::Failed(_) => {}
         }
     }
 
@@ -68,7 +68,7 @@ impl Desk {
             }
             // Its Services go one by one.
             Told::Deleted(form) => drop(form.metadata.name.and_then(|name| self.labels.remove(name.as_str()))),
-            Told::Heard | Told::Failed(_) => {}
+            Told::Heard | Told::Absent | Told::Failed(_) => {}
         }
     }
 
