@@ -14,6 +14,7 @@ packages=(
     iptables nftables conntrack                     # kube-proxy's tools, and cutting links silently
     iproute2 ethtool kmod procps util-linux         # namespaces, links, sysctls, nsenter, setpriv
     curl openssl tcpdump                            # a client, the cluster's keys, looking at the wire
+    netcat-openbsd wget                             # with curl, what Kubernetes' own suite asks of its test image
 )
 say() { printf 'packages: %s\n' "$*" >&2; }
 die() { say "$*"; exit 1; }

@@ -12,8 +12,9 @@ use herald::advertise::{
     Policy, Pool, Service, ServiceKey, TrafficPolicy, decide,
 };
 use herald::rib::{Attributes, NextHop, RouteSet};
-use herald::wire::{Community, Family, LargeCommunity, Prefix};
+use herald::wire::{Bandwidth, Community, ExtendedCommunity, Family, LargeCommunity, Prefix};
 use proptest::collection::{btree_map, btree_set, vec};
+use proptest::option;
 use proptest::prelude::*;
 use proptest::sample::{select, subsequence};
 use proptest::test_runner::TestRunner;
@@ -117,13 +118,20 @@ fn attributes() -> impl Strategy<Value = Attributes> {
     let communities = btree_set((1u32..4).prop_map(Community), 0..3);
     let large = btree_set((1u32..3).prop_map(|n| LargeCommunity { global: n, local1: 0, local2: 0 }), 0..2);
     let local_pref = prop_oneof![1 => Just(None), 3 => (100u32..103).prop_map(Some)];
-    (communities, large, local_pref).prop_map(|(communities, large, local_pref)| Attributes {
-        next_hop: NextHop::Own,
-        med: None,
-        local_pref,
-        communities: communities.into_iter().collect(),
-        large_communities: large.into_iter().collect(),
-    })
+    let extended = btree_set((1u8..3).prop_map(|n| ExtendedCommunity([0, 2, 0, 1, 0, 0, 0, n])), 0..2);
+    let numbers = (option::of(0u32..3), option::of(0u8..3), option::of(1u8..3));
+    (communities, extended, large, local_pref, numbers).prop_map(
+        |(communities, extended, large, local_pref, (med, prepend, rate))| Attributes {
+            next_hop: NextHop::Own,
+            med,
+            local_pref,
+            communities: communities.into_iter().collect(),
+            extended_communities: extended.into_iter().collect(),
+            large_communities: large.into_iter().collect(),
+            link_bandwidth: rate.and_then(|rate| Bandwidth::new(rate.into())),
+            prepend,
+        },
+    )
 }
 
 fn advertisement() -> impl Strategy<Value = Advertisement> {

@@ -101,13 +101,27 @@ fn carried(policy: &Policy, names: &BTreeSet<String>) -> Attributes {
     for advertisement in policy.advertisements.iter().filter(|a| names.contains(&*a.name)) {
         carried.communities.extend(&advertisement.attributes.communities);
         carried.large_communities.extend(&advertisement.attributes.large_communities);
+        carried.extended_communities.extend(&advertisement.attributes.extended_communities);
+        carried.med = lower(carried.med, advertisement.attributes.med);
+        carried.prepend = lower(carried.prepend, advertisement.attributes.prepend);
+        carried.link_bandwidth = lower(carried.link_bandwidth, advertisement.attributes.link_bandwidth);
         carried.local_pref = carried.local_pref.max(advertisement.attributes.local_pref);
     }
     carried.communities.sort();
     carried.communities.dedup();
     carried.large_communities.sort();
     carried.large_communities.dedup();
+    carried.extended_communities.sort();
+    carried.extended_communities.dedup();
     carried
+}
+
+/// The lower of two that are there, or the one that is.
+fn lower<T: Ord>(one: Option<T>, other: Option<T>) -> Option<T> {
+    match (one, other) {
+        (Some(one), Some(other)) => Some(one.min(other)),
+        (one, other) => one.or(other),
+    }
 }
 
 fn number(address: IpAddr) -> u128 {

@@ -135,12 +135,40 @@ spec:
         Answer::parse(&text)
     }
 
-    /// Deletes a pod and does not wait for its end.
+    fn delete_pod(&self, name: &str) -> Outcome {
+        self.bed.kubectl().run(&["-n", &self.namespace, "delete", "pod", name, "--wait=false"]).map(drop)
+    }
+
+    /// Makes one pod move to a node that has none, and waits until all are Ready again.
     ///
     /// # Errors
-    /// There is none, or the API server refused.
-    pub fn delete_pod(&self, name: &str) -> Outcome {
-        self.bed.kubectl().run(&["-n", &self.namespace, "delete", "pod", name, "--wait=false"]).map(drop)
+    /// They are not within a minute.
+    pub fn move_a_pod(&self) -> Outcome {
+        let moving = self.pods()?.swap_remove(0);
+        let _until_it_moved = Cordon::set(self.bed, &moving.node)?;
+        self.delete_pod(&moving.name)?;
+        self.pods().map(drop)
+    }
+}
+
+/// A node that takes no new pods until this is dropped.
+struct Cordon<'a> {
+    bed: &'a Bed,
+    node: String,
+}
+
+impl<'a> Cordon<'a> {
+    fn set(bed: &'a Bed, node: &str) -> Outcome<Self> {
+        bed.kubectl().run(&["cordon", node])?;
+        Ok(Self { bed, node: node.to_owned() })
+    }
+}
+
+impl Drop for Cordon<'_> {
+    fn drop(&mut self) {
+        if let Err(what) = self.bed.kubectl().run(&["uncordon", &self.node]) {
+            eprintln!("cluster: {} takes no pods any more: {what}", self.node);
+        }
     }
 }
 
@@ -176,7 +204,10 @@ impl Answer {
             [pod, node, client] => Ok(Self {
                 pod: pod.to_owned(),
                 node: node.to_owned(),
-                client: client.rsplit_once(':').map_or(client, |(address, _)| address).to_owned(),
+                client: client
+                    .rsplit_once(':')
+                    .map_or(client, |(address, _)| address.trim_matches(['[', ']']))
+                    .to_owned(),
             }),
             _ => Err(format!("no answer of backend-app: {text:?}")),
         }
@@ -188,6 +219,7 @@ impl Answer {
 /// # Errors
 /// The namespace could not be entered, or an answer is not the application's.
 pub fn curl(from: &Namespace, host: &str, port: u16, times: usize) -> Outcome<Vec<Answer>> {
+    let host = if host.contains(':') { format!("[{host}]") } else { host.to_owned() };
     let script =
         format!("for i in $(seq {times}); do curl -sf --noproxy '*' --max-time 3 http://{host}:{port}/ || true; done");
     from.run("sh", &["-c", &script])?.lines().map(Answer::parse).collect()

@@ -8,7 +8,7 @@ use crate::rig::fib::Watch;
 use crate::rig::net::Namespace;
 use crate::rig::router::{Kind, Neighbour, Plan, Router};
 use crate::rig::{Outcome, Rig, run, wait_until, write_file};
-use crate::topology::{CONTROL_PLANE, NodeSite, ROUTERS, Topology};
+use crate::topology::{CONTROL_PLANE, Family, NodeSite, ROUTERS, SERVICES, SERVICES6, Topology};
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
@@ -57,6 +57,7 @@ pub struct Bed {
     control_plane: ControlPlane,
     /// All namespaces.
     pub topology: Topology,
+    programs: PathBuf,
     herald: OnceLock<Outcome>,
     /// The suite's hold on the machine.
     pub rig: Rig,
@@ -90,12 +91,23 @@ impl Bed {
         let routers = start_routers(&rig, &topology)?;
         wait_for_nodes(&mut control_plane, &mut nodes)?;
         eprintln!("cluster: three nodes Ready {:.1} s after the first command", begun.elapsed().as_secs_f32());
-        Ok(Self { routers, nodes, _cgroups: cgroups, control_plane, topology, herald: OnceLock::new(), rig })
+        let herald = OnceLock::new();
+        Ok(Self { routers, nodes, _cgroups: cgroups, control_plane, topology, programs, herald, rig })
     }
 
     /// The administrator's kubectl.
     pub fn kubectl(&self) -> &Kubectl {
         &self.control_plane.kubectl
+    }
+
+    /// The administrator's kubeconfig.
+    pub fn kubeconfig(&self) -> &Path {
+        &self.control_plane.kubeconfig
+    }
+
+    /// Where kubectl and its kin are.
+    pub fn programs(&self) -> &Path {
+        &self.programs
     }
 
     /// The API server's record of what herald's ServiceAccounts asked.
@@ -130,12 +142,25 @@ impl Bed {
     /// # Errors
     /// A name is no node's.
     pub fn hops<'a>(&self, nodes: impl IntoIterator<Item = &'a str>) -> Outcome<BTreeSet<IpAddr>> {
-        nodes.into_iter().map(|name| Ok(self.node(name)?.site.uplink_address.into())).collect()
+        self.hops_of(Family::V4, nodes)
+    }
+
+    /// The next hops that stand for these nodes, of a family.
+    ///
+    /// # Errors
+    /// A name is no node's.
+    pub fn hops_of<'a>(&self, family: Family, nodes: impl IntoIterator<Item = &'a str>) -> Outcome<BTreeSet<IpAddr>> {
+        nodes.into_iter().map(|name| Ok(self.node(name)?.site.next_hop(family))).collect()
     }
 
     /// The next hops of all nodes.
     pub fn all_hops(&self) -> BTreeSet<IpAddr> {
-        self.nodes.iter().map(|node| node.site.uplink_address.into()).collect()
+        self.all_hops_of(Family::V4)
+    }
+
+    /// The next hops of all nodes, of a family.
+    pub fn all_hops_of(&self, family: Family) -> BTreeSet<IpAddr> {
+        self.nodes.iter().map(|node| node.site.next_hop(family)).collect()
     }
 
     /// Applies `deploy/` with the image that it builds, once, and waits until every speaker is Ready.
@@ -229,13 +254,11 @@ data:
       - {{name: r1, address: {}, asn: {ROUTERS_ASN}, holdTime: 9s}}
       - {{name: r2, address: {}, asn: {ROUTERS_ASN}, holdTime: 9s}}
     pools:
-      - {{name: public, addresses: [{}]}}
+      - {{name: public, addresses: [{SERVICES}, \"{SERVICES6}\"]}}
     advertisements:
       - {{name: public, pools: [public]}}
 ",
-            ROUTERS[0],
-            ROUTERS[1],
-            crate::topology::SERVICES
+            ROUTERS[0], ROUTERS[1],
         );
         write_file(&folder.join("kustomization.yaml"), kustomization)?;
         write_file(&folder.join("config.yaml"), &config)?;

@@ -8,6 +8,7 @@
 //! | `HERALD_BINARY` | a static herald to put into the image, instead of building one |
 //! | `HERALD_KEEP` | keep the folder with the logs |
 //! | `HERALD_STAY` | after the cases, leave the cluster running until an interrupt |
+//! | `HERALD_E2E` | of Kubernetes' own tests, only those whose names hold these words (case `e2e_all`) |
 //! | `HERALD_WITHOUT` | suites to leave out, `cluster` among them |
 
 #[path = "../rig/mod.rs"]
@@ -17,6 +18,8 @@ mod app;
 mod bed;
 mod cases;
 mod control_plane;
+mod delay;
+mod e2e;
 mod images;
 mod kubectl;
 mod node;
@@ -44,7 +47,9 @@ fn main() -> ExitCode {
     }
     on_interrupt();
     let shared = Shared::default();
-    let trials = cases::ALL.iter().map(|&(name, case)| trial(name, case, &shared)).collect();
+    let short = cases::ALL.iter().map(|&(name, case)| trial(name, case, &shared));
+    let long = cases::LONG.iter().map(|&(name, case)| trial(name, case, &shared).with_ignored_flag(true));
+    let trials = short.chain(long).collect();
     let conclusion = libtest_mimic::run(&arguments, trials);
     if let Some(Ok(bed)) = shared.get() {
         if conclusion.has_failed() {

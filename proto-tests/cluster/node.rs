@@ -6,9 +6,11 @@
 
 use crate::rig::process::Process;
 use crate::rig::{Outcome, Rig, make_folder, run, wait_until, write_file};
-use crate::topology::NodeSite;
+use crate::topology::{CONTROL_PLANE, NodeSite, PODS};
+use ipnetwork::IpNetwork;
 use std::ffi::OsStr;
 use std::fs;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -50,7 +52,7 @@ impl Node {
         let folder = parts.rig.folder(&site.name, 0o755)?;
         make_folder(&folder.join("cni"), 0o755)?;
         write_configuration(&site, &folder)?;
-        site.space.sysctl(&["net.ipv4.ip_forward=1"])?;
+        site.space.sysctl(&["net.ipv4.ip_forward=1", "net.ipv6.conf.all.forwarding=1"])?;
         let holder = hold_namespaces(&site, &folder, parts)?;
         let first = first_process(&holder, &folder)?;
         let mut node = Self { site, folder: folder.clone(), first, programs: Vec::new(), holder };
@@ -77,7 +79,7 @@ impl Node {
             format!("--config={}", self.folder.join("kubelet.yaml").display()),
             format!("--kubeconfig={}", kubeconfig.display()),
             format!("--hostname-override={}", self.site.name),
-            format!("--node-ip={}", self.site.address),
+            format!("--node-ip={},{}", self.site.address, self.site.address6),
             "--root-dir=/var/lib/kubelet".to_owned(),
             "--cert-dir=/var/lib/kubelet/pki".to_owned(),
         ];
@@ -85,10 +87,10 @@ impl Node {
             format!("--kubeconfig={}", kubeconfig.display()),
             format!("--hostname-override={}", self.site.name),
             "--proxy-mode=iptables".to_owned(),
-            "--cluster-cidr=10.244.0.0/16".to_owned(),
+            format!("--cluster-cidr={}", PODS.join(",")),
             // The limit is the machine's, not the namespace's.
             "--conntrack-max-per-core=0".to_owned(),
-            format!("--nodeport-addresses={}/32,{}/32", self.site.address, self.site.uplink_address),
+            format!("--nodeport-addresses={}", own_addresses(&self.site)),
         ];
         self.launch(parts.rig, "kubelet", &parts.programs.join("kubelet"), &kubelet)?;
         self.launch(parts.rig, "kube-proxy", &parts.programs.join("kube-proxy"), &proxy)
@@ -206,6 +208,13 @@ fn child_of(parent: u32) -> Option<u32> {
     children.next()
 }
 
+/// Where a node answers node ports: all of its addresses, each as a range of one.
+fn own_addresses(site: &NodeSite) -> String {
+    let addresses: [IpAddr; 4] =
+        [site.address.into(), site.uplink_address.into(), site.address6.into(), site.uplink_address6.into()];
+    addresses.map(|address| IpNetwork::from(address).to_string()).join(",")
+}
+
 fn write_configuration(site: &NodeSite, folder: &Path) -> Outcome {
     let containerd = format!(
         r#"version = 2
@@ -230,9 +239,11 @@ state = "/run/containerd"
     );
     let cni = format!(
         r#"{{"cniVersion": "0.4.0", "name": "pods", "plugins": [{{"type": "ptp", "ipMasq": false, "ipam": {{
-  "type": "host-local", "dataDir": "/run/cni", "subnet": "{pods}", "routes": [{{"dst": "0.0.0.0/0"}}]}}}}]}}
+  "type": "host-local", "dataDir": "/run/cni", "ranges": [[{{"subnet": "{pods}"}}], [{{"subnet": "{pods6}"}}]],
+  "routes": [{{"dst": "0.0.0.0/0"}}, {{"dst": "::/0"}}]}}}}]}}
 "#,
-        pods = site.pods
+        pods = site.pods,
+        pods6 = site.pods6
     );
     let kubelet = format!(
         "apiVersion: kubelet.config.k8s.io/v1beta1
@@ -242,6 +253,8 @@ authorization: {{mode: AlwaysAllow}}
 cgroupDriver: cgroupfs
 cgroupRoot: /{CGROUP}
 cgroupsPerQOS: false
+clusterDNS: [{CONTROL_PLANE}]
+clusterDomain: cluster.local
 containerRuntimeEndpoint: unix://{SOCKET}
 enforceNodeAllocatable: []
 evictionHard: {{memory.available: 50Mi}}

@@ -6,6 +6,7 @@
 mod cut;
 mod gobgp;
 mod hostile;
+mod ipv6_only;
 mod manifests;
 mod readme;
 #[path = "../rig/mod.rs"]
@@ -68,6 +69,7 @@ fn cases() -> Vec<(String, Case)> {
     let mut single = |name: &str, case: fn(&Arc<Rig>) -> Outcome| cases.push((name.to_owned(), Box::new(case)));
     single("a_crashed_run_is_cleared_away", standin::a_crashed_run_is_cleared_away);
     single("gobgp_sees_v4_and_v6_on_one_session", gobgp::sees_v4_and_v6_on_one_session);
+    single("a_node_with_ipv6_alone", ipv6_only::announces_with_an_id_of_its_name);
     single("readme_router_snippets_work", readme::router_snippets_work);
     single("wire_end_of_rib_follows_the_first_plan", wire::end_of_rib_follows_the_first_plan);
     single(

@@ -3,7 +3,7 @@
 use crate::chance::Chance;
 use herald::peer::Plan;
 use herald::rib::{Attributes, Bounds, NextHop, RouteSet};
-use herald::wire::{Asn, Community, Family, LargeCommunity, Prefix};
+use herald::wire::{Asn, Bandwidth, Community, ExtendedCommunity, Family, LargeCommunity, Prefix};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
@@ -42,6 +42,7 @@ pub struct Path {
     pub med: Option<u32>,
     pub local_pref: Option<u32>,
     pub communities: Vec<Community>,
+    pub extended_communities: Vec<ExtendedCommunity>,
     pub large_communities: Vec<LargeCommunity>,
 }
 
@@ -113,15 +114,28 @@ impl Setting {
                 *prefix,
                 Path {
                     next_hop,
-                    as_path: if internal { vec![] } else { vec![seen] },
+                    as_path: if internal { vec![] } else { vec![seen; 1 + usize::from(wanted.prepend.unwrap_or(0))] },
                     med: wanted.med,
                     local_pref: internal.then(|| wanted.local_pref.unwrap_or(100)),
                     communities: wanted.communities.clone(),
+                    extended_communities: self.extended(wanted),
                     large_communities: wanted.large_communities.clone(),
                 },
             );
         }
         table
+    }
+}
+
+impl Setting {
+    /// Bandwidth first, as its type is the lower: type, sub-type, AS in two octets, bytes per second as a float.
+    fn extended(&self, wanted: &Attributes) -> Vec<ExtendedCommunity> {
+        let number = u16::try_from(self.our_asn.0).unwrap_or(23_456).to_be_bytes();
+        let bandwidth = wanted.link_bandwidth.map(|rate| {
+            let rate = rate.bytes_per_second().to_be_bytes();
+            ExtendedCommunity([0, 4, number[0], number[1], rate[0], rate[1], rate[2], rate[3]])
+        });
+        bandwidth.into_iter().chain(wanted.extended_communities.iter().copied()).collect()
     }
 }
 
@@ -150,9 +164,13 @@ fn attributes(chance: &mut Chance) -> Arc<Attributes> {
     let plain = Attributes::default;
     let communities = vec![Community(0xFFFF_FF01), Community(0xFC00_0001)];
     let large = LargeCommunity { global: 1, local1: 2, local2: 3 };
-    Arc::new(match chance.below(6) {
+    let extended =
+        vec![ExtendedCommunity([1, 2, 192, 0, 2, 1, 0, 9]), ExtendedCommunity([2, 3, 0xfa, 0x56, 0xea, 0, 0, 7])];
+    Arc::new(match chance.below(8) {
         0..=2 => plain(),
         3 => Attributes { communities, local_pref: Some(300), ..plain() },
+        5 => Attributes { prepend: Some(2), med: Some(7), ..plain() },
+        6 => Attributes { link_bandwidth: Bandwidth::new(1.25e9), extended_communities: extended, ..plain() },
         4 => Attributes { med: Some(7), large_communities: vec![large], ..plain() },
         _ => Attributes { next_hop: NextHop::Address(ELSEWHERE_V4), ..plain() },
     })

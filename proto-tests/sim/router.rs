@@ -171,6 +171,8 @@ impl Router {
             assert!(self.table.remove(&prefix).is_some() || self.dropped > 0, "{prefix} withdrawn and never announced");
         }
         let announced: Vec<(Prefix, IpAddr)> = update.announced().collect();
+        // Two octets or four: behind AS_TRANS stands AS4_PATH, and both together name our AS alone.
+        assert!(update.as_path().is_none_or(|whole| whole.asns().all(|asn| asn == self.setting.our_asn)), "{update:?}");
         for (prefix, next_hop) in announced {
             self.table.insert(prefix, path(update, next_hop));
         }
@@ -193,14 +195,22 @@ fn assert_carries_one_kind(update: &Update) {
 }
 
 fn path(update: &Update, next_hop: IpAddr) -> Path {
-    let mut path =
-        Path { next_hop, as_path: vec![], med: None, local_pref: None, communities: vec![], large_communities: vec![] };
+    let mut path = Path {
+        next_hop,
+        as_path: vec![],
+        med: None,
+        local_pref: None,
+        communities: vec![],
+        extended_communities: vec![],
+        large_communities: vec![],
+    };
     for attribute in &update.attributes {
         match attribute {
             Attribute::AsPath(seen) => path.as_path = seen.segments.iter().flat_map(|s| s.asns.clone()).collect(),
             Attribute::MultiExitDisc(med) => path.med = Some(*med),
             Attribute::LocalPref(preference) => path.local_pref = Some(*preference),
             Attribute::Communities(list) => path.communities.clone_from(list),
+            Attribute::ExtendedCommunities(list) => path.extended_communities.clone_from(list),
             Attribute::LargeCommunities(list) => path.large_communities.clone_from(list),
             Attribute::Origin(_) | Attribute::NextHop(_) | Attribute::MpReach(_) | Attribute::MpUnreach(_) => {}
             Attribute::As4Path(_) => {}
@@ -208,7 +218,6 @@ fn path(update: &Update, next_hop: IpAddr) -> Path {
             | Attribute::Aggregator(_)
             | Attribute::OriginatorId(_)
             | Attribute::ClusterList(_)
-            | Attribute::ExtendedCommunities(_)
             | Attribute::As4Aggregator(_)
             | Attribute::Ipv6ExtendedCommunities(_)
             | Attribute::OnlyToCustomer(_)

@@ -35,6 +35,8 @@ pub struct Snapshot {
     pub waiting: usize,
     /// Addresses that stay although no pool would give them today.
     pub irregular: Vec<Retained>,
+    /// What is doubtful about the pools in this cluster, in words.
+    pub doubts: Vec<String>,
     /// Writes that wait or are on their way.
     pub writes_due: usize,
     /// What became of writes, by word.
@@ -76,6 +78,8 @@ pub struct Pools {
     pub pools: Vec<Pool>,
     /// Addresses that stay although no pool would give them today, by service.
     pub retained: Vec<Retained>,
+    /// What is doubtful about the pools in this cluster.
+    pub doubts: Vec<String>,
 }
 
 /// An address that stays although no pool would give it to its service today, until that is renumbered.
@@ -141,6 +145,7 @@ impl Pools {
             services_waiting: snapshot.waiting,
             pools: snapshot.pools.into_iter().map(pool).collect(),
             retained: snapshot.irregular,
+            doubts: snapshot.doubts,
         }
     }
 }
@@ -208,6 +213,9 @@ impl Collector for Scrape {
             "Services that have all they ask for, and services that lack something",
             services.map(|(state, count)| ([("state", state.to_owned())], float(count as u128))),
         )?;
+        let doubts = float(snapshot.doubts.len() as u128);
+        let help = "What is doubtful about the pools in this cluster: overlaps with nodes, pods and ClusterIPs";
+        gauge(&mut encoder, "pool_doubts", help, [(NONE, doubts)])?;
         let mut retained: BTreeMap<(String, String), u64> = BTreeMap::new();
         for Retained { pool, reason, .. } in snapshot.irregular {
             *retained.entry((pool, reason)).or_default() += 1;

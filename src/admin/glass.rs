@@ -5,7 +5,7 @@ use super::handles::{Handles, PeerHandles, Standing};
 use crate::peer::status::{EndOfRib, Graceful};
 use crate::peer::{PeerName, Phase, Plan, Status};
 use crate::rib::{Attributes, NextHop};
-use crate::wire::{Family, Prefix};
+use crate::wire::{Bandwidth, Family, Prefix};
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -132,7 +132,11 @@ pub struct Route {
     pub local_pref: Option<u32>,
     /// MULTI_EXIT_DISC, where configured.
     pub med: Option<u32>,
-    /// Communities, then large communities.
+    /// Times that our AS stands in the path beyond the once that it must, where configured.
+    pub prepend: Option<u8>,
+    /// Link bandwidth in bytes per second, where configured.
+    pub link_bandwidth: Option<u64>,
+    /// Communities, then extended, then large communities.
     pub communities: Vec<String>,
     /// How the address stands with the pools of today.
     pub place: RoutePlace,
@@ -316,7 +320,14 @@ impl Route {
             Phase::Established { next_hops, .. } => next_hops.get(&prefix.family()).copied(),
             Phase::Idle { .. } | Phase::Connect | Phase::Active | Phase::OpenSent | Phase::OpenConfirm => None,
         };
+        let extended = attributes.extended_communities.iter().map(ToString::to_string);
         let large = attributes.large_communities.iter().map(ToString::to_string);
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "a finite rate that is not negative"
+        )]
+        let rounded = |rate: Bandwidth| rate.bytes_per_second().round() as u64;
         Self {
             peer: status.name.to_string(),
             prefix: prefix.to_string(),
@@ -327,7 +338,9 @@ impl Route {
             },
             local_pref: attributes.local_pref,
             med: attributes.med,
-            communities: attributes.communities.iter().map(ToString::to_string).chain(large).collect(),
+            prepend: attributes.prepend,
+            link_bandwidth: attributes.link_bandwidth.map(rounded),
+            communities: attributes.communities.iter().map(ToString::to_string).chain(extended).chain(large).collect(),
             place: if plan.bounds.retains(prefix) { RoutePlace::OutsidePool } else { RoutePlace::InPool },
         }
     }

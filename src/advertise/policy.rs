@@ -19,8 +19,8 @@ pub struct Policy {
     pub peers: BTreeMap<Arc<str>, NodeSelector>,
     /// Pools by name; no two overlap.
     pub pools: BTreeMap<Arc<str>, Pool>,
-    /// Advertisements, in the order of the file. Where several match one address and peer, their communities are joined
-    /// and the highest local preference wins.
+    /// Advertisements, in the order of the file. Where several match one address and peer, their communities are joined,
+    /// and of each other attribute the value that a router prefers is sent.
     pub advertisements: Vec<Advertisement>,
     /// Whether a Service without `loadBalancerClass` is ours.
     pub classless: Classless,

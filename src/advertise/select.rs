@@ -349,17 +349,22 @@ pub(super) fn under(grade: Grade, applicable: Vec<&Advertisement>) -> Vec<&Adver
 }
 
 /// What a route under several advertisements carries: all their communities, the highest LOCAL_PREF, the lowest
-/// MULTI_EXIT_DISC (each the one a router prefers), and the first next hop that is not our own.
+/// MULTI_EXIT_DISC, the fewest prepended numbers (each the one a router prefers), the lowest link bandwidth (the one that
+/// counts among several, RFC 10005 §4), and the first next hop that is not our own. One that says nothing has no say.
 pub(super) fn joined(advertisements: &[&Advertisement]) -> Attributes {
     let all = || advertisements.iter().map(|advertisement| &advertisement.attributes);
     let communities: BTreeSet<_> = all().flat_map(|a| a.communities.iter().copied()).collect();
+    let extended_communities: BTreeSet<_> = all().flat_map(|a| a.extended_communities.iter().copied()).collect();
     let large_communities: BTreeSet<_> = all().flat_map(|a| a.large_communities.iter().copied()).collect();
     Attributes {
         next_hop: all().map(|a| a.next_hop).find(|next_hop| *next_hop != NextHop::Own).unwrap_or_default(),
         med: all().filter_map(|a| a.med).min(),
         local_pref: all().filter_map(|a| a.local_pref).max(),
         communities: communities.into_iter().collect(),
+        extended_communities: extended_communities.into_iter().collect(),
         large_communities: large_communities.into_iter().collect(),
+        link_bandwidth: all().filter_map(|a| a.link_bandwidth).min(),
+        prepend: all().filter_map(|a| a.prepend).min(),
     }
 }
 

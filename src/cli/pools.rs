@@ -45,7 +45,8 @@ fn text(answer: &Pools) -> String {
     let (served, waiting) = (answer.services_served, answer.services_waiting);
     let services = format!("Services: {served} served, {waiting} waiting\n\n");
     let pools = if answer.pools.is_empty() { "No pools.\n".to_owned() } else { lines(table) };
-    services + &pools + &retained(&answer.retained)
+    let doubts: String = answer.doubts.iter().map(|doubt| format!("! {doubt}\n")).collect();
+    doubts + &services + &pools + &retained(&answer.retained)
 }
 
 /// What would not be given today.

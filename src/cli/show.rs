@@ -142,8 +142,8 @@ fn routes_text(answer: &Routes) -> String {
     if answer.routes.is_empty() {
         return "No routes.\n".to_owned();
     }
-    let mut table = table(["PREFIX", "PEER", "STATE", "NEXT HOP", "LOCPREF", "MED", "COMMUNITIES"]);
-    let number = |value: Option<u32>| value.map_or("-".to_owned(), |value| value.to_string());
+    let mut table =
+        table(["PREFIX", "PEER", "STATE", "NEXT HOP", "LOCPREF", "MED", "PREPEND", "BYTES/S", "COMMUNITIES"]);
     for route in &answer.routes {
         table.add_row([
             route.prefix.clone(),
@@ -153,10 +153,16 @@ fn routes_text(answer: &Routes) -> String {
                 RoutePlace::OutsidePool => format!("{}, outsidePool", route.state.text()),
             },
             route.next_hop.map_or("-".to_owned(), |address| address.to_string()),
-            number(route.local_pref),
-            number(route.med),
+            or_dash(route.local_pref),
+            or_dash(route.med),
+            or_dash(route.prepend),
+            or_dash(route.link_bandwidth),
             if route.communities.is_empty() { "-".to_owned() } else { route.communities.join(" ") },
         ]);
     }
     lines(table)
+}
+
+fn or_dash(value: Option<impl ToString>) -> String {
+    value.map_or("-".to_owned(), |value| value.to_string())
 }

@@ -1,16 +1,15 @@
 //! Which pools go to which peers, from which nodes, how.
 
+use super::communities;
 use super::error::{Finding, Place};
 use super::names::Names;
 use super::raw;
 use super::selector;
-use super::values::number;
+use super::values::{number, rate};
 use crate::advertise::Advertisement;
 use crate::advertise::policy::{EndpointRule, Scope};
 use crate::rib::Attributes;
-use crate::wire::{Community, LargeCommunity};
 use serde_saphyr::Spanned;
-use std::collections::BTreeSet;
 
 /// The advertisements, in the order of the file.
 pub fn resolve(
@@ -43,70 +42,33 @@ fn advertisement(
     let pools = pools.chosen(&raw.pools, out);
     let peers = peers.chosen(&raw.peers, out);
     let nodes = selector::resolve(raw.node_selector.as_ref(), out);
-    let (communities, large_communities) = communities(&raw.communities, out);
-    let local_pref = raw.local_preference.as_ref();
-    let local_pref = local_pref.map(|value| number("localPreference", value, 0..=i64::from(u32::MAX), out));
     let endpoints = match raw.announce_without_endpoints.as_ref().is_some_and(|value| value.value) {
         true => EndpointRule::NotRequired,
         false => EndpointRule::Required,
     };
-    let attributes =
-        Attributes { local_pref: local_pref.flatten(), communities, large_communities, ..Attributes::default() };
+    let attributes = attributes(raw, out);
     Some(Advertisement { name: name?, pools, scope, peers, nodes, attributes, endpoints })
 }
 
-/// Ascending and without duplicates.
-fn communities(raw: &raw::List<String>, out: &mut Vec<Finding>) -> (Vec<Community>, Vec<LargeCommunity>) {
-    let (mut standard, mut large) = (BTreeSet::new(), BTreeSet::new());
-    for text in raw.iter().flatten() {
-        let parts: Vec<&str> = text.value.split(':').collect();
-        match parts.as_slice() {
-            [_, _, _] => match text.value.parse::<LargeCommunity>() {
-                Ok(community) => drop(large.insert(community)),
-                Err(_) => out.push(
-                    not_a_community(text)
-                        .help("a large community is three numbers, each at most 4294967295, such as 64512:1:2"),
-                ),
-            },
-            _ => match text.value.parse::<Community>() {
-                Ok(community) => {
-                    warn_of_meaning(text, community, out);
-                    standard.insert(community);
-                }
-                Err(_) => out.push(not_a_community(text).help(hint(&parts))),
-            },
-        }
-    }
-    (standard.into_iter().collect(), large.into_iter().collect())
-}
-
-fn not_a_community(text: &Spanned<String>) -> Finding {
-    Finding::error(Place::of(text), format!("{:?} is no community", text.value))
-}
-
-fn hint(parts: &[&str]) -> String {
-    match parts {
-        [high, low] if high.parse::<u32>().is_ok() && low.parse::<u32>().is_ok() => {
-            format!("both parts are at most 65535; a 4-octet AS needs a large community, such as {high}:{low}:0")
-        }
-        [word] if word.parse::<f64>().is_err() => {
-            let known =
-                ["no-export", "no-advertise", "no-export-subconfed", "no-peer", "graceful-shutdown", "blackhole"];
-            match super::names::nearest(word, known) {
-                Some(near) => format!("write {near}"),
-                None => format!("write AS:VALUE, GLOBAL:LOCAL1:LOCAL2, or one of {}", known.join(", ")),
-            }
-        }
-        _ => "write AS:VALUE such as 64512:100, or GLOBAL:LOCAL1:LOCAL2 such as 64512:1:2".to_owned(),
-    }
-}
-
-fn warn_of_meaning(text: &Spanned<String>, community: Community, out: &mut Vec<Finding>) {
-    let meaning = match community.to_string().as_str() {
-        "blackhole" => "asks routers to drop all traffic to these services (RFC 7999)",
-        "graceful-shutdown" => "asks routers to use these routes last, as before maintenance (RFC 8326)",
-        _ => return,
+/// What the routes carry. A value that was refused is absent, and its error keeps all of it from being used.
+fn attributes(raw: &raw::Advertisement, out: &mut Vec<Finding>) -> Attributes {
+    let communities = communities::resolve(&raw.communities, out);
+    let mut number32 = |what: &str, value: &Option<Spanned<i64>>| {
+        value.as_ref().and_then(|value| number(what, value, 0..=i64::from(u32::MAX), out))
     };
-    let title = format!("the community {:?} {meaning}", text.value);
-    out.push(Finding::warning(Place::of(text), title).help("remove it unless that is wanted"));
+    let local_pref = number32("localPreference", &raw.local_preference);
+    let med = number32("med", &raw.med);
+    let most = i64::from(Attributes::PREPEND_MAX);
+    let prepend = raw.prepend.as_ref().and_then(|value| number("prepend", value, 0..=most, out));
+    let link_bandwidth = raw.link_bandwidth.as_ref().and_then(|value| rate("linkBandwidth", value, out));
+    Attributes {
+        med,
+        local_pref,
+        communities: communities.standard.into_iter().collect(),
+        extended_communities: communities.extended.into_iter().collect(),
+        large_communities: communities.large.into_iter().collect(),
+        link_bandwidth,
+        prepend,
+        ..Attributes::default()
+    }
 }

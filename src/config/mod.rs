@@ -6,6 +6,7 @@
 
 mod advertisements;
 mod allocation;
+mod communities;
 pub mod diff;
 pub mod error;
 mod listen;

@@ -183,10 +183,16 @@ pub struct Advertisement {
     pub peers: List<String>,
     /// The nodes that announce.
     pub node_selector: Option<Selector>,
-    /// Standard (two parts or a name) and large (three parts) communities.
+    /// Standard (two parts or a name), large (three numbers) and extended (a word and two parts) communities.
     pub communities: List<String>,
     /// LOCAL_PREF, for iBGP peers.
     pub local_preference: Option<Spanned<i64>>,
+    /// MULTI_EXIT_DISC.
+    pub med: Option<Spanned<i64>>,
+    /// How often our AS stands in the path once more, for eBGP peers.
+    pub prepend: Option<Spanned<i64>>,
+    /// What the node's link carries: `10Gbit/s`.
+    pub link_bandwidth: Option<Spanned<String>>,
     /// Whether `Cluster` services are announced while nothing can serve.
     pub announce_without_endpoints: Option<Spanned<bool>>,
 }

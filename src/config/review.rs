@@ -5,12 +5,12 @@ use super::names::listed;
 use super::peers::PeerConfig;
 use super::raw;
 use crate::advertise::{Advertisement, NodeSelector, Policy};
-use crate::wire::{Asn, Family};
+use crate::wire::{Asn, ExtendedCommunity, Family, PeerKind, Scope};
 use serde_saphyr::Spanned;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-/// Octets of COMMUNITIES and LARGE_COMMUNITY that one route may carry. A message has 4096 (RFC 4271 §4), and a route
+/// Octets of communities, of all three kinds, that one route may carry. A message has 4096 (RFC 4271 §4), and a route
 /// must still fit beside them.
 const LARGEST_COMMUNITIES: usize = 2048;
 
@@ -73,16 +73,41 @@ impl Review<'_> {
             out.push(Finding::warning(Place::of(multihop), title).help(help));
         }
         self.communities(name, &reaching, out);
+        self.weights(name, &reaching, out);
+    }
+
+    /// Routers weigh paths only where each of them has a bandwidth (RFC 10005 §4).
+    fn weights(&self, peer: &Spanned<String>, reaching: &[&Advertisement], out: &mut Vec<Finding>) {
+        for pool in self.policy.pools.keys() {
+            let of_pool: Vec<_> = reaching.iter().filter(|a| a.pools.contains(pool)).collect();
+            let [with, without] = [true, false].map(|wanted| of_pool.iter().find(|a| has_bandwidth(a) == wanted));
+            let everywhere = of_pool.iter().any(|a| has_bandwidth(a) && a.nodes.requirements.is_empty());
+            if let (Some(with), Some(without), false) = (with, without, everywhere) {
+                let title = format!(
+                    "towards {:?} some nodes may announce pool {pool:?} with a link bandwidth and others without",
+                    peer.value
+                );
+                let help = format!(
+                    "{:?} has one and {:?} has none: routers share traffic equally unless every path has one (RFC 10005 §4)",
+                    with.name, without.name
+                );
+                out.push(Finding::warning(Place::of(peer), title).help(help));
+            }
+        }
     }
 
     /// What routes to one peer carry at most must fit beside a route in one message.
     fn communities(&self, peer: &Spanned<String>, reaching: &[&Advertisement], out: &mut Vec<Finding>) {
         let standard: BTreeSet<_> = reaching.iter().flat_map(|a| &a.attributes.communities).collect();
+        let extended: BTreeSet<_> = reaching.iter().flat_map(|a| &a.attributes.extended_communities).collect();
         let large: BTreeSet<_> = reaching.iter().flat_map(|a| &a.attributes.large_communities).collect();
-        let octets = standard.len() * 4 + large.len() * 12;
+        let bandwidths = usize::from(reaching.iter().any(|a| a.attributes.link_bandwidth.is_some()));
+        let octets = standard.len() * 4 + (extended.len() + bandwidths) * 8 + large.len() * 12;
         if octets > LARGEST_COMMUNITIES {
             let title = format!("routes to {:?} may carry communities of {octets} octets", peer.value);
-            let help = format!("a route has room for {LARGEST_COMMUNITIES}; a community takes 4, a large one 12");
+            let help = format!(
+                "a route has room for {LARGEST_COMMUNITIES}; a community takes 4, an extended one 8, a large one 12"
+            );
             out.push(Finding::error(Place::of(peer), title).help(help));
         }
     }
@@ -115,18 +140,48 @@ impl Review<'_> {
         }
     }
 
-    fn advertisement(&self, raw: &raw::Advertisement, resolved: &Advertisement, out: &mut Vec<Finding>) {
-        let of = |peer: &Arc<str>| self.peers.get(peer);
-        if let Some(value) = &raw.local_preference {
-            let external = resolved.peers.iter().filter(|peer| of(peer).is_some_and(|p| p.neighbor.asn != self.asn));
-            let external = listed(external.map(Arc::as_ref));
-            if !external.is_empty() {
-                let title = format!("LOCAL_PREF is not sent to eBGP peers: {external}");
-                let help =
-                    "it means something inside an AS only (RFC 4271 §5.1.5); use a community that the router maps";
-                out.push(Finding::warning(Place::of(value), title).help(help));
-            }
+    /// What only one kind of peer is told, where the other kind is named.
+    fn for_one_kind(&self, raw: &raw::Advertisement, resolved: &Advertisement, out: &mut Vec<Finding>) {
+        let of_kind = |kind: PeerKind| {
+            let is = |peer: &PeerConfig| match kind {
+                PeerKind::Internal => peer.neighbor.asn == self.asn,
+                PeerKind::External => peer.neighbor.asn != self.asn,
+            };
+            listed(resolved.peers.iter().filter(|peer| self.peers.get(*peer).is_some_and(is)).map(Arc::as_ref))
+        };
+        let (internal, external) = (of_kind(PeerKind::Internal), of_kind(PeerKind::External));
+        if let Some(value) = raw.local_preference.as_ref().filter(|_| !external.is_empty()) {
+            let title = format!("LOCAL_PREF is not sent to eBGP peers: {external}");
+            let help = "it means something inside an AS only (RFC 4271 §5.1.5); use a community that the router maps";
+            out.push(Finding::warning(Place::of(value), title).help(help));
         }
+        if let Some(value) = raw.prepend.as_ref().filter(|value| value.value > 0 && !internal.is_empty()) {
+            let title = format!("paths to iBGP peers are not lengthened: {internal}");
+            let help =
+                "they would take our AS in a path for a loop (RFC 4271 §9.1.2); use localPreference towards them";
+            out.push(Finding::warning(Place::of(value), title).help(help));
+        }
+        for text in raw.communities.iter().flatten().filter(|_| !external.is_empty()) {
+            let inside = text.value.parse::<ExtendedCommunity>().ok().filter(|one| one.scope() == Scope::NonTransitive);
+            let Some(community) = inside else { continue };
+            let finding = match community.bandwidth() {
+                None => {
+                    Finding::warning(Place::of(text), format!("{:?} is not sent to eBGP peers: {external}", text.value))
+                        .help("it is of a type that stays inside an AS (RFC 4360 §6)")
+                }
+                Some(_) => Finding::warning(
+                    Place::of(text),
+                    format!("{:?} may not survive the way to eBGP peers: {external}", text.value),
+                )
+                .help("most routers drop what is non-transitive there; write link-bandwidth, or the key linkBandwidth"),
+            };
+            out.push(finding);
+        }
+    }
+
+    fn advertisement(&self, raw: &raw::Advertisement, resolved: &Advertisement, out: &mut Vec<Finding>) {
+        self.for_one_kind(raw, resolved, out);
+        bandwidths(raw, resolved, out);
         // A selector that contradicts itself was reported where it stands.
         let possible = |selector: &NodeSelector| !selector.is_disjoint(&NodeSelector::default());
         for named in raw.peers.iter().flatten().filter(|_| possible(&resolved.nodes)) {
@@ -138,6 +193,26 @@ impl Review<'_> {
             }
         }
     }
+}
+
+/// A rate that stands there twice: routers take the lower one (RFC 10005 §4).
+fn bandwidths(raw: &raw::Advertisement, resolved: &Advertisement, out: &mut Vec<Finding>) {
+    let attributes = &resolved.attributes;
+    let all = attributes.extended_communities.iter().filter_map(ExtendedCommunity::bandwidth);
+    let rates: BTreeSet<_> = all.chain(attributes.link_bandwidth).collect();
+    if rates.len() > 1 {
+        let place = raw.link_bandwidth.as_ref().map(Place::of);
+        let place = place.or(raw.name.as_ref().map(Place::of)).unwrap_or_default();
+        let title = format!("{:?} gives its routes link bandwidths that differ", resolved.name);
+        let help = "keep one: routers take the lowest (RFC 10005 §4)";
+        out.push(Finding::warning(place, title).help(help));
+    }
+}
+
+/// Whether routes say what the link carries, as far as is known: by the key or by a community.
+fn has_bandwidth(advertisement: &Advertisement) -> bool {
+    let attributes = &advertisement.attributes;
+    attributes.link_bandwidth.is_some() || attributes.extended_communities.iter().any(|one| one.bandwidth().is_some())
 }
 
 fn reaches(advertisement: &Advertisement, name: &str, peer: &PeerConfig) -> bool {

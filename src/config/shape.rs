@@ -192,5 +192,8 @@ const EXAMPLES: &[(&str, Level, &str)] = &[
     ("peers", Level::Inside, "[tor-a]"),
     ("communities", Level::Inside, "[\"64512:100\", no-export]"),
     ("localPreference", Level::Inside, "200"),
+    ("med", Level::Inside, "100"),
+    ("prepend", Level::Inside, "2"),
+    ("linkBandwidth", Level::Inside, "10Gbit/s"),
     ("announceWithoutEndpoints", Level::Inside, "true"),
 ];

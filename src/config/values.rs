@@ -1,7 +1,7 @@
 //! Single values: numbers in range, addresses, times.
 
 use super::error::{Finding, Place};
-use crate::wire::{Asn, RouterId};
+use crate::wire::{Asn, Bandwidth, RouterId};
 use serde_saphyr::Spanned;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::ops::RangeInclusive;
@@ -150,6 +150,45 @@ pub fn duration(
     Some(Duration::from_secs(seconds))
 }
 
+/// What a link carries, and by how much each unit multiplies bits per second.
+const RATES: [(&str, f64); 5] = [("bit/s", 1.0), ("kbit/s", 1e3), ("Mbit/s", 1e6), ("Gbit/s", 1e9), ("Tbit/s", 1e12)];
+
+/// A rate above zero, in bits per second with a unit, such as `10Gbit/s` or `2.5Gbit/s`.
+pub fn rate(what: &str, value: &Spanned<String>, out: &mut Vec<Finding>) -> Option<Bandwidth> {
+    let place = Place::of(value);
+    let Some(bits) = bits_per_second(&value.value) else {
+        let title = format!("{:?} is no rate of a link", value.value);
+        let unit = value.value.trim_start_matches(|c: char| c.is_ascii_digit() || c == '.' || c == ' ');
+        let number = value.value[..value.value.len() - unit.len()].trim_end();
+        let help = match super::names::nearest(unit, RATES.map(|(unit, _)| unit)) {
+            Some(near) if number.parse::<f64>().is_ok() => format!("write {number}{near}"),
+            Some(_) | None => "write a number and bit/s, kbit/s, Mbit/s, Gbit/s or Tbit/s, such as 10Gbit/s".to_owned(),
+        };
+        out.push(Finding::error(place, title).help(help));
+        return None;
+    };
+    // The octets on the wire are a 32-bit float; routers compare rates and do not count with them.
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "a narrower float is what is sent; an overflow is infinite and refused"
+    )]
+    let bandwidth = Bandwidth::new((bits / 8.0) as f32).filter(|rate| rate.bytes_per_second() > 0.0);
+    if bandwidth.is_none() {
+        let title = format!("'{what}' cannot be {}", value.value);
+        let help = "write what the node's link carries; a node that shall get nothing must not announce";
+        out.push(Finding::error(place, title).help(help));
+    }
+    bandwidth
+}
+
+/// Digits with at most one point in them, and a unit.
+fn bits_per_second(text: &str) -> Option<f64> {
+    let digits = text.bytes().take_while(|octet| octet.is_ascii_digit() || *octet == b'.').count();
+    let (number, unit) = text.split_at(digits);
+    let (_, times) = RATES.iter().find(|(known, _)| *known == unit)?;
+    number.parse::<f64>().ok().map(|number| number * times)
+}
+
 /// `1h2m3s` with each unit at most once and in this order, or a bare 0.
 fn seconds(text: &str) -> Option<u64> {
     if text == "0" {
@@ -171,6 +210,32 @@ fn seconds(text: &str) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn rates_are_read_as_written() {
+        for (text, expected) in [
+            ("10Gbit/s", Some(1e10)),
+            ("2.5Gbit/s", Some(2.5e9)),
+            ("800bit/s", Some(800.0)),
+            ("100Mbit/s", Some(1e8)),
+            ("1kbit/s", Some(1e3)),
+            ("1Tbit/s", Some(1e12)),
+            ("0Mbit/s", Some(0.0)),
+            ("10", None),
+            ("10G", None),
+            ("10 Gbit/s", None),
+            ("10gbit/s", None),
+            ("-1Mbit/s", None),
+            ("1e3Mbit/s", None),
+            ("1.2.3Mbit/s", None),
+            (".Mbit/s", None),
+            ("infMbit/s", None),
+            ("Mbit/s", None),
+            ("", None),
+        ] {
+            assert_eq!(bits_per_second(text), expected, "{text:?}");
+        }
+    }
 
     #[test]
     fn times_are_read_as_written() {

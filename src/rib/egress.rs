@@ -2,15 +2,15 @@
 
 use super::bounds::Bounds;
 use super::route::{Attributes, NextHop};
-use crate::wire::{AsPath, Asn, Context, Family, Outbound, PeerKind, Prefix};
+use crate::wire::{AsPath, Asn, Context, ExtendedCommunity, Family, Outbound, PeerKind, Prefix, Scope};
 use bytes::Bytes;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// LOCAL_PREF towards iBGP where policy names none (RFC 4271 §5.1.5 leaves the value to us; 100 is everybody's).
 const LOCAL_PREF: u32 = 100;
-/// Octets of communities that leave room for everything else and a few prefixes in a message of 4096.
-const COMMUNITIES_MAX: usize = 3600;
+/// Octets that a message keeps free of communities: for its frame, all other attributes at their longest, and a few prefixes.
+const BESIDE_COMMUNITIES: usize = 512;
 
 /// The way out of one session.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,7 +27,7 @@ pub struct Egress {
     pub only_to_customer: Option<Asn>,
 }
 
-/// Why a route never leaves, whoever wants it announced: the last line behind policy.
+/// Why a route does not leave as long as the session lasts, whoever wants it announced: the last line behind policy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Barred {
     /// Length zero.
@@ -106,12 +106,12 @@ impl Egress {
         self.next_hop(prefix.family(), attributes).is_some() && self.barred(prefix, attributes).is_none()
     }
 
-    /// Why a route leaves on no session at all.
+    /// Why a route does not leave as long as this session lasts.
     pub fn barred(&self, prefix: &Prefix, attributes: &Attributes) -> Option<Barred> {
-        let communities = 4 * attributes.communities.len() + 12 * attributes.large_communities.len();
+        let room = self.context.max_len.saturating_sub(BESIDE_COMMUNITIES);
         Barred::of(prefix)
             .or((!self.bounds.permit(prefix)).then_some(Barred::OutOfBounds))
-            .or((communities > COMMUNITIES_MAX).then_some(Barred::TooManyCommunities))
+            .or((attributes.community_octets() > room).then_some(Barred::TooManyCommunities))
     }
 
     /// The next hop sent with a route of `family`; of the same family always, as long as RFC 8950 is not spoken.
@@ -128,16 +128,22 @@ impl Egress {
 
     /// The attributes sent, next hop excepted, as octets in ascending order of type.
     pub fn attributes(&self, policy: &Attributes) -> Bytes {
-        let own = [self.asn];
         let path = match self.context.peer_kind {
+            // Routers of our AS would take a path with our AS in it for a loop (RFC 4271 §9.1.2).
             PeerKind::Internal => AsPath::default(),
-            PeerKind::External => AsPath::sequence(own),
+            PeerKind::External => AsPath::default().prepended(self.asn, 1 + usize::from(policy.prepend.unwrap_or(0))),
         };
+        let own =
+            policy.link_bandwidth.map(|rate| ExtendedCommunity::link_bandwidth(Scope::Transitive, self.asn, rate));
+        let mut extended: Vec<_> = policy.extended_communities.iter().copied().chain(own).collect();
+        extended.sort_unstable();
+        extended.dedup();
         let outbound = Outbound {
             med: policy.med,
             // RFC 4271 §5.1.5: towards iBGP always; towards eBGP the codec leaves it out.
             local_pref: Some(policy.local_pref.unwrap_or(LOCAL_PREF)),
             communities: &policy.communities,
+            extended_communities: &extended,
             large_communities: &policy.large_communities,
             only_to_customer: self.only_to_customer,
             ..Outbound::new(&path)
@@ -149,7 +155,7 @@ impl Egress {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::wire::{AsWidth, Community};
+    use crate::wire::{Announce, AsWidth, Bandwidth, Community, LargeCommunity};
 
     fn egress(peer_kind: PeerKind) -> Egress {
         let context = Context {
@@ -209,13 +215,100 @@ mod tests {
     }
 
     #[test]
+    fn a_longer_path_is_ours_alone_and_stays_out_of_our_as() {
+        let policy = Attributes { prepend: Some(2), ..Attributes::default() };
+        assert!(sends(
+            &egress(PeerKind::External),
+            &policy,
+            &[0x40, 2, 14, 2, 3, 0, 0, 0xfc, 0, 0, 0, 0xfc, 0, 0, 0, 0xfc, 0]
+        ));
+        assert!(sends(&egress(PeerKind::Internal), &policy, &[0x40, 2, 0]));
+        let mut old = egress(PeerKind::External);
+        old.context.as_width = AsWidth::Two;
+        old.asn = Asn(70_000);
+        assert!(sends(&old, &policy, &[0x40, 2, 8, 2, 3, 0x5b, 0xa0, 0x5b, 0xa0, 0x5b, 0xa0]), "AS_TRANS each time");
+        assert!(sends(&old, &policy, &[0xc0, 17, 14, 2, 3, 0, 1, 0x11, 0x70, 0, 1, 0x11, 0x70, 0, 1, 0x11, 0x70]));
+    }
+
+    #[test]
+    fn a_bandwidth_is_a_transitive_community_with_our_as_beside_the_others() {
+        let policy = Attributes {
+            link_bandwidth: Bandwidth::new(1.25e8),
+            extended_communities: vec![ExtendedCommunity([0, 2, 0, 1, 0, 0, 0, 2])],
+            ..Attributes::default()
+        };
+        let bandwidth = [0, 4, 0xfc, 0, 0x4c, 0xee, 0x6b, 0x28];
+        for kind in [PeerKind::External, PeerKind::Internal] {
+            let wanted = [&[0xc0, 16, 16, 0, 2, 0, 1, 0, 0, 0, 2][..], &bandwidth].concat();
+            assert!(sends(&egress(kind), &policy, &wanted), "{kind:?}");
+        }
+        // The same one written out is not sent twice.
+        let twice = Attributes { extended_communities: vec![ExtendedCommunity(bandwidth)], ..policy };
+        assert!(sends(&egress(PeerKind::External), &twice, &[&[0xc0, 16, 8][..], &bandwidth].concat()));
+    }
+
+    #[test]
     fn communities_travel_where_there_are_any_and_too_many_keep_the_route_home() {
         let (egress, prefix) = (egress(PeerKind::External), "198.51.100.1".parse().unwrap());
         let policy = |count| Attributes { communities: (0..count).map(Community).collect(), ..Attributes::default() };
         assert!(sends(&egress, &policy(1), &[0xc0, 8, 4, 0, 0, 0, 0]));
-        assert!(egress.permits(&prefix, &policy(900)));
-        assert!(!egress.permits(&prefix, &policy(901)));
-        assert_eq!(egress.barred(&prefix, &policy(901)), Some(Barred::TooManyCommunities));
+        assert!(egress.permits(&prefix, &policy(896)));
+        assert!(!egress.permits(&prefix, &policy(897)));
+        assert_eq!(egress.barred(&prefix, &policy(897)), Some(Barred::TooManyCommunities));
+        // Every kind counts by its octets.
+        let full = policy(895);
+        let large = vec![LargeCommunity { global: 1, local1: 2, local2: 3 }];
+        assert!(!egress.permits(&prefix, &Attributes { link_bandwidth: Bandwidth::new(1.0), ..full.clone() }));
+        assert!(!egress.permits(&prefix, &Attributes { large_communities: large, ..full.clone() }));
+        assert!(
+            !egress.permits(&prefix, &Attributes { extended_communities: vec![ExtendedCommunity([0; 8])], ..full })
+        );
+    }
+
+    /// What is permitted fits, with everything else at its longest: no kind of peer, width of numbers, family or length of
+    /// message is an exception.
+    #[test]
+    fn what_is_permitted_fits_a_message() {
+        let mut worst = Attributes {
+            med: Some(1),
+            local_pref: Some(1),
+            large_communities: vec![LargeCommunity { global: 1, local1: 2, local2: 3 }],
+            link_bandwidth: Bandwidth::new(1.0),
+            prepend: Some(Attributes::PREPEND_MAX),
+            ..Attributes::default()
+        };
+        let both = [Family::IPV4_UNICAST, Family::IPV6_UNICAST];
+        for (kind, as_width, max_len) in [PeerKind::External, PeerKind::Internal]
+            .into_iter()
+            .flat_map(|kind| [AsWidth::Two, AsWidth::Four].map(|width| (kind, width)))
+            .flat_map(|(kind, width)| [4096, 65_535].map(|max_len| (kind, width, max_len)))
+        {
+            let mut egress = egress(kind);
+            (egress.asn, egress.only_to_customer) = (Asn(4_200_000_000), Some(Asn(4_200_000_000)));
+            egress.context =
+                Context { as_width, max_len, families: both.into(), ipv6_next_hops: both.into(), ..egress.context };
+            egress.context.path_ids_sent = both.into();
+            let next_hop: IpAddr = "2001:db8::1".parse().unwrap();
+            for prefix in ["198.51.100.1", "2001:db8::1"].map(|text| text.parse::<Prefix>().unwrap()) {
+                worst.communities.clear();
+                while egress.barred(&prefix, &worst).is_none() {
+                    worst.communities.extend([Community(7); 16]);
+                }
+                worst.communities.truncate(worst.communities.len() - 16);
+                while egress.barred(&prefix, &worst).is_none() {
+                    worst.communities.push(Community(7));
+                }
+                worst.communities.pop();
+                let attributes = &egress.attributes(&worst);
+                let link_local = Some("fe80::1".parse().unwrap());
+                let prefixes = [prefix; 4];
+                let announce =
+                    Announce { attributes, next_hop, link_local, family: prefix.family(), prefixes: &prefixes };
+                let mut out = bytes::BytesMut::new();
+                assert_eq!(announce.encode(&egress.context, &mut out), Ok(4), "{kind:?} {as_width:?} {max_len}");
+                assert!(out.len() <= max_len && out.len() > max_len - BESIDE_COMMUNITIES, "{} of {max_len}", out.len());
+            }
+        }
     }
 
     #[test]

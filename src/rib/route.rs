@@ -1,11 +1,11 @@
 //! Routes as policy wants them.
 
-use crate::wire::{Community, Family, LargeCommunity, Prefix};
+use crate::wire::{Bandwidth, Community, ExtendedCommunity, Family, LargeCommunity, Prefix};
 use std::net::IpAddr;
 use std::sync::Arc;
 
 /// What policy says about a route. What the session adds (ORIGIN, AS_PATH, next hop self, LOCAL_PREF 100 towards iBGP) is
-/// added when the route is sent. Shared: routes with the same policy point to one value.
+/// added when the route is sent, and what this kind of peer is not told is left out then. Shared: routes with the same policy point to one value.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Attributes {
     /// Where the router should send the traffic.
@@ -16,8 +16,27 @@ pub struct Attributes {
     pub local_pref: Option<u32>,
     /// COMMUNITIES, ascending and without duplicates.
     pub communities: Vec<Community>,
+    /// EXTENDED COMMUNITIES (RFC 4360), ascending and without duplicates.
+    pub extended_communities: Vec<ExtendedCommunity>,
     /// LARGE_COMMUNITY, ascending and without duplicates (RFC 8092 §5).
     pub large_communities: Vec<LargeCommunity>,
+    /// The link bandwidth (RFC 10005) that routers weigh this path by; sent as one more extended community, transitive and
+    /// with our AS in it.
+    pub link_bandwidth: Option<Bandwidth>,
+    /// How often our AS stands in AS_PATH beyond the once that it must; towards eBGP peers only. At most
+    /// [`Attributes::PREPEND_MAX`].
+    pub prepend: Option<u8>,
+}
+
+impl Attributes {
+    /// The most times that a path is lengthened. Some networks take no path of more than 50 numbers.
+    pub const PREPEND_MAX: u8 = 32;
+
+    /// Octets of the values of all communities: what policy can make so much of that a message has no room for a prefix.
+    pub fn community_octets(&self) -> usize {
+        let extended = self.extended_communities.len() + usize::from(self.link_bandwidth.is_some());
+        4 * self.communities.len() + 8 * extended + 12 * self.large_communities.len()
+    }
 }
 
 /// The next hop wanted.

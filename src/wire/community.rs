@@ -39,6 +39,13 @@ const WELL_KNOWN: &[(&str, u32)] = &[
     ("no-peer", 0xFFFF_FF04),
 ];
 
+impl Community {
+    /// The well-known names, in ascending order of value.
+    pub fn names() -> impl Iterator<Item = &'static str> {
+        WELL_KNOWN.iter().map(|(name, _)| *name)
+    }
+}
+
 impl fmt::Display for Community {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match WELL_KNOWN.iter().find(|(_, value)| *value == self.0) {

@@ -19,11 +19,8 @@ pub fn two_next_hops_follow_the_pods(bed: &Bed) -> Outcome {
     wait_both(&mut watches, SOON, host(ADDRESS), &bed.hops(before.iter().map(String::as_str))?)?;
     answered_by(bed, &before)?;
 
-    let moving = app.pods()?.swap_remove(0);
-    let cordon = Cordon::set(bed, &moving.node)?;
-    app.delete_pod(&moving.name)?;
+    app.move_a_pod()?;
     let after = nodes_of(&app)?;
-    drop(cordon);
     if after == before {
         return Err(format!("the pod did not move: {after:?}"));
     }
@@ -52,25 +49,4 @@ fn answered_by(bed: &Bed, nodes: &BTreeSet<String>) -> Outcome {
     same("nodes that answered", &answers.iter().map(|answer| answer.node.clone()).collect(), nodes)?;
     let clients: BTreeSet<&str> = answers.iter().map(|answer| answer.client.as_str()).collect();
     same("clients that the pods saw", clients, BTreeSet::from([CLIENT.to_string().as_str()]))
-}
-
-/// A node that takes no new pods until this is dropped.
-struct Cordon<'a> {
-    bed: &'a Bed,
-    node: String,
-}
-
-impl<'a> Cordon<'a> {
-    fn set(bed: &'a Bed, node: &str) -> Outcome<Self> {
-        bed.kubectl().run(&["cordon", node])?;
-        Ok(Self { bed, node: node.to_owned() })
-    }
-}
-
-impl Drop for Cordon<'_> {
-    fn drop(&mut self) {
-        if let Err(what) = self.bed.kubectl().run(&["uncordon", &self.node]) {
-            eprintln!("cluster: {} takes no pods any more: {what}", self.node);
-        }
-    }
 }

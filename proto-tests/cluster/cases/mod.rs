@@ -1,12 +1,18 @@
 //! The cases, in the order in which they run.
 
+mod addresses;
 mod allocation;
 mod bare;
+mod beside;
+mod dual;
 mod failures;
 mod local;
 mod older;
 mod rights;
+mod rules;
+mod stopped;
 mod story;
+mod upstream;
 
 use crate::bed::Bed;
 use crate::rig::Outcome;
@@ -27,15 +33,35 @@ pub const ALL: &[(&str, Case)] = &[
     ("a2_local_two_next_hops_follow_the_pods", local::two_next_hops_follow_the_pods),
     ("a3_silent_cut_and_return", failures::silent_cut_and_return),
     ("a3_pod_deleted_daemonset_restores", failures::pod_deleted_daemonset_restores),
+    ("a3_stopped_by_a_label_and_by_a_condition", stopped::by_a_label_and_by_a_condition),
+    ("a6_tables_by_kubectl_exec", stopped::tables_by_exec),
     ("b1_expose_gets_an_address_and_curl_works", allocation::expose_and_curl),
+    ("b1_dual_stack_exposed", dual::exposed_over_both_families),
+    ("b1_ipv6_alone_exposed", dual::exposed_over_ipv6),
+    ("b1_dual_stack_local", dual::local_over_both_families),
     ("b2_a_thousand_services_at_once", allocation::a_thousand_at_once),
     ("b3_allocator_killed_in_churn", allocation::killed_in_churn),
     ("b4_leader_freezes_and_thaws", allocation::leader_freezes_and_thaws),
     ("b5_beside_a_foreign_controller", allocation::beside_a_foreign_controller),
+    ("b5_beside_metallb", beside::never_fights_metallb),
     ("b6_what_a_user_sees", allocation::seen_by_a_user),
+    ("b7_retained_until_renumbered", addresses::retained_until_renumbered),
+    ("b7_etcd_is_put_back", addresses::etcd_put_back),
+    ("b7_fifty_services_through_slow_answers", addresses::through_slow_answers),
+    ("b7_a_finalizer_where_it_is_wished", addresses::finalizer_where_wished),
     ("a7_rights_are_exactly_the_reviewed_list", rights::exactly_the_reviewed_list),
     ("a7_every_right_is_needed_and_none_is_missing", rights::used_and_none_missed),
+    ("b8_each_rule_is_needed", rules::each_is_needed),
+    ("b8_policies_refuse_what_they_should", rules::policies_refuse_what_they_should),
     ("a7_the_speaker_runs_without_privileges", rights::without_privileges),
+    ("e2e_quick", upstream::quick),
+];
+
+/// Cases that take long: only where they are asked for with `--ignored`.
+pub const LONG: &[(&str, Case)] = &[
+    ("e2e_all", upstream::all),
+    ("b3_allocator_killed_200_times", addresses::killed_two_hundred_times),
+    ("b2_ten_thousand_services", addresses::ten_thousand),
 ];
 
 /// How long an announcement may take from the API server to both kernels.

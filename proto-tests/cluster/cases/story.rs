@@ -40,8 +40,9 @@ pub fn without_node_ports(bed: &Bed) -> Outcome {
 }
 
 /// 200 of 200 from the client, and each node's uplink carried some of them.
-fn outside(bed: &Bed, address: &str) -> Outcome {
-    let filter = format!("iifname \"{UPLINK}\" ip daddr {address} tcp dport {HTTP} tcp flags & (syn|ack) == syn");
+pub fn outside(bed: &Bed, address: &str) -> Outcome {
+    let ip = if address.contains(':') { "ip6" } else { "ip" };
+    let filter = format!("iifname \"{UPLINK}\" {ip} daddr {address} tcp dport {HTTP} tcp flags & (syn|ack) == syn");
     let counters = bed
         .nodes
         .iter()

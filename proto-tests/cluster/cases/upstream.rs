@@ -1,0 +1,79 @@
+//! Kubernetes' own end-to-end tests of load balancers, by the list `e2e.tsv`.
+
+use super::same;
+use crate::bed::Bed;
+use crate::e2e::{Hash, Suite, Test, When, listed};
+use crate::rig::Outcome;
+use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+/// How many tests run side by side; they wait more than they work.
+const ABREAST: usize = 3;
+
+/// The quick ones, one after the other.
+pub fn quick(bed: &Bed) -> Outcome {
+    bed.herald()?;
+    let suite = Suite::start(bed)?;
+    for test in listed()?.iter().filter(|test| test.when == When::Quick) {
+        suite.choose_by(test.hash)?;
+        told(test, &suite.run(test))?;
+    }
+    Ok(())
+}
+
+/// All that apply; the list is exactly what the suite has under the name of load balancers.
+pub fn all(bed: &Bed) -> Outcome {
+    bed.herald()?;
+    let suite = Suite::start(bed)?;
+    let listed = listed()?;
+    let names: BTreeSet<String> = listed.iter().map(|test| test.name.to_owned()).collect();
+    same("the names in e2e.tsv", names, suite.known()?.into_iter().collect())?;
+    // Affinity first: the others take so long that the hash would have to change under them.
+    let mut failures = Vec::new();
+    for hash in [Hash::Addresses, Hash::Ports] {
+        suite.choose_by(hash)?;
+        let tests = listed.iter().filter(|test| test.hash == hash && test.when != When::Never && asked_for(test));
+        failures.extend(abreast(&suite, &tests.collect::<Vec<_>>()));
+    }
+    let never: Vec<&str> = listed.iter().filter(|test| test.when == When::Never).map(Test::short).collect();
+    println!("  {} of {} did not pass; not applicable: {never:?}", failures.len(), listed.len() - never.len());
+    suite.choose_by(Hash::Ports)?;
+    if failures.is_empty() { Ok(()) } else { Err(failures.join("\n")) }
+}
+
+/// `HERALD_E2E=WORDS` asks for the tests alone whose names hold these words.
+fn asked_for(test: &Test) -> bool {
+    std::env::var("HERALD_E2E").map_or(true, |words| test.name.contains(&words))
+}
+
+/// Runs tests side by side; what failed comes back.
+fn abreast(suite: &Suite<'_>, tests: &[&Test]) -> Vec<String> {
+    let taken = AtomicUsize::new(0);
+    let work = || {
+        let mut failures = Vec::new();
+        while let Some(test) = tests.get(taken.fetch_add(1, Ordering::Relaxed)) {
+            failures.extend(told(test, &suite.run(test)).err());
+        }
+        failures
+    };
+    std::thread::scope(|scope| {
+        let workers: Vec<_> = (0..ABREAST).map(|_| scope.spawn(work)).collect();
+        let joined =
+            workers.into_iter().map(|worker| worker.join().unwrap_or_else(|_| vec!["a worker panicked".into()]));
+        joined.flatten().collect()
+    })
+}
+
+fn told(test: &Test, outcome: &Outcome<Duration>) -> Outcome {
+    match outcome {
+        Ok(took) => {
+            println!("  passed in {:3} s: {}", took.as_secs(), test.short());
+            Ok(())
+        }
+        Err(what) => {
+            println!("  FAILED: {}", test.short());
+            Err(what.clone())
+        }
+    }
+}
