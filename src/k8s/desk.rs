@@ -23,7 +23,9 @@ use super::request::{NamespaceForm, NodeForm, ServiceCidrForm, ServiceForm, Sigh
 use super::telling::{Cleanup, NOTICES, Notice, irregularity};
 use crate::advertise::policy::Classless;
 use crate::config;
-use crate::ipam::{Allocator, Claim, Foreign, Labels, Record, ServiceName, Start, Tenure, Timestamp, Uid, Usage};
+use crate::ipam::{
+    Allocator, Claim, Foreign, Holder, Labels, Record, ServiceName, Start, Tenure, Timestamp, Uid, Usage,
+};
 use crate::wire::Prefix;
 use letters::Letter;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -353,6 +355,13 @@ impl Desk {
         }
         let records = std::mem::take(&mut self.first_records);
         let holders: BTreeSet<(Uid, IpAddr)> = records.iter().flat_map(holders).collect();
+        // Who was served and is no load balancer any more may show something of us still, a finalizer even.
+        for holder in records.iter().flat_map(held) {
+            if !self.services.contains_key(&holder.uid) {
+                self.due.add(Key::Remains(holder.uid.clone()));
+                self.remains.insert(holder.uid.clone(), holder.service.clone());
+            }
+        }
         let mut start = Start {
             pools: self.rules.allocation.pools.clone(),
             quotas: self.rules.allocation.quotas.clone(),
@@ -395,10 +404,14 @@ impl Desk {
     }
 }
 
-fn holders(record: &Record) -> Vec<(Uid, IpAddr)> {
+fn holders(record: &Record) -> impl Iterator<Item = (Uid, IpAddr)> + '_ {
+    held(record).iter().map(|holder| (holder.uid.clone(), record.address))
+}
+
+fn held(record: &Record) -> &[Holder] {
     match &record.tenure {
-        Tenure::Held(holders) => holders.iter().map(|holder| (holder.uid.clone(), record.address)).collect(),
-        Tenure::Released { .. } => Vec::new(),
+        Tenure::Held(holders) => holders,
+        Tenure::Released { .. } => &[],
     }
 }
 

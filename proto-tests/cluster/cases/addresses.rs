@@ -96,11 +96,7 @@ pub fn retained_until_renumbered(bed: &Bed) -> Outcome {
     println!("  {}", printed.trim());
     // The node's own address and the ranges of the cluster come after this one.
     same("what was printed", printed.trim(), "default/public: 198.18.0.0 -> 10.96.7.0")?;
-    announced(&listener, "10.96.7.0")?;
-    let withdrawn = |seen: &Seen| matches!(seen, Seen::Update(u) if u.withdrawn.contains(&host("198.18.0.0")));
-    listener
-        .next(SOON, "the old address to be withdrawn", |event| withdrawn(&event.what))
-        .or_else(|e| if yard.routes()?.contains("198.18.0.0/32") { Err(e) } else { Ok(listener.drain().remove(0)) })?;
+    moved(&listener, "198.18.0.0", "10.96.7.0")?;
     same("whoever is left", yard.renumber(&["--all"])?.contains("nothing to do"), true)?;
     let service = yard.kubectl().json(&["get", "service", "public"])?;
     same("the annotation", service["metadata"]["annotations"].get("herald.bgp/renumber").is_none(), true)
@@ -130,6 +126,20 @@ fn until_announced(listener: &Listener, address: &str) -> Outcome<Vec<Seen>> {
         matches!(&event.what, Seen::Update(update) if update.announced.contains(&host(address)))
     })?;
     Ok(told)
+}
+
+/// Waits until a router has been told of the new address and that the old one is gone.
+fn moved(listener: &Listener, old: &str, new: &str) -> Outcome {
+    let (mut has_new, mut had_old) = (false, false);
+    let what = format!("{new} in the place of {old}");
+    let mut look = |seen: &Seen| {
+        if let Seen::Update(update) = seen {
+            has_new |= update.announced.contains(&host(new));
+            had_old |= update.withdrawn.contains(&host(old));
+        }
+        has_new && had_old
+    };
+    listener.next(SOON, &what, |event| look(&event.what)).map(drop)
 }
 
 fn shown(yard: &Yard<'_>, name: &str) -> Outcome<Vec<String>> {

@@ -91,7 +91,7 @@ fn end(mut process: Process) -> Outcome {
 
 fn missed(process: &Process, right: &Right) -> Outcome {
     let words = format!("cannot {} resource \"{}\"", right.verb, right.resource);
-    wait_until(SOON, &format!("a process to say that it {words}"), || {
+    wait_until(3 * SOON, &format!("a process to say that it {words}"), || {
         let log = process.log().replace("\\\"", "\"");
         if log.contains(&words) { Ok(()) } else { Err(process.log_end()) }
     })
