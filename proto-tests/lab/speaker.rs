@@ -110,11 +110,19 @@ impl Speaker {
     /// # Errors
     /// It could not be started.
     pub fn start(rig: &Rig, node: &Namespace, config: &Config, manifests: &Manifests) -> Outcome<Self> {
+        Self::start_on(rig, node, &config.text(), manifests)
+    }
+
+    /// The same with a configuration of the caller's own.
+    ///
+    /// # Errors
+    /// It could not be started.
+    pub fn start_on(rig: &Rig, node: &Namespace, config: &str, manifests: &Manifests) -> Outcome<Self> {
         let name = node.short();
         let dir = rig.folder(&format!("speaker-{name}"), 0o755)?;
         run(Command::new("chown").arg(format!("{UID}:{UID}")).arg(&dir))?;
         let file = dir.join("herald.yaml");
-        replace_file(&file, &config.text())?;
+        replace_file(&file, config)?;
         let mut command = node.command("setpriv");
         command
             .args(["--reuid", UID, "--regid", UID, "--clear-groups", "--no-new-privs", "--bounding-set", "-all"])
@@ -140,7 +148,15 @@ impl Speaker {
     /// # Errors
     /// The file could not be written or the process is gone.
     pub fn reload(&mut self, config: &Config) -> Outcome {
-        replace_file(&self.file, &config.text())?;
+        self.reload_on(&config.text())
+    }
+
+    /// The same with a configuration of the caller's own.
+    ///
+    /// # Errors
+    /// The file could not be written or the process is gone.
+    pub fn reload_on(&mut self, config: &str) -> Outcome {
+        replace_file(&self.file, config)?;
         self.process.alive()?;
         self.process.signal(Signal::HUP)
     }

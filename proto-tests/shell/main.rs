@@ -6,6 +6,8 @@
 mod dialled;
 mod doors;
 mod graceful;
+mod limits;
+mod malformed;
 mod process;
 mod router;
 mod sessions;

@@ -3,6 +3,7 @@
 use crate::desk::{Desk, FAMILIES, end, open};
 use bytes::BytesMut;
 use herald::peer::settings::MessageSize;
+use herald::peer::status::Consequence;
 use herald::peer::{CloseHow, ConnId, EndOfRib, Input, LocalEnd, Output, Phase, Plan, Stop};
 use herald::rib::{Bounds, RouteSet};
 use herald::wire::attribute::MpReach;
@@ -15,7 +16,7 @@ use std::sync::Arc;
 
 pub fn plan(prefixes: &[&str]) -> Plan {
     let routes: RouteSet = prefixes.iter().map(|text| (text.parse().unwrap(), Arc::default())).collect();
-    Plan { routes, node_addresses: vec![], bounds: Bounds::everything() }
+    Plan { routes, bounds: Bounds::everything(), ..Plan::default() }
 }
 
 /// What a list of messages says, a word each: prefixes announced or withdrawn (+, -), End-of-RIB, or the message's name.
@@ -338,7 +339,11 @@ fn routes_of_the_peer_are_counted_and_discarded_and_faults_survived() {
     desk.receive(&[Message::Update(Update { attributes: vec![hop], nlri, ..Update::default() })]);
     let status = desk.peer.status();
     assert_eq!((status.discarded, status.phase.name()), (3, "Established"));
-    assert!(status.faults > 0);
+    let missing = ("attribute-missing", Consequence::TreatAsWithdraw);
+    assert_eq!((&status.malformed, status.incident_count), (&[(missing, 2)].into(), 1), "ORIGIN and AS_PATH");
+    let incident = &status.incidents[0];
+    assert_eq!((incident.consequence, &*incident.nlri), (Consequence::TreatAsWithdraw, "203.0.113.0/24"));
+    assert!(incident.octets.ends_with("18cb0071"), "{}", incident.octets);
 }
 
 #[test]
@@ -375,7 +380,7 @@ fn room_is_respected_to_the_message() {
     let mut desk = Desk::established();
     let host = |n: u32| Prefix::host(Ipv4Addr::from_bits(0x0A00_0000 + n).into());
     let routes: RouteSet = (0..6000).map(|n| (host(n), Arc::default())).collect();
-    desk.plan(Plan { routes, node_addresses: vec![], bounds: Bounds::everything() });
+    desk.plan(Plan { routes, bounds: Bounds::everything(), ..Plan::default() });
     let mut out = BytesMut::new();
     for limit in [1, 19, 4096, 5000] {
         out.clear();

@@ -2,8 +2,8 @@
 //! RFC 3339 timestamps, never durations: two readers at two times see the same.
 
 use super::handles::{Handles, PeerHandles, Standing};
-use crate::peer::status::{EndOfRib, Graceful};
-use crate::peer::{PeerName, Phase, Plan, Status};
+use crate::peer::status::{self, Consequence, EndOfRib, Graceful};
+use crate::peer::{Limit, PeerName, Phase, Plan, Status};
 use crate::rib::{Attributes, NextHop};
 use crate::wire::{Bandwidth, Family, Prefix};
 use jiff::{SignedDuration, Timestamp};
@@ -62,16 +62,60 @@ pub struct Peer {
     pub unannounced: BTreeMap<String, String>,
     /// Routes wanted that never leave, and why (the first few).
     pub barred: Vec<String>,
+    /// Families of the session of which the router accepts only so many prefixes.
+    pub prefix_limits: BTreeMap<String, PrefixLimit>,
     /// Routes it offered; parsed and discarded.
     pub discarded: u64,
-    /// Malformed attributes in its UPDATEs that the session survived (RFC 7606).
-    pub faults: u64,
+    /// What was malformed in what it sent, and what came of it (RFC 7606 §2).
+    pub malformed: Vec<Malformed>,
+    /// The newest messages with something malformed in them, newest last (the first few of many at once).
+    pub incidents: Vec<Incident>,
     /// Messages sent, by name.
     pub sent: BTreeMap<String, u64>,
     /// Messages received, by name.
     pub received: BTreeMap<String, u64>,
     /// The newest NOTIFICATIONs of both directions, newest last.
     pub notifications: Vec<String>,
+}
+
+/// Something malformed, counted.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Malformed {
+    /// What was wrong.
+    pub cause: String,
+    /// What came of it.
+    pub consequence: String,
+    /// How often.
+    pub count: u64,
+}
+
+/// A message with something malformed in it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Incident {
+    /// Counted from 1 since the peer began.
+    pub number: u64,
+    /// What came of it.
+    pub consequence: String,
+    /// What was wrong.
+    pub what: String,
+    /// The prefixes that it is about, where they can be told.
+    pub nlri: String,
+    /// The message, or its beginning, in hexadecimal.
+    pub octets: String,
+}
+
+/// How many prefixes of a family a router accepts.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PrefixLimit {
+    /// As configured.
+    pub accepts: u32,
+    /// The most that are sent: 90 % of it.
+    pub most: usize,
+    /// Routes that are not sent because of it.
+    pub held_back: usize,
 }
 
 /// An Established session.
@@ -164,6 +208,8 @@ pub enum RouteState {
     NoSession,
     /// The session does not carry this family, or has no next hop for it.
     FamilyNotCarried,
+    /// It would be one more than the router is trusted to accept.
+    HeldBack,
 }
 
 impl RouteState {
@@ -174,6 +220,7 @@ impl RouteState {
             RouteState::Sending => "sending",
             RouteState::NoSession => "no session",
             RouteState::FamilyNotCarried => "family not carried",
+            RouteState::HeldBack => "held back",
         }
     }
 }
@@ -254,12 +301,33 @@ impl Peer {
             advertised: by_text(&status.advertised),
             unannounced: by_text(&status.unannounced),
             barred: status.barred.clone(),
+            prefix_limits: status.limits.iter().map(|(family, limit)| (family.to_string(), limit.into())).collect(),
             discarded: status.discarded,
-            faults: status.faults,
+            malformed: status.malformed.iter().map(|(what, count)| Malformed::of(*what, *count)).collect(),
+            incidents: status.incidents.iter().map(Incident::from).collect(),
             sent: names(&status.sent),
             received: names(&status.received),
             notifications: status.notifications.clone(),
         }
+    }
+}
+
+impl Malformed {
+    fn of((cause, consequence): (&str, Consequence), count: u64) -> Self {
+        Self { cause: cause.to_owned(), consequence: consequence.name().to_owned(), count }
+    }
+}
+
+impl From<&status::Incident> for Incident {
+    fn from(incident: &status::Incident) -> Self {
+        let status::Incident { number, consequence, what, nlri, octets } = incident.clone();
+        Self { number, consequence: consequence.name().to_owned(), what, nlri, octets }
+    }
+}
+
+impl From<&Limit> for PrefixLimit {
+    fn from(Limit { accepts, most, held_back, room: _ }: &Limit) -> Self {
+        Self { accepts: *accepts, most: *most, held_back: held_back.len() }
     }
 }
 
@@ -331,7 +399,7 @@ impl Route {
         Self {
             peer: status.name.to_string(),
             prefix: prefix.to_string(),
-            state: RouteState::of(&status.phase, prefix.family(), status),
+            state: RouteState::of(prefix, status),
             next_hop: match attributes.next_hop {
                 NextHop::Own => own,
                 NextHop::Address(address) => Some(address),
@@ -347,8 +415,9 @@ impl Route {
 }
 
 impl RouteState {
-    fn of(phase: &Phase, family: Family, status: &Status) -> Self {
-        match phase {
+    fn of(prefix: &Prefix, status: &Status) -> Self {
+        let family = prefix.family();
+        match &status.phase {
             Phase::Idle { .. } | Phase::Connect | Phase::Active | Phase::OpenSent | Phase::OpenConfirm => {
                 Self::NoSession
             }
@@ -356,6 +425,11 @@ impl RouteState {
                 if !families.contains(&family) || status.unannounced.contains_key(&family) =>
             {
                 Self::FamilyNotCarried
+            }
+            Phase::Established { .. }
+                if status.limits.get(&family).is_some_and(|limit| limit.held_back.contains(prefix)) =>
+            {
+                Self::HeldBack
             }
             Phase::Established { end_of_rib: EndOfRib::Pending, .. } => Self::Sending,
             Phase::Established { end_of_rib: EndOfRib::Sent(_), .. } => Self::Announced,

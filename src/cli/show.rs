@@ -120,7 +120,11 @@ fn peer_row(peer: &Peer) -> [String; 9] {
     let sent = |family: &str| match (&peer.session, peer.unannounced.contains_key(family)) {
         (None, _) => "-".to_owned(),
         (Some(session), false) if session.families.iter().any(|carried| carried == family) => {
-            peer.advertised.get(family).copied().unwrap_or(0).to_string()
+            let count = peer.advertised.get(family).copied().unwrap_or(0);
+            match peer.prefix_limits.get(family).map_or(0, |limit| limit.held_back) {
+                0 => count.to_string(),
+                held_back => format!("{count} ({held_back} held back)"),
+            }
         }
         (Some(_), _) => "no".to_owned(),
     };

@@ -109,7 +109,11 @@ pub fn diff(old: &Config, new: &Config, name: &str, node: &Node) -> Changes {
         };
         Some((Arc::clone(peer), change))
     });
-    let policy = if old.policy == new.policy { PolicyChange::Same } else { PolicyChange::Replan };
+    let limits = |config: &Config| -> BTreeMap<_, _> {
+        config.peers.iter().map(|(name, peer)| (Arc::clone(name), peer.prefix_limits.clone())).collect()
+    };
+    let same = old.policy == new.policy && limits(old) == limits(new);
+    let policy = if same { PolicyChange::Same } else { PolicyChange::Replan };
     Changes { peers: gone.chain(here).collect(), policy }
 }
 
@@ -237,6 +241,7 @@ advertisements:
     fn policy_is_soft() {
         for (from, to) in [
             ("198.51.100.0/24", "198.51.100.0/25"),
+            ("address: 172.30.1.1, asn: 64500", "address: 172.30.1.1, asn: 64500, prefixLimit: {ipv4: 10}"),
             ("{name: all}", "{name: all, communities: [no-export]}"),
             ("{name: all}", "{name: all}\nservices: {classless: false}"),
             ("{name: all}", "{name: all}\nignoreExcludeLabel: true"),

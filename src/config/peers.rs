@@ -9,6 +9,7 @@ use super::values::{asn, hold_time, number, session_address};
 use crate::advertise::NodeSelector;
 use crate::peer::settings::Ttl;
 use crate::peer::{Neighbor, PeerName};
+use crate::rib::PrefixLimits;
 use crate::wire::Family;
 use ipnetwork::IpNetwork;
 use serde_saphyr::Spanned;
@@ -24,6 +25,8 @@ pub struct PeerConfig {
     pub nodes: NodeSelector,
     /// One router, or all of a block.
     pub reach: Reach,
+    /// How many prefixes the router accepts, where the file says so. A change ends no session.
+    pub prefix_limits: PrefixLimits,
     /// The neighbour; of a block the pattern for all of them, with the block's first address.
     pub neighbor: Neighbor,
 }
@@ -120,6 +123,7 @@ fn peer(
     let source_address = source_address(raw, address, out);
     let families = families(raw, out);
     let ttl = ttl(raw, out);
+    let prefix_limits = prefix_limits(raw, families.as_ref(), out);
     let nodes = selector::resolve(raw.node_selector.as_ref(), out);
     let neighbor = Neighbor {
         name: PeerName(name?),
@@ -138,7 +142,7 @@ fn peer(
         role: role?,
         password: password?,
     };
-    Some(PeerConfig { nodes, reach: reach?.1, neighbor })
+    Some(PeerConfig { nodes, reach: reach?.1, prefix_limits: prefix_limits?, neighbor })
 }
 
 /// `Some(None)`: none was asked for.
@@ -192,6 +196,26 @@ fn families(raw: &raw::Peer, out: &mut Vec<Finding>) -> Option<BTreeSet<Family>>
         return None;
     }
     families
+}
+
+/// `prefixLimit`: of two and more, because of nine tenths of one nothing is left.
+fn prefix_limits(raw: &raw::Peer, families: Option<&BTreeSet<Family>>, out: &mut Vec<Finding>) -> Option<PrefixLimits> {
+    let Some(limits) = &raw.prefix_limit else { return Some(PrefixLimits::default()) };
+    let mut resolved = Some(PrefixLimits::default());
+    let [(v4, ipv4), (v6, ipv6)] = FAMILIES;
+    for (name, family, value) in [(v4, ipv4, &limits.ipv4), (v6, ipv6, &limits.ipv6)] {
+        let Some(value) = value else { continue };
+        if families.is_some_and(|carried| !carried.contains(&family)) {
+            let title = format!("'prefixLimit' limits {name}, which this peer does not carry");
+            out.push(Finding::warning(Place::of(value), title).help(format!("remove it, or add {name} to 'families'")));
+        }
+        let accepts = number(name, value, 2..=i64::from(u32::MAX), out);
+        resolved = resolved.zip(accepts).map(|(mut limits, accepts)| {
+            limits.0.insert(family, accepts);
+            limits
+        });
+    }
+    resolved
 }
 
 fn ttl(raw: &raw::Peer, out: &mut Vec<Finding>) -> Option<Ttl> {

@@ -95,8 +95,20 @@ pub struct Peer {
     pub ebgp_multihop: Option<Spanned<i64>>,
     /// `ipv4`, `ipv6`; both where absent.
     pub families: List<String>,
+    /// How many prefixes the router accepts from one of us.
+    pub prefix_limit: Option<PrefixLimit>,
     /// The nodes with a session.
     pub node_selector: Option<Selector>,
+}
+
+/// `prefixLimit`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct PrefixLimit {
+    /// Of IPv4; no limit that we know of where absent.
+    pub ipv4: Option<Spanned<i64>>,
+    /// Of IPv6, likewise.
+    pub ipv6: Option<Spanned<i64>>,
 }
 
 /// `gracefulRestart`.

@@ -142,7 +142,7 @@ impl Speaker {
         if let Some(view) = view.as_deref() {
             self.plan(&config, view);
         }
-        self.hand_out();
+        self.hand_out(&config);
         self.publish(standing, &config, view.as_deref());
     }
 
@@ -288,14 +288,15 @@ impl Speaker {
     }
 
     /// Gives every peer its routes. Without a plan they have none, which is not the same as no routes.
-    fn hand_out(&self) {
+    fn hand_out(&self, config: &Config) {
         let Some(planned) = &self.planned else { return };
         for (name, running) in &self.running {
             // A router of a range is told what the range is told.
             let entry = self.members.get(name).map_or(&name.0, |member| &member.range);
             let routes = planned.routes.routes.get(entry).cloned().unwrap_or_default();
-            let bounds = planned.bounds.clone();
-            let plan = Plan { routes, node_addresses: planned.node_addresses.clone(), bounds };
+            let prefix_limits = config.peers.get(entry).map(|peer| peer.prefix_limits.clone()).unwrap_or_default();
+            let (node_addresses, bounds) = (planned.node_addresses.clone(), planned.bounds.clone());
+            let plan = Plan { routes, node_addresses, bounds, prefix_limits };
             running.plan.send_if_modified(|held| {
                 let changed = held.as_ref() != Some(&plan);
                 if changed {

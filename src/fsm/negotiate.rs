@@ -74,11 +74,21 @@ pub enum SendHoldTime {
 
 /// IPv4 unicast with an IPv6 next hop (RFC 8950 §4).
 const IPV4_OVER_IPV6: NextHopEncoding = NextHopEncoding { family: Family::IPV4_UNICAST, next_hop_afi: 2 };
-/// Octets of the longest message (RFC 8654 §3).
+/// Octets of the longest message (RFC 4271 §4.1, RFC 8654 §3).
+const BASE_MESSAGE: usize = 4096;
 const EXTENDED_MESSAGE: usize = 65_535;
 
 /// The least of RFC 9687 §6.
 const SEND_HOLD_TIME: Duration = Duration::from_secs(480);
+
+impl MessageSize {
+    fn octets(self) -> usize {
+        match self {
+            MessageSize::Standard => BASE_MESSAGE,
+            MessageSize::Extended => EXTENDED_MESSAGE,
+        }
+    }
+}
 
 impl SendHoldTime {
     /// The time for a session with this hold time; zero: no limit. Without a hold time nothing needs to be taken regularly.
@@ -108,6 +118,9 @@ pub struct Negotiated {
     pub refresh: Refresh,
     /// What the codec must know: families both offered, width of AS numbers, iBGP or eBGP.
     pub context: Context,
+    /// The same for what the peer sends: its messages may be long where we offered that, whatever it takes itself (RFC 8654
+    /// §4).
+    pub reading: Context,
 }
 
 /// Why an OPEN that could be read is not acceptable.
@@ -180,6 +193,14 @@ impl Terms {
         self.families.contains(&Family::IPV4_UNICAST)
     }
 
+    /// The AS that paths from the peer must begin with (RFC 4271 §6.3). A route server does not add its own (RFC 7947 §2.2.2).
+    fn first_as(&self) -> Option<Asn> {
+        match (self.peer_kind(), self.role) {
+            (PeerKind::Internal, _) | (PeerKind::External, Some(Role::RouteServerClient)) => None,
+            (PeerKind::External, _) => Some(self.peer_asn),
+        }
+    }
+
     /// RFC 9234 §4.2: no role on one side is none on both.
     fn check_role(&self, theirs: &Open) -> Result<(), Refusal> {
         let said =
@@ -218,11 +239,9 @@ impl Terms {
         let context = Context {
             as_width: if four_octets { AsWidth::Four } else { AsWidth::Two },
             peer_kind: self.peer_kind(),
+            first_as: self.first_as(),
             families: theirs.families().into_iter().filter(|family| self.families.contains(family)).collect(),
-            max_len: match self.message_size {
-                MessageSize::Extended if offered(&Capability::ExtendedMessage) => EXTENDED_MESSAGE,
-                MessageSize::Extended | MessageSize::Standard => Context::before_open().max_len,
-            },
+            max_len: if offered(&Capability::ExtendedMessage) { self.message_size.octets() } else { BASE_MESSAGE },
             ipv6_next_hops: (ipv6_next_hops && self.offers_ipv6_next_hops())
                 .then_some(Family::IPV4_UNICAST)
                 .into_iter()
@@ -235,7 +254,9 @@ impl Terms {
         let (restart, theirs_graceful) = Restart::of(theirs);
         let graceful = if self.graceful_restart.is_some() { theirs_graceful } else { Graceful::No };
         let send_hold_time = self.send_hold_time.of(hold_time);
-        Ok(Negotiated { router_id: theirs.router_id, hold_time, send_hold_time, restart, graceful, refresh, context })
+        let reading = Context { max_len: self.message_size.octets(), ..context.clone() };
+        let router_id = theirs.router_id;
+        Ok(Negotiated { router_id, hold_time, send_hold_time, restart, graceful, refresh, context, reading })
     }
 }
 
@@ -356,6 +377,20 @@ mod tests {
         assert_eq!(judge(Some(Role::Customer), &[Role::Customer]), mismatch);
         assert_eq!(judge(Some(Role::Customer), &[Role::Provider, Role::Peer]), mismatch);
         assert_eq!(judge(Some(Role::Peer), &[Role::Unassigned(9)]), mismatch);
+    }
+
+    #[test]
+    fn paths_of_an_external_peer_begin_with_it_unless_it_is_a_route_server() {
+        let first = |change: fn(&mut Terms)| {
+            let mut terms = Terms { asn: Asn(64512), peer_asn: Asn(64513), ..terms() };
+            change(&mut terms);
+            let theirs = Open { my_as: terms.peer_asn.two_octets(), ..open(vec![]) };
+            terms.negotiate(&theirs).unwrap().context.first_as
+        };
+        assert_eq!(first(|_| {}), Some(Asn(64513)));
+        assert_eq!(first(|terms| terms.role = Some(Role::Customer)), Some(Asn(64513)));
+        assert_eq!(first(|terms| terms.role = Some(Role::RouteServerClient)), None);
+        assert_eq!(first(|terms| terms.peer_asn = terms.asn), None);
     }
 
     #[test]

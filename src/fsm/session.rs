@@ -153,9 +153,14 @@ impl Session {
         }
     }
 
-    /// What the codec must know now.
+    /// What the codec must know now to write.
     pub fn context(&self) -> &Context {
         self.negotiated().map_or(&self.before_open, |negotiated| &negotiated.context)
+    }
+
+    /// What it must know now to read.
+    pub fn reading(&self) -> &Context {
+        self.negotiated().map_or(&self.before_open, |negotiated| &negotiated.reading)
     }
 
     fn split(&mut self, now: Instant) -> (&mut State, Effects<'_>) {

@@ -28,6 +28,8 @@ const CONNECT_RETRY_TIME: Duration = Duration::from_secs(30);
 const OPEN_HOLD_TIME: Duration = Duration::from_secs(240);
 /// The same on a connection that the peer opened: it has no reason to keep us waiting, and others have to hang on.
 const OPEN_HOLD_TIME_ACCEPTED: Duration = Duration::from_secs(30);
+/// KEEPALIVEs are this far apart at least (§4.4): with the shortest hold time jitter would bring them closer.
+const KEEPALIVE_TIME_MIN: Duration = Duration::from_secs(1);
 /// A session that lasted this long wipes the slate clean.
 const STEADY: Duration = Duration::from_secs(30);
 /// Type octets of messages (RFC 4271 §4.1, RFC 2918 §3).
@@ -472,7 +474,8 @@ impl Effects<'_> {
     /// See [`super::Session::sent_update`]: whatever we send restarts it.
     pub(super) fn start_keepalive(&mut self, negotiated: &Negotiated) {
         if !negotiated.hold_time.is_zero() {
-            self.timers.set(Timer::Keepalive, self.now + self.damping.jitter(negotiated.hold_time / 3));
+            let interval = self.damping.jitter(negotiated.hold_time / 3).max(KEEPALIVE_TIME_MIN);
+            self.timers.set(Timer::Keepalive, self.now + interval);
         }
     }
 

@@ -1,13 +1,13 @@
 //! What an Established session sends: the Adj-RIB-Out with its way out.
 
 use super::next_hop;
-use super::seam::LocalEnd;
+use super::seam::{LocalEnd, Plan};
 use super::settings::{Role, Settings};
-use super::status::EndOfRib;
+use super::status::{EndOfRib, Limit, Room};
 use crate::fsm::{Negotiated, Refresh};
-use crate::rib::{AdjRibOut, Apart, Bounds, Egress, RouteSet};
+use crate::rib::{AdjRibOut, Admission, Apart, Bounds, Egress, PrefixLimits};
 use crate::wire::route_refresh::RefreshKind;
-use crate::wire::{Asn, Family, Message, RouteRefresh};
+use crate::wire::{Asn, Context, Family, Message, RouteRefresh};
 use bytes::BytesMut;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -68,6 +68,7 @@ impl Export {
                 next_hops: BTreeMap::new(),
                 bounds: Bounds::default(),
                 only_to_customer: only_to_customer(settings),
+                remote: end.remote.ip(),
             },
             end_of_rib: EndOfRib::Pending,
         };
@@ -110,9 +111,16 @@ impl Export {
         }
     }
 
-    /// Appends what leads to `wanted`; see [`AdjRibOut::write`]. Families that were asked for again go between two marks
+    /// Appends what leads to as much of the plan as `admission` lets through; see [`AdjRibOut::write`]. Families that were asked for again go between two marks
     /// where the peer knows them, and not before the first table is out (RFC 7313 §4.1).
-    pub(super) fn write(&mut self, wanted: &RouteSet, out: &mut BytesMut, limit: usize, now: Instant) -> Written {
+    pub(super) fn write(
+        &mut self,
+        plan: &Plan,
+        admission: &mut Admission,
+        out: &mut BytesMut,
+        limit: usize,
+        now: Instant,
+    ) -> Written {
         let mut written = Written { updates: 0, marks: 0 };
         let held_back = self.refresh == Refresh::Marked && !self.adj_out.is_initial_table_sent();
         if out.len() < limit && !held_back {
@@ -125,7 +133,8 @@ impl Export {
                 }
             }
         }
-        written.updates = self.adj_out.write(wanted, &self.egress, out, limit);
+        let admitted = admission.admit(&plan.routes, &self.egress, &plan.prefix_limits);
+        written.updates = self.adj_out.write(admitted, &self.egress, out, limit);
         // Room left over means that nothing is left to be sent.
         if out.len() < limit {
             for family in std::mem::take(&mut self.open) {
@@ -149,6 +158,11 @@ impl Export {
         self.adj_out.write_withdrawals(&self.egress, out)
     }
 
+    /// What the session agreed on.
+    pub(super) fn context(&self) -> &Context {
+        &self.egress.context
+    }
+
     pub(super) fn next_hops(&self) -> &BTreeMap<Family, IpAddr> {
         &self.egress.next_hops
     }
@@ -163,6 +177,21 @@ impl Export {
 
     pub(super) fn end_of_rib(&self) -> EndOfRib {
         self.end_of_rib
+    }
+
+    /// Where each family of the session stands that has a limit.
+    pub(super) fn limits(&self, limits: &PrefixLimits, admission: &Admission) -> BTreeMap<Family, Limit> {
+        let of = |family: &Family| {
+            let accepts = *limits.0.get(family)?;
+            let held_back = admission.held_back().get(family).cloned().unwrap_or_default();
+            let room = match held_back.is_empty() {
+                false => Room::Full,
+                true if limits.is_near(*family, admission.count(*family)) => Room::Scarce,
+                true => Room::Ample,
+            };
+            Some((*family, Limit { accepts, most: limits.most(*family), held_back, room }))
+        };
+        self.egress.context.families.iter().filter_map(of).collect()
     }
 
     pub(super) fn barred(&self) -> Vec<String> {

@@ -2,6 +2,7 @@
 
 use super::collision::{self, End, Verdict};
 use super::export::{Export, Written};
+use super::intake::Intake;
 use super::link::{self, Connection, Link, Queue};
 use super::restart::Manner;
 use super::seam::{CloseHow, ConnId, Input, LocalEnd, Output, Plan, Stop};
@@ -10,8 +11,9 @@ use super::side::{Side, Which};
 use super::status::{EndOfRib, FirstTable, Phase, Status};
 use crate::fsm::restart::Graceful;
 use crate::fsm::{self, Down, Event, Origin, Parting, Session, State, Terms};
+use crate::rib::Admission;
 use crate::wire::route_refresh::RefreshKind;
-use crate::wire::{Attribute, Message, Open, Update, frame};
+use crate::wire::{self, Message, Open, frame};
 use bytes::BytesMut;
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Instant;
@@ -36,6 +38,9 @@ pub struct Peer {
     last_words: BTreeMap<ConnId, Queue>,
     /// The newest plan. `None`: not planned yet, which is not an empty plan; nothing is sent until there is one.
     plan: Option<Plan>,
+    /// Which routes of it are sent, where the peer takes only so many.
+    admission: Admission,
+    intake: Intake,
     outputs: VecDeque<Output>,
     connections: u64,
     status: Status,
@@ -65,6 +70,8 @@ impl Peer {
             life: Life::Running,
             last_words: BTreeMap::new(),
             plan: None,
+            admission: Admission::default(),
+            intake: Intake::new(now),
             outputs: VecDeque::new(),
             connections: 0,
         }
@@ -140,7 +147,7 @@ impl Peer {
             return;
         }
         let Some(which) = self.side_of(conn) else { return };
-        let Self { home, guest, status, plan, restart_state, .. } = self;
+        let Self { home, guest, status, plan, admission, restart_state, .. } = self;
         let Some(side) = (match which {
             Which::Home => Some(home),
             Which::Guest => guest.as_mut(),
@@ -152,7 +159,7 @@ impl Peer {
             Link::Up(connection, export) => {
                 connection.queue.write(out, limit, &mut status.sent);
                 let Some(plan) = plan else { return };
-                let Written { updates, marks } = export.write(&plan.routes, out, limit, now);
+                let Written { updates, marks } = export.write(plan, admission, out, limit, now);
                 for (name, count) in [(link::UPDATE, updates), (link::ROUTE_REFRESH, marks)] {
                     if count > 0 {
                         *status.sent.entry(name).or_default() += count;
@@ -256,27 +263,35 @@ impl Peer {
             if !side.link.is_open(conn) {
                 break;
             }
-            let context = side.session.context();
-            let decoded = match frame(octets, context) {
+            let context = side.session.reading();
+            let whole = match frame(octets, context) {
                 Ok(None) => return,
-                Ok(Some(whole)) => Message::decode(&whole, context),
-                Err(error) => Err(error),
+                Ok(Some(whole)) => whole,
+                Err(error) => {
+                    self.malformed(which, error, octets, now);
+                    continue;
+                }
             };
-            match decoded {
-                Ok(message) => self.message(which, message, now),
-                Err(error) => self.event(which, Event::malformed(error.into()), now),
+            match Message::decode(&whole, context) {
+                Ok(message) => self.message(which, message, &whole, now),
+                Err(error) => self.malformed(which, error, &whole, now),
             }
         }
         // The connection is no longer ours: whatever else came on it has no reader.
         octets.clear();
     }
 
-    fn message(&mut self, which: Which, message: Message, now: Instant) {
+    fn malformed(&mut self, which: Which, error: wire::Error, octets: &[u8], now: Instant) {
+        self.intake.error(&error, octets, &mut self.status, now);
+        self.event(which, Event::malformed(error.into()), now);
+    }
+
+    fn message(&mut self, which: Which, message: Message, octets: &[u8], now: Instant) {
         *self.status.received.entry(link::name(&message)).or_default() += 1;
         match message {
             Message::Open(open) => self.open(which, open, now),
             Message::Update(update) => {
-                self.discard(&update);
+                self.intake.update(&update, octets, &mut self.status, now);
                 self.event(which, Event::UpdateMsg, now);
             }
             Message::Notification(notification) => {
@@ -323,33 +338,6 @@ impl Peer {
             side.session.handle_open(open, now);
             self.follow(which, now);
         }
-    }
-
-    /// Counts what a peer announces. Nothing of it is kept.
-    fn discard(&mut self, update: &Update) {
-        let offered = update.attributes.iter().map(|attribute| match attribute {
-            Attribute::MpReach(reach) => reach.nlri.len(),
-            Attribute::Origin(_)
-            | Attribute::AsPath(_)
-            | Attribute::NextHop(_)
-            | Attribute::MultiExitDisc(_)
-            | Attribute::LocalPref(_)
-            | Attribute::AtomicAggregate
-            | Attribute::Aggregator(_)
-            | Attribute::Communities(_)
-            | Attribute::OriginatorId(_)
-            | Attribute::ClusterList(_)
-            | Attribute::MpUnreach(_)
-            | Attribute::ExtendedCommunities(_)
-            | Attribute::As4Path(_)
-            | Attribute::As4Aggregator(_)
-            | Attribute::Ipv6ExtendedCommunities(_)
-            | Attribute::LargeCommunities(_)
-            | Attribute::OnlyToCustomer(_)
-            | Attribute::Unknown { .. } => 0,
-        });
-        self.status.discarded += (update.nlri.len() + offered.sum::<usize>()) as u64;
-        self.status.faults += update.faults.len() as u64;
     }
 
     // === the sessions and what they ask for ===
@@ -473,9 +461,9 @@ impl Peer {
         let Some(side) = self.side_mut(which) else { return };
         match &mut side.link {
             Link::Absent | Link::Dialing(_) => return,
-            Link::Opening(connection) | Link::Up(connection, _) => {
-                connection.queue.push(message, side.session.context());
-            }
+            Link::Opening(connection) => connection.queue.push(message, side.session.context()),
+            // A NOTIFICATION goes out when the session has left its state, in which it could be a long one (RFC 8654).
+            Link::Up(connection, export) => connection.queue.push(message, export.context()),
         }
         if let Message::Notification(notification) = message {
             self.remember(format!("sent {notification}"));
@@ -526,12 +514,15 @@ impl Peer {
             self.status.advertised.clear();
             self.status.unannounced.clear();
             self.status.barred.clear();
+            self.status.limits.clear();
             return;
         };
         let status = &mut self.status;
         status.advertised.clone_from(export.advertised());
         status.unannounced.clone_from(export.unannounced());
         status.barred = export.barred();
+        status.limits =
+            self.plan.as_ref().map(|plan| export.limits(&plan.prefix_limits, &self.admission)).unwrap_or_default();
         if let State::Established(negotiated, since) = self.home.session.state() {
             status.phase = Phase::Established {
                 since: *since,

@@ -5,6 +5,7 @@
 
 pub mod collision;
 mod export;
+mod intake;
 mod link;
 pub mod machine;
 mod next_hop;
@@ -17,4 +18,4 @@ pub mod status;
 pub use machine::Peer;
 pub use seam::{CloseHow, ConnId, Input, LocalEnd, Output, Plan, Stop};
 pub use settings::{Identity, Neighbor, PeerName, Settings};
-pub use status::{EndOfRib, Phase, Status};
+pub use status::{EndOfRib, Limit, Phase, Room, Status};

@@ -1,6 +1,6 @@
 //! What a peer and its driver say to each other.
 
-use crate::rib::{Bounds, RouteSet};
+use crate::rib::{Bounds, PrefixLimits, RouteSet};
 use bytes::BytesMut;
 use std::net::{IpAddr, SocketAddr};
 
@@ -28,6 +28,8 @@ pub struct Plan {
     pub node_addresses: Vec<IpAddr>,
     /// The addresses outside of which nothing leaves, whatever `routes` say.
     pub bounds: Bounds,
+    /// How many routes the peer accepts, where that is known.
+    pub prefix_limits: PrefixLimits,
 }
 
 /// Why a peer is stopped (the stopping table).

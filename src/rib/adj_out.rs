@@ -176,6 +176,7 @@ mod tests {
             next_hops: [(V4, "192.0.2.1".parse().unwrap())].into(),
             bounds: Bounds::everything(),
             only_to_customer: None,
+            remote: "192.0.2.254".parse().unwrap(),
         }
     }
 

@@ -25,6 +25,8 @@ pub struct Egress {
     pub bounds: Bounds,
     /// ONLY_TO_CUSTOMER, where the roles of the session ask for it (RFC 9234 §5).
     pub only_to_customer: Option<Asn>,
+    /// The peer's address: no route of ours has it as next hop (RFC 4271 §5.1.3).
+    pub remote: IpAddr,
 }
 
 /// Why a route does not leave as long as the session lasts, whoever wants it announced: the last line behind policy.
@@ -48,6 +50,8 @@ pub enum Barred {
     OutOfBounds,
     /// More communities than fit a message.
     TooManyCommunities,
+    /// The peer would have to send the traffic to itself.
+    PeersOwnAddress,
 }
 
 const BARRED_V4: [(Ipv4Addr, u8, Barred); 5] = [
@@ -96,6 +100,7 @@ impl Barred {
             Barred::Mapped => "IPv4-mapped",
             Barred::OutOfBounds => "in none of the pools",
             Barred::TooManyCommunities => "more communities than fit a message",
+            Barred::PeersOwnAddress => "its next hop is the router's own address",
         }
     }
 }
@@ -112,6 +117,14 @@ impl Egress {
         Barred::of(prefix)
             .or((!self.bounds.permit(prefix)).then_some(Barred::OutOfBounds))
             .or((attributes.community_octets() > room).then_some(Barred::TooManyCommunities))
+            .or(self.leads_back(prefix.family(), attributes).then_some(Barred::PeersOwnAddress))
+    }
+
+    /// On loopback both ends may have one address, and nothing leads back.
+    fn leads_back(&self, family: Family, attributes: &Attributes) -> bool {
+        let remote = self.remote.to_canonical();
+        let next_hop = self.next_hop(family, attributes).map(|address| address.to_canonical());
+        next_hop == Some(remote) && !remote.is_loopback()
     }
 
     /// The next hop sent with a route of `family`; of the same family always, as long as RFC 8950 is not spoken.
@@ -170,6 +183,7 @@ mod tests {
             next_hops: [(Family::IPV4_UNICAST, "192.0.2.1".parse().unwrap())].into(),
             bounds: Bounds::everything(),
             only_to_customer: None,
+            remote: "192.0.2.254".parse().unwrap(),
         }
     }
 

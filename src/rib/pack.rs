@@ -263,6 +263,7 @@ mod tests {
             next_hops: next_hops.into(),
             bounds: Bounds::everything(),
             only_to_customer: None,
+            remote: "192.0.2.254".parse().unwrap(),
         }
     }
 
