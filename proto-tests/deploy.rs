@@ -102,6 +102,19 @@ fn beside_others_only_the_classless_switch_differs() {
     assert_eq!(without_services(&base), without_services(beside));
 }
 
+/// Offered, not required: the base has none. Each policy is in force by a binding, and refuses.
+#[test]
+fn admission_policies_are_an_overlay_and_bound() {
+    let policies = documents("overlays/guarded/policies.yaml");
+    let of = |kind: &str| -> Vec<&Value> { policies.iter().filter(|document| document["kind"] == kind).collect() };
+    let names: Vec<&Value> = of("ValidatingAdmissionPolicy").iter().map(|policy| &policy["metadata"]["name"]).collect();
+    let bindings = of("ValidatingAdmissionPolicyBinding");
+    let bound: Vec<&Value> = bindings.iter().map(|binding| &binding["spec"]["policyName"]).collect();
+    assert_eq!((names.len(), names), (2, bound));
+    assert!(bindings.iter().all(|binding| binding["spec"]["validationActions"] == serde_json::json!(["Deny"])));
+    assert!(!read("base/kustomization.yaml").contains("polic") && !read("base/crds.yaml").contains("webhook"));
+}
+
 #[test]
 fn the_binary_prints_the_definitions_that_are_deployed() {
     let output = Command::new(env!("CARGO_BIN_EXE_herald")).arg("crds").output().expect("herald runs");

@@ -5,11 +5,11 @@ mod price;
 
 use herald::advertise::cluster::{Lifecycle, Network};
 use herald::advertise::policy::{
-    Classless, EXCLUDE_LABEL, EndpointRule, ExcludeLabel, LOAD_BALANCER_CLASS, Requirement,
+    Classless, EXCLUDE_LABEL, EndpointRule, ExcludeLabel, LOAD_BALANCER_CLASS, Requirement, Scope,
 };
 use herald::advertise::{
-    Advertisement, ClusterView, Decision, Endpoint, Ingress, IpMode, Node, NodeSelector, Plan, Planner, Policy, Pool,
-    Service, ServiceKey, TrafficPolicy, decide,
+    Advertisement, ClusterView, Decision, Endpoint, Grant, Ingress, IpMode, Node, NodeSelector, Place, Plan, Planner,
+    Policy, Pool, Service, ServiceKey, TrafficPolicy, decide,
 };
 use herald::rib::{Attributes, NextHop, RouteSet};
 use herald::wire::{Bandwidth, Community, ExtendedCommunity, Family, LargeCommunity, Prefix};
@@ -62,10 +62,23 @@ fn service() -> impl Strategy<Value = Service> {
     let ingress = vec((address, mode), 0..4);
     let traffic_policy = select(&[TrafficPolicy::Cluster, TrafficPolicy::Local]);
     let lifecycle = prop_oneof![9 => Just(Lifecycle::Live), 1 => Just(Lifecycle::Deleting)];
-    (class, ingress, traffic_policy, lifecycle).prop_map(|(load_balancer_class, ingress, traffic_policy, lifecycle)| {
-        let ingress = ingress.into_iter().map(|(address, mode)| Ingress { ip: ip(address), mode }).collect();
-        Service { load_balancer_class, ingress, traffic_policy, lifecycle }
-    })
+    (uid(), class, ingress, traffic_policy, lifecycle).prop_map(
+        |(uid, load_balancer_class, ingress, traffic_policy, lifecycle)| {
+            let ingress = ingress.into_iter().map(|(address, mode)| Ingress { ip: ip(address), mode }).collect();
+            Service { uid, load_balancer_class, ingress, traffic_policy, lifecycle }
+        },
+    )
+}
+
+/// Mostly the same, so that what was given is mostly given to who lives.
+fn uid() -> impl Strategy<Value = Arc<str>> {
+    prop_oneof![5 => Just("u".into()), 1 => Just("other".into())]
+}
+
+/// What an allocator gave, from a pool of today or one that is gone.
+fn grant() -> impl Strategy<Value = Grant> {
+    let pool = prop_oneof![4 => select(&POOLS), 1 => Just("gone")];
+    (pool, btree_set((key(), uid()), 2..7)).prop_map(|(pool, holders)| Grant { pool: pool.into(), holders })
 }
 
 fn endpoints() -> impl Strategy<Value = BTreeSet<Endpoint>> {
@@ -127,10 +140,12 @@ fn advertisement() -> impl Strategy<Value = Advertisement> {
             .prop_map(|names| names.into_iter().map(Arc::from).collect::<BTreeSet<Arc<str>>>())
     };
     let endpoints = select(&[EndpointRule::Required, EndpointRule::NotRequired]);
-    (names(&POOLS), names(&PEERS), selector(), attributes(), endpoints).prop_map(
-        |(pools, peers, nodes, attributes, endpoints)| Advertisement {
+    let scope = select(&[Scope::Named, Scope::Every]);
+    (names(&POOLS), scope, names(&PEERS), selector(), attributes(), endpoints).prop_map(
+        |(pools, scope, peers, nodes, attributes, endpoints)| Advertisement {
             name: "to be named".into(),
             pools,
+            scope,
             peers,
             nodes,
             attributes,
@@ -172,6 +187,7 @@ enum Step {
     Service(ServiceKey, Option<Service>),
     Endpoints(ServiceKey, BTreeSet<Endpoint>),
     Node(&'static str, Option<Node>),
+    Grant(&'static str, Option<Grant>),
     Policy(Policy),
     OtherNode(&'static str),
     /// The same policy as another value in memory.
@@ -185,6 +201,8 @@ fn step() -> impl Strategy<Value = Step> {
         8 => (key(), endpoints()).prop_map(|(key, endpoints)| Step::Endpoints(key, endpoints)),
         3 => (select(&NODES), node()).prop_map(|(name, node)| Step::Node(name, Some(node))),
         1 => select(&NODES).prop_map(|name| Step::Node(name, None)),
+        6 => (select(&ADDRESSES), grant()).prop_map(|(address, grant)| Step::Grant(address, Some(grant))),
+        2 => select(&ADDRESSES).prop_map(|address| Step::Grant(address, None)),
         2 => policy().prop_map(Step::Policy),
         1 => select(&NODES).prop_map(Step::OtherNode),
         1 => Just(Step::Reload),
@@ -208,6 +226,8 @@ impl World {
             Step::Endpoints(key, endpoints) => drop(self.view.endpoints.insert(key, Arc::new(endpoints))),
             Step::Node(name, Some(node)) => drop(self.view.nodes.insert(name.into(), Arc::new(node))),
             Step::Node(name, None) => drop(self.view.nodes.remove(name)),
+            Step::Grant(address, Some(grant)) => drop(self.view.grants.insert(ip(address), Arc::new(grant))),
+            Step::Grant(address, None) => drop(self.view.grants.remove(&ip(address))),
             Step::Policy(policy) => self.policy = Arc::new(policy),
             Step::OtherNode(node) => self.node = node,
             Step::Reload => self.policy = Arc::new((*self.policy).clone()),
@@ -217,8 +237,9 @@ impl World {
 
 /// A cluster with something in it.
 fn world() -> impl Strategy<Value = World> {
-    let beginning = (policy(), vec(node(), 3), vec((key(), service(), endpoints()), 6));
-    beginning.prop_map(|(policy, nodes, services)| {
+    let grants = vec((select(&ADDRESSES[..8]), grant()), 8);
+    let beginning = (policy(), vec(node(), 3), vec((key(), service(), endpoints()), 6), grants);
+    beginning.prop_map(|(policy, nodes, services, grants)| {
         let mut world = World { view: ClusterView::default(), policy: Arc::new(policy), node: "n1" };
         for (name, node) in NODES.into_iter().zip(nodes) {
             world.apply(Step::Node(name, Some(node)));
@@ -227,6 +248,7 @@ fn world() -> impl Strategy<Value = World> {
             world.apply(Step::Service(key.clone(), Some(service)));
             world.apply(Step::Endpoints(key, endpoints));
         }
+        grants.into_iter().for_each(|(address, grant)| world.apply(Step::Grant(address, Some(grant))));
         world
     })
 }
@@ -234,7 +256,7 @@ fn world() -> impl Strategy<Value = World> {
 #[test]
 fn an_incremental_plan_is_what_the_rule_says() {
     let config = ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(600) };
-    let (plans, joined) = (Cell::new(0), Cell::new(0));
+    let (plans, joined, retained) = (Cell::new(0), Cell::new(0), Cell::new(0));
     let checked = TestRunner::new(config).run(&(world(), vec(vec(step(), 1..5), 1..25)), |(mut world, history)| {
         let mut planner = Planner::default();
         for batch in history {
@@ -242,6 +264,8 @@ fn an_incremental_plan_is_what_the_rule_says() {
             let plan = planner.plan(&world.view, &world.policy, world.node);
             check(&world, &plan)?;
             plans.set(plans.get() + 1);
+            let beyond = plan.routes.values().any(|routes| routes.iter().any(|(prefix, _)| kept(&plan, prefix)));
+            retained.set(retained.get() + usize::from(beyond));
             joined.set(joined.get() + usize::from(plan.routes.values().any(|routes| several(&world, routes))));
         }
         Ok(())
@@ -249,8 +273,14 @@ fn an_incremental_plan_is_what_the_rule_says() {
     checked.unwrap_or_else(|error| panic!("{error}"));
     // A test of nothing would pass too: one plan in twenty, at least, must hold routes of several advertisements.
     let (plans, joined) = (plans.get(), joined.get());
-    println!("{plans} plans, {joined} with routes of several advertisements");
+    let retained = retained.get();
+    println!("{plans} plans, {joined} with routes of several advertisements, {retained} with retained ones");
+    assert!(retained * 40 > plans, "only {retained} of {plans} plans hold a retained route");
     assert!(joined * 20 > plans, "only {joined} of {plans} plans hold a route of several advertisements");
+}
+
+fn kept(plan: &Plan, prefix: &Prefix) -> bool {
+    plan.retained.contains(&prefix.address())
 }
 
 fn several(world: &World, routes: &RouteSet) -> bool {
@@ -264,6 +294,10 @@ fn check(world: &World, plan: &Plan) -> Result<(), TestCaseError> {
     let got: BTreeMap<String, BTreeMap<Prefix, Attributes>> =
         plan.routes.iter().map(|(peer, routes)| (peer.to_string(), of_peer(routes))).collect();
     prop_assert_eq!(&got, &expected);
+    // Every route lies in a pool or is said to be retained, and none is both.
+    for prefix in plan.routes.values().flat_map(|routes| routes.iter().map(|(prefix, _)| prefix)) {
+        prop_assert_eq!(kept(plan, prefix), !model::in_any_pool(&world.policy, prefix.address()), "{}", prefix);
+    }
     let fresh = Planner::default().plan(&world.view, &world.policy, world.node);
     prop_assert_eq!(plan, &fresh);
     // Equal policy is one value, so that grouping by attributes can go by pointer.
@@ -289,7 +323,9 @@ proptest! {
                     let decision = decide(&world.view, &world.policy, world.node, peer, key, address);
                     let names = model::advertisements(&world.view, &world.policy, world.node, peer, key, address);
                     match decision {
-                        Decision::Announced { advertisements } => {
+                        Decision::Announced { advertisements, place } => {
+                            let inside = model::in_any_pool(&world.policy, address);
+                            prop_assert_eq!(place, if inside { Place::InPool } else { Place::OutsidePool });
                             prop_assert_eq!(advertisements.iter().map(|a| a.to_string()).collect::<Vec<_>>(), names);
                             wanted = true;
                         }

@@ -2,8 +2,8 @@
 //! selectors and forbidden ranges are read here once more.
 
 use herald::advertise::cluster::{Lifecycle, Network};
-use herald::advertise::policy::{Classless, EndpointRule, ExcludeLabel, Requirement};
-use herald::advertise::{ClusterView, IpMode, Node, NodeSelector, Policy, ServiceKey, TrafficPolicy};
+use herald::advertise::policy::{Classless, EndpointRule, ExcludeLabel, Requirement, Scope};
+use herald::advertise::{Advertisement, ClusterView, IpMode, Node, NodeSelector, Policy, ServiceKey, TrafficPolicy};
 use herald::rib::Attributes;
 use herald::wire::Prefix;
 use std::collections::{BTreeMap, BTreeSet};
@@ -73,13 +73,27 @@ pub fn advertisements(
         TrafficPolicy::Cluster => !servable.is_empty() || rule == EndpointRule::NotRequired,
     };
     let in_pool = |name: &str| policy.pools.get(name).is_some_and(|p| p.ranges.iter().any(|r| within(address, *r)));
+    // Given to this very service, from a pool that has the address no longer.
+    let given = view.grants.get(&address).filter(|_| !in_any_pool(policy, address));
+    let given = given.filter(|grant| grant.holders.iter().any(|(holder, uid)| holder == key && **uid == *service.uid));
+    let given_from = |a: &Advertisement| {
+        given.is_some_and(|grant| {
+            let known = policy.pools.contains_key(&grant.pool);
+            if known { a.pools.contains(&grant.pool) } else { a.scope == Scope::Every }
+        })
+    };
     policy
         .advertisements
         .iter()
         .filter(|a| a.peers.contains(peer) && selects(&a.nodes, this) && holds(a.endpoints))
-        .filter(|a| a.pools.iter().any(|pool| in_pool(pool)))
+        .filter(|a| a.pools.iter().any(|pool| in_pool(pool)) || given_from(a))
         .map(|a| a.name.to_string())
         .collect()
+}
+
+/// Whether a pool of today has an address.
+pub fn in_any_pool(policy: &Policy, address: IpAddr) -> bool {
+    policy.pools.values().any(|pool| pool.ranges.iter().any(|range| within(address, *range)))
 }
 
 fn carried(policy: &Policy, names: &BTreeSet<String>) -> Attributes {

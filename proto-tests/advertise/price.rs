@@ -3,7 +3,7 @@
 use super::{
     Advertisement, Attributes, ClusterView, Endpoint, Ingress, IpMode, Node, NodeSelector, Planner, Policy, Pool,
 };
-use super::{EndpointRule, Family, Lifecycle, Service, ServiceKey, TrafficPolicy};
+use super::{EndpointRule, Family, Lifecycle, Scope, Service, ServiceKey, TrafficPolicy};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
@@ -23,6 +23,7 @@ fn on(node: &str) -> Arc<BTreeSet<Endpoint>> {
 fn view() -> ClusterView {
     let base = u32::from(Ipv4Addr::new(10, 64, 0, 0));
     let service = |n: u32| Service {
+        uid: "u".into(),
         load_balancer_class: None,
         ingress: vec![Ingress { ip: IpAddr::V4(Ipv4Addr::from(base + n)), mode: IpMode::Vip }],
         traffic_policy: if n.is_multiple_of(2) { TrafficPolicy::Cluster } else { TrafficPolicy::Local },
@@ -32,6 +33,7 @@ fn view() -> ClusterView {
         services: (0..SERVICES).map(|n| (key(n), Arc::new(service(n)))).collect(),
         endpoints: (0..SERVICES).map(|n| (key(n), on("n1"))).collect(),
         nodes: [(Arc::from("n1"), Arc::new(Node::default()))].into_iter().collect(),
+        grants: imbl::OrdMap::new(),
     }
 }
 
@@ -44,6 +46,7 @@ fn policy(local_pref: u32) -> Arc<Policy> {
         advertisements: vec![Advertisement {
             name: "all".into(),
             pools: BTreeSet::from([Arc::from("all")]),
+            scope: Scope::Named,
             peers: peers.into(),
             nodes: NodeSelector::default(),
             attributes: Attributes { local_pref: Some(local_pref), ..Attributes::default() },

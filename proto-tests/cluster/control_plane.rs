@@ -47,6 +47,8 @@ pub struct ControlPlane {
     /// What ServiceAccounts of the namespace [`AUDITED`] asked of the API server: a JSON object a line.
     pub audit: PathBuf,
     processes: Vec<Process>,
+    pki: Pki,
+    folder: PathBuf,
 }
 
 impl ControlPlane {
@@ -72,7 +74,33 @@ impl ControlPlane {
                 kubectl.run(&["get", "serviceaccount", "default", "-o", "name"])
             })?;
         }
-        Ok(Self { kubectl, kubeconfig, audit: folder.join("audit.log"), processes })
+        Ok(Self { kubectl, kubeconfig, audit: folder.join("audit.log"), processes, pki, folder })
+    }
+
+    /// Ends everything in order, the database last, and waits until it has ended.
+    ///
+    /// # Errors
+    /// A process did not end.
+    pub fn stop(&mut self) -> Outcome {
+        for mut process in std::mem::take(&mut self.processes).into_iter().rev() {
+            process.signal(rustix::process::Signal::TERM)?;
+            process.wait(Duration::from_secs(30))?;
+        }
+        Ok(())
+    }
+
+    /// Starts etcd and the API server again, with the same keys and whatever the database holds now.
+    ///
+    /// # Errors
+    /// A program could not be started, or did not become ready in time.
+    pub fn resume(&mut self, site: &Site<'_>, parts: Parts) -> Outcome {
+        self.processes = vec![start_etcd(site, &self.folder)?, start_api_server(site, &self.folder, &self.pki, parts)?];
+        wait_until_ready(site, &mut self.processes)
+    }
+
+    /// The folder of the database.
+    pub fn database(&self) -> PathBuf {
+        self.folder.join("etcd")
     }
 
     /// Fails when one of the processes has ended by itself.

@@ -70,6 +70,14 @@ impl Kubectl {
         feed(&mut self.command(&["create", "-f", "-"]), yaml)
     }
 
+    /// `kubectl replace -f -` of `text`.
+    ///
+    /// # Errors
+    /// The API server refused it.
+    pub fn replace(&self, text: &str) -> Outcome {
+        feed(&mut self.command(&["replace", "-f", "-"]), text)
+    }
+
     /// Gives a Service its ingress address, as an allocator would.
     ///
     /// # Errors

@@ -18,6 +18,7 @@ mod app;
 mod bed;
 mod cases;
 mod control_plane;
+mod delay;
 mod e2e;
 mod images;
 mod kubectl;

@@ -10,7 +10,7 @@ use crate::rig::{Outcome, Rig, run, wait_until, write_file};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -23,6 +23,7 @@ pub struct Yard<'a> {
     bed: &'a Bed,
     space: Namespace,
     control_plane: ControlPlane,
+    parts: Parts,
     folder: PathBuf,
 }
 
@@ -50,7 +51,7 @@ impl<'a> Yard<'a> {
         pki::write_kubeconfig(&folder.join("kubeconfig"), SERVER, &authority, token.trim())?;
         write_file(&folder.join("herald.yaml"), &configuration(pools))?;
         run(Command::new("chown").args(["-R", "65532:65532"]).arg(&folder))?;
-        Ok(Self { bed, space, control_plane, folder })
+        Ok(Self { bed, space, control_plane, parts, folder })
     }
 
     /// The administrator's kubectl.
@@ -100,6 +101,41 @@ impl<'a> Yard<'a> {
     /// # Errors
     /// It could not be started.
     pub fn allocator(&self, number: u16) -> Outcome<Process> {
+        self.allocator_with(number, &[])
+    }
+
+    /// The same with more arguments.
+    ///
+    /// # Errors
+    /// It could not be started.
+    pub fn allocator_with(&self, number: u16, more: &[&str]) -> Outcome<Process> {
+        let more = [&["--lease-seconds", "3"], more].concat();
+        self.start_allocator(number, &more, &self.folder.join("kubeconfig"), "info")
+    }
+
+    /// The same, which logs whatever it has to say.
+    ///
+    /// # Errors
+    /// It could not be started.
+    pub fn chatty_allocator(&self, number: u16) -> Outcome<Process> {
+        let kubeconfig = self.folder.join("kubeconfig");
+        self.start_allocator(number, &["--lease-seconds", "3"], &kubeconfig, "info,herald=debug")
+    }
+
+    /// The same, where the API server is reached through another door, with a lease of so many seconds.
+    ///
+    /// # Errors
+    /// It could not be started.
+    pub fn allocator_behind(&self, number: u16, door: SocketAddr, lease: u16) -> Outcome<Process> {
+        let kubeconfig = self.folder.join(format!("kubeconfig-{number}"));
+        let text = fs::read_to_string(self.folder.join("kubeconfig")).map_err(|e| format!("no kubeconfig: {e}"))?;
+        write_file(&kubeconfig, &text.replace(":6443", &format!(":{}", door.port())))?;
+        run(Command::new("chown").arg("65532:65532").arg(&kubeconfig))?;
+        self.start_allocator(number, &["--lease-seconds", &lease.to_string()], &kubeconfig, "info")
+    }
+
+    /// A program of herald's as the pod's user.
+    fn as_the_pod(&self) -> Command {
         let mut command = self.space.command("setpriv");
         command
             .args([
@@ -112,15 +148,116 @@ impl<'a> Yard<'a> {
                 "--bounding-set",
                 "-all",
             ])
-            .arg(self.folder.join("herald"))
-            .args(["allocate", "--identity", &format!("allocator-{number}"), "--lease-seconds", "3"])
+            .arg(self.folder.join("herald"));
+        command
+    }
+
+    fn start_allocator(&self, number: u16, more: &[&str], kubeconfig: &Path, log: &str) -> Outcome<Process> {
+        let mut command = self.as_the_pod();
+        command
+            .args(["allocate", "--identity", &format!("allocator-{number}")])
             .args(["--metrics", &format!("127.0.0.1:{}", 7500 + number)])
+            .args(more)
             .arg("--config")
             .arg(self.folder.join("herald.yaml"))
             .arg("--socket")
             .arg(self.folder.join(format!("{number}.sock")))
-            .env("KUBECONFIG", self.folder.join("kubeconfig"));
+            .env("HERALD_LOG", log)
+            .env("KUBECONFIG", kubeconfig);
         Process::start(&self.bed.rig, &format!("{}-allocator-{number}", self.space.short()), command)
+    }
+
+    /// Starts a speaker of a node, with its ServiceAccount's rights and these pools; its router is at [`Self::address`].
+    ///
+    /// # Errors
+    /// It could not be started.
+    pub fn speaker(&self, node: &str, source: Ipv4Addr, pools: &str) -> Outcome<Process> {
+        let token = self.kubectl().run(&["-n", HERALD, "create", "token", "herald-speaker"])?;
+        let (kubeconfig, config) = (self.folder.join("speaker.kubeconfig"), self.folder.join("speaker.yaml"));
+        pki::write_kubeconfig(&kubeconfig, SERVER, &self.folder.join("authority.crt"), token.trim())?;
+        write_file(&config, &speakers_configuration(source, pools))?;
+        run(Command::new("chown").arg("65532:65532").args([&kubeconfig, &config]))?;
+        let mut command = self.as_the_pod();
+        command.args(["speak", "--node", node, "--metrics", "127.0.0.1:7472", "--config"]).arg(&config);
+        command.arg("--socket").arg(self.folder.join("speaker.sock")).env("KUBECONFIG", &kubeconfig);
+        Process::start(&self.bed.rig, &format!("{}-speaker", self.space.short()), command)
+    }
+
+    /// Gives a speaker other pools.
+    ///
+    /// # Errors
+    /// The file could not be written, or the speaker is gone.
+    pub fn set_speakers_pools(&self, pools: &str, speaker: &Process) -> Outcome {
+        let config = self.folder.join("speaker.yaml");
+        let text = fs::read_to_string(&config).map_err(|e| format!("no speaker has been started: {e}"))?;
+        let head = text.split("pools:\n").next().unwrap_or_default();
+        crate::rig::replace_file(&config, &format!("{head}pools:\n{pools}"))?;
+        speaker.signal(rustix::process::Signal::HUP)
+    }
+
+    /// What the speaker's `herald routes` prints.
+    ///
+    /// # Errors
+    /// It does not answer.
+    pub fn routes(&self) -> Outcome<String> {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_herald"));
+        run(command.arg("routes").arg("--socket").arg(self.folder.join("speaker.sock")))
+    }
+
+    /// Runs `herald renumber` as the administrator.
+    ///
+    /// # Errors
+    /// It failed.
+    pub fn renumber(&self, arguments: &[&str]) -> Outcome<String> {
+        let mut command = self.space.command(env!("CARGO_BIN_EXE_herald"));
+        run(command.arg("renumber").args(arguments).env("KUBECONFIG", self.kubeconfig()))
+    }
+
+    /// Where the API server is.
+    pub fn address(&self) -> Ipv4Addr {
+        SERVER
+    }
+
+    /// Where everything runs.
+    pub fn space(&self) -> &Namespace {
+        &self.space
+    }
+
+    /// Stops API server and etcd.
+    ///
+    /// # Errors
+    /// One did not end.
+    pub fn stop(&mut self) -> Outcome {
+        self.control_plane.stop()
+    }
+
+    /// Starts them again.
+    ///
+    /// # Errors
+    /// One did not come up.
+    pub fn resume(&mut self) -> Outcome {
+        let programs = go_build("cluster")?;
+        let site = Site { rig: &self.bed.rig, space: &self.space, address: SERVER, programs: &programs };
+        self.control_plane.resume(&site, self.parts)
+    }
+
+    /// Copies the folder of the stopped etcd.
+    ///
+    /// # Errors
+    /// It could not be copied.
+    pub fn copy_database(&self) -> Outcome {
+        let database = self.control_plane.database();
+        run(Command::new("cp").arg("-a").arg(&database).arg(database.with_extension("copy"))).map(drop)
+    }
+
+    /// Puts the copy in the place of the stopped etcd's folder.
+    ///
+    /// # Errors
+    /// There is none, or it could not be moved.
+    pub fn put_database_back(&self) -> Outcome {
+        let database = self.control_plane.database();
+        fs::remove_dir_all(&database).map_err(|e| format!("{} stays: {e}", database.display()))?;
+        fs::rename(database.with_extension("copy"), &database).map_err(|e| format!("there is no copy: {e}"))
     }
 
     /// What an allocator's `herald pools` prints.
@@ -226,6 +363,16 @@ spec:
 pub fn ingress(service: &Value) -> Vec<String> {
     let entries = service["status"]["loadBalancer"]["ingress"].as_array().into_iter().flatten();
     entries.map(|entry| text(&entry["ip"])).collect()
+}
+
+fn speakers_configuration(source: Ipv4Addr, pools: &str) -> String {
+    format!(
+        "asn: 64512
+peers: [{{name: router, address: {SERVER}, asn: 64601, holdTime: 9s, sourceAddress: {source}}}]
+advertisements: [{{name: all, pools: [edge]}}]
+pools:
+{pools}"
+    )
 }
 
 fn configuration(pools: &str) -> String {

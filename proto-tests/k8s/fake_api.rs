@@ -52,6 +52,8 @@ struct World {
     compacted: (u64, Gone),
     /// Resources whose lists are held back.
     held: Vec<&'static str>,
+    /// Resources of which the server knows nothing.
+    unknown: Vec<&'static str>,
     requests: Vec<String>,
 }
 
@@ -74,6 +76,7 @@ pub struct Snapshot {
 pub const SERVICES: &str = "services";
 pub const SLICES: &str = "endpointslices";
 pub const NODES: &str = "nodes";
+pub const ALLOCATIONS: &str = "allocations";
 
 impl FakeApi {
     /// Starts one on loopback; it ends with the test's runtime.
@@ -86,6 +89,7 @@ impl FakeApi {
                 mode: Mode::Well,
                 compacted: (0, Gone::InBand),
                 held: Vec::new(),
+                unknown: Vec::new(),
                 requests: Vec::new(),
             })),
             ticks: watch::Sender::new(0),
@@ -94,6 +98,7 @@ impl FakeApi {
         let app = Router::new()
             .route("/api/v1/{resource}", axum::routing::get(serve))
             .route("/apis/discovery.k8s.io/v1/{resource}", axum::routing::get(serve))
+            .route("/apis/herald.bgp/v1alpha1/{resource}", axum::routing::get(serve))
             .with_state(api.clone());
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
@@ -153,6 +158,11 @@ impl FakeApi {
         self.change(|world| world.held = resources.to_vec());
     }
 
+    /// Knows nothing of these resources, as before their definitions are applied.
+    pub fn know_nothing_of(&self, resources: &[&'static str]) {
+        self.change(|world| world.unknown = resources.to_vec());
+    }
+
     /// Forgets history: watches that start below now are refused.
     pub fn compact(&self, form: Gone) {
         self.change(|world| {
@@ -189,13 +199,17 @@ async fn serve(
     Path(resource): Path<String>,
     Query(query): Query<BTreeMap<String, String>>,
 ) -> Response {
-    let resource = [SERVICES, SLICES, NODES].into_iter().find(|known| *known == resource).expect("unknown resource");
+    let resource =
+        [SERVICES, SLICES, NODES, ALLOCATIONS].into_iter().find(|known| *known == resource).expect("unknown resource");
     let flag = |name: &str| query.get(name).is_some_and(|value| value == "true");
     let mode = api.change(|world| {
         let query: Vec<String> = query.iter().map(|(key, value)| format!("{key}={value}")).collect();
         world.requests.push(format!("{resource}?{}", query.join("&")));
         world.mode.clone()
     });
+    if api.world.lock().unwrap().unknown.contains(&resource) {
+        return refuse(404, "the server could not find the requested resource");
+    }
     match (mode, flag("watch"), flag("sendInitialEvents")) {
         (Mode::Away(code), _, _) => refuse(code, "not today"),
         (Mode::NoStreamingLists(code), true, true) => refuse(code, "sendInitialEvents is forbidden for watch"),

@@ -1,7 +1,7 @@
 //! The index against a model that computes the view from scratch.
 
 use herald::advertise::cluster::{Lifecycle, Network};
-use herald::advertise::{ClusterView, Endpoint, Ingress, IpMode, Node, Service, ServiceKey, TrafficPolicy};
+use herald::advertise::{ClusterView, Endpoint, Grant, Ingress, IpMode, Node, Service, ServiceKey, TrafficPolicy};
 use herald::k8s::{Index, Key, Kind, Object, Reading, Slice, SliceKey};
 use herald::wire::Family;
 use proptest::prelude::*;
@@ -15,7 +15,8 @@ fn service_key(n: u8) -> ServiceKey {
 fn service(n: u8, variant: u8) -> Object {
     let policy = if variant.is_multiple_of(2) { TrafficPolicy::Cluster } else { TrafficPolicy::Local };
     let ingress = vec![Ingress { ip: [198, 51, 100, variant].into(), mode: IpMode::Vip }];
-    let service = Service { load_balancer_class: None, ingress, traffic_policy: policy, lifecycle: Lifecycle::Live };
+    let (uid, lifecycle) = ("u".into(), Lifecycle::Live);
+    let service = Service { uid, load_balancer_class: None, ingress, traffic_policy: policy, lifecycle };
     Object::Service(service_key(n), Arc::new(service))
 }
 
@@ -37,11 +38,17 @@ fn node(n: u8, variant: u8) -> Object {
     Object::Node(format!("n{n}").into(), Arc::new(node))
 }
 
+fn allocation(n: u8, of: u8) -> Object {
+    let grant = Grant { pool: "edge".into(), holders: BTreeSet::from([(service_key(of), "u".into())]) };
+    Object::Allocation([198, 51, 100, n].into(), Arc::new(grant))
+}
+
 fn object() -> impl Strategy<Value = Object> {
     prop_oneof![
         (0..4u8, 0..3u8).prop_map(|(n, variant)| service(n, variant)),
         (0..5u8, 0..3u8, prop::collection::btree_set(0..4u8, 1..4)).prop_map(|(n, of, nodes)| slice(n, of, &nodes)),
         (0..3u8, 0..2u8).prop_map(|(n, variant)| node(n, variant)),
+        (0..3u8, 0..4u8).prop_map(|(n, of)| allocation(n, of)),
     ]
 }
 
@@ -112,6 +119,7 @@ impl Model {
             match object {
                 Object::Service(key, service) => drop(view.services.insert(key.clone(), service.clone())),
                 Object::Node(name, node) => drop(view.nodes.insert(name.clone(), node.clone())),
+                Object::Allocation(address, grant) => drop(view.grants.insert(*address, grant.clone())),
                 Object::Slice(_, slice) => {
                     endpoints.entry(slice.service.clone()).or_default().extend(slice.endpoints.iter().cloned());
                 }
@@ -163,7 +171,7 @@ proptest! {
             };
             let expected = model.view();
             let polled = index.poll_view();
-            if model.listed.len() < 3 {
+            if model.listed.len() < 4 {
                 prop_assert_eq!(&polled, &None);
             } else {
                 match polled {
@@ -190,6 +198,8 @@ fn filled() -> Index {
     index.reset(Kind::EndpointSlice, (0..3).map(|n| Reading::Held(slice(n, n, &[1].into()))).collect());
     assert_eq!(index.poll_view(), None, "nodes are not listed yet");
     index.reset(Kind::Node, vec![Reading::Held(node(1, 0))]);
+    assert_eq!(index.poll_view(), None, "what was given is not listed yet");
+    index.reset(Kind::Allocation, vec![Reading::Held(allocation(1, 1))]);
     index
 }
 

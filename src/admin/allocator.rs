@@ -15,6 +15,7 @@ use prometheus_client::registry::Registry;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fmt;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 /// The allocator at one moment.
@@ -32,6 +33,10 @@ pub struct Snapshot {
     pub served: usize,
     /// Services that lack something.
     pub waiting: usize,
+    /// Addresses that stay although no pool would give them today.
+    pub irregular: Vec<Retained>,
+    /// What is doubtful about the pools in this cluster, in words.
+    pub doubts: Vec<String>,
     /// Writes that wait or are on their way.
     pub writes_due: usize,
     /// What became of writes, by word.
@@ -71,6 +76,24 @@ pub struct Pools {
     pub services_waiting: usize,
     /// In the order in which they are asked.
     pub pools: Vec<Pool>,
+    /// Addresses that stay although no pool would give them today, by service.
+    pub retained: Vec<Retained>,
+    /// What is doubtful about the pools in this cluster.
+    pub doubts: Vec<String>,
+}
+
+/// An address that stays although no pool would give it to its service today, until that is renumbered.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Retained {
+    /// Namespace and name.
+    pub service: String,
+    /// The address.
+    pub address: IpAddr,
+    /// The pool that it was given from.
+    pub pool: String,
+    /// Why it would not be given, in one word: `OutsidePool`, `PoolDraining`, ….
+    pub reason: String,
 }
 
 /// One family of a pool. Numbers of addresses are text: IPv6 has more than a JSON number can carry.
@@ -121,6 +144,8 @@ impl Pools {
             services_served: snapshot.served,
             services_waiting: snapshot.waiting,
             pools: snapshot.pools.into_iter().map(pool).collect(),
+            retained: snapshot.irregular,
+            doubts: snapshot.doubts,
         }
     }
 }
@@ -188,6 +213,18 @@ impl Collector for Scrape {
             "Services that have all they ask for, and services that lack something",
             services.map(|(state, count)| ([("state", state.to_owned())], float(count as u128))),
         )?;
+        let doubts = float(snapshot.doubts.len() as u128);
+        let help = "What is doubtful about the pools in this cluster: overlaps with nodes, pods and ClusterIPs";
+        gauge(&mut encoder, "pool_doubts", help, [(NONE, doubts)])?;
+        let mut retained: BTreeMap<(String, String), u64> = BTreeMap::new();
+        for Retained { pool, reason, .. } in snapshot.irregular {
+            *retained.entry((pool, reason)).or_default() += 1;
+        }
+        let help = "Addresses that stay although no pool would give them today, by their last pool and the reason";
+        let label = |((pool, reason), count): ((String, String), u64)| {
+            ([("pool", pool), ("reason", reason)], float(count.into()))
+        };
+        gauge(&mut encoder, "pool_addresses_retained", help, retained.into_iter().map(label))?;
         let due = float(snapshot.writes_due as u128);
         gauge(&mut encoder, "allocator_writes_due", "Writes that wait or are on their way", [(NONE, due)])?;
         counter(

@@ -214,6 +214,18 @@ pub struct Route {
     pub link_bandwidth: Option<u64>,
     /// Communities, then extended, then large communities.
     pub communities: Vec<String>,
+    /// How the address stands with the pools of today.
+    pub place: RoutePlace,
+}
+
+/// How a route's address stands with the pools of today.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum RoutePlace {
+    /// A pool has it.
+    InPool,
+    /// None has: it was given from one that was edited since, and stays until its service is renumbered.
+    OutsidePool,
 }
 
 /// Where a planned route stands.
@@ -423,11 +435,11 @@ pub fn routes(handles: &Handles, only: Option<&str>) -> Routes {
 
 fn routes_of(peer: &PeerHandles) -> Vec<Route> {
     let (status, Some(plan)) = peer.now() else { return Vec::new() };
-    plan.routes.iter().map(|(prefix, attributes)| Route::of(&status, prefix, attributes)).collect()
+    plan.routes.iter().map(|(prefix, attributes)| Route::of(&status, &plan, prefix, attributes)).collect()
 }
 
 impl Route {
-    fn of(status: &Status, prefix: &Prefix, attributes: &Attributes) -> Self {
+    fn of(status: &Status, plan: &Plan, prefix: &Prefix, attributes: &Attributes) -> Self {
         let own = match &status.phase {
             Phase::Established { next_hops, .. } => next_hops.get(&prefix.family()).copied(),
             Phase::Idle { .. } | Phase::Connect | Phase::Active | Phase::OpenSent | Phase::OpenConfirm => None,
@@ -453,6 +465,7 @@ impl Route {
             prepend: attributes.prepend,
             link_bandwidth: attributes.link_bandwidth.map(rounded),
             communities: attributes.communities.iter().map(ToString::to_string).chain(extended).chain(large).collect(),
+            place: if plan.bounds.retains(prefix) { RoutePlace::OutsidePool } else { RoutePlace::InPool },
         }
     }
 }

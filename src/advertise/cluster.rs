@@ -54,6 +54,8 @@ pub struct Ingress {
 /// A Service of type LoadBalancer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Service {
+    /// `metadata.uid`; empty in a manifest that gives none.
+    pub uid: Arc<str>,
     /// `spec.loadBalancerClass`.
     pub load_balancer_class: Option<String>,
     /// The addresses in its status.
@@ -103,6 +105,15 @@ pub enum Network {
     Unavailable,
 }
 
+/// An address that an allocator of herald gave: an `Allocation` with holders.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Grant {
+    /// The pool it was given from.
+    pub pool: Arc<str>,
+    /// The services that have it, with their UIDs: another service of the same name has no part in it.
+    pub holders: BTreeSet<(ServiceKey, Arc<str>)>,
+}
+
 /// The cluster as far as it decides what is announced. Persistent maps: a clone costs nothing, and a diff skips what did not change.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ClusterView {
@@ -112,4 +123,14 @@ pub struct ClusterView {
     pub endpoints: imbl::OrdMap<ServiceKey, Arc<BTreeSet<Endpoint>>>,
     /// Nodes.
     pub nodes: imbl::OrdMap<NodeName, Arc<Node>>,
+    /// What an allocator of herald gave, by address.
+    pub grants: imbl::OrdMap<IpAddr, Arc<Grant>>,
+}
+
+impl ClusterView {
+    /// The pool that an address was given from to this service, as it lives; none where it has no such address of ours.
+    pub fn granted(&self, key: &ServiceKey, service: &Service, address: IpAddr) -> Option<&Arc<str>> {
+        let grant = self.grants.get(&address)?;
+        grant.holders.contains(&(key.clone(), Arc::clone(&service.uid))).then_some(&grant.pool)
+    }
 }

@@ -8,7 +8,7 @@ pub mod plan;
 pub mod policy;
 pub mod select;
 
-pub use cluster::{ClusterView, Endpoint, Ingress, IpMode, Node, NodeName, Service, ServiceKey, TrafficPolicy};
+pub use cluster::{ClusterView, Endpoint, Grant, Ingress, IpMode, Node, NodeName, Service, ServiceKey, TrafficPolicy};
 pub use plan::{Plan, Planner};
 pub use policy::{Advertisement, NodeSelector, Policy, Pool};
-pub use select::{Decision, Reason, decide};
+pub use select::{Decision, Place, Reason, decide};

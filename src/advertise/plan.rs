@@ -2,9 +2,12 @@
 
 use super::cluster::{ClusterView, Node, NodeName, Service, ServiceKey};
 use super::policy::Policy;
-use super::select::{Grade, PoolIndex, applicable, grade, in_service, is_destination, joined, ours, session, under};
+use super::select::{
+    Grade, PoolIndex, Reason, applicable, grade, in_service, is_destination, joined, ours, session, under,
+};
 use crate::rib::{Attributes, RouteSet};
 use crate::wire::Prefix;
+use imbl::ordmap::DiffItem;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -15,6 +18,8 @@ use std::sync::Arc;
 pub struct Plan {
     /// By peer name.
     pub routes: BTreeMap<Arc<str>, RouteSet>,
+    /// The addresses among them that lie in no pool of today, see [`super::Place::OutsidePool`].
+    pub retained: imbl::OrdSet<IpAddr>,
 }
 
 /// Remembers the last view and policy, so that the next plan costs what changed. Equal to a plan from scratch, always.
@@ -45,7 +50,7 @@ struct Claims {
 #[derive(Debug, PartialEq, Eq, Default)]
 struct Standpoint {
     pools: PoolIndex,
-    /// For every peer with a session, for every pool.
+    /// For every peer with a session, for every pool, and last for those that the file has no longer.
     peers: BTreeMap<Arc<str>, Vec<Terms>>,
 }
 
@@ -87,7 +92,7 @@ impl Last {
             plan: held,
         };
         for (key, service) in &view.services {
-            for (address, grade) in wishes(policy, &this.here, view, key, service) {
+            for (address, grade) in wishes(&this.standpoint.pools, policy, &this.here, view, key, service) {
                 this.claims.entry(address).or_default().add(grade);
             }
         }
@@ -115,15 +120,15 @@ impl Last {
     fn recount(&mut self, view: &ClusterView) -> BTreeSet<IpAddr> {
         let mut touched = BTreeSet::new();
         for key in changed_keys(&self.view, view) {
-            let (policy, here) = (&self.policy, &self.here);
+            let (pools, policy, here) = (&self.standpoint.pools, &self.policy, &self.here);
             if let Some(service) = self.view.services.get(&key) {
-                for (address, grade) in wishes(policy, here, &self.view, &key, service) {
+                for (address, grade) in wishes(pools, policy, here, &self.view, &key, service) {
                     self.claims.entry(address).or_default().remove(grade);
                     touched.insert(address);
                 }
             }
             if let Some(service) = view.services.get(&key) {
-                for (address, grade) in wishes(policy, here, view, &key, service) {
+                for (address, grade) in wishes(pools, policy, here, view, &key, service) {
                     self.claims.entry(address).or_default().add(grade);
                     touched.insert(address);
                 }
@@ -141,7 +146,21 @@ impl Last {
     fn settle(&mut self, address: IpAddr) {
         let prefix = Prefix::host(address);
         let grade = self.claims.get(&address).and_then(Claims::grade);
-        let pool = self.standpoint.pools.find(address).ok();
+        let pool = match (self.standpoint.pools.find(address), grade) {
+            (Ok(pool), _) => {
+                self.plan.retained.remove(&address);
+                Some(pool)
+            }
+            // Claimed outside of the pools: by one to whom it was given.
+            (Err(Reason::OutsidePools { .. }), Some(_)) => {
+                self.plan.retained.insert(address);
+                self.view.grants.get(&address).map(|grant| self.standpoint.pools.slot(&grant.pool))
+            }
+            (Err(_), _) => {
+                self.plan.retained.remove(&address);
+                None
+            }
+        };
         for (peer, routes) in &mut self.plan.routes {
             let terms = pool.and_then(|pool| self.standpoint.peers.get(peer)?.get(pool));
             match (terms.and_then(|terms| terms.under(grade?)), routes.attributes(&prefix)) {
@@ -159,14 +178,16 @@ impl Last {
             self.plan.routes.entry(Arc::clone(peer)).or_default();
         }
         let held = self.plan.routes.values().flat_map(|routes| routes.iter().map(|(prefix, _)| prefix.address()));
+        let held = held.chain(self.plan.retained.iter().copied());
         let unclaimed: BTreeSet<IpAddr> = held.filter(|address| !self.claims.contains_key(address)).collect();
         let claimed: Vec<IpAddr> = self.claims.keys().copied().collect();
         claimed.into_iter().chain(unclaimed).for_each(|address| self.settle(address));
     }
 }
 
-/// The addresses that a service wants announced from here, where policy allows.
+/// The addresses that a service wants announced from here, where policy allows: those in a pool, and those it was given.
 fn wishes<'a>(
+    pools: &'a PoolIndex,
     policy: &Policy,
     here: &'a NodeName,
     view: &'a ClusterView,
@@ -176,9 +197,15 @@ fn wishes<'a>(
     let endpoints = view.endpoints.get(key).map(Arc::as_ref);
     let entries =
         ours(policy, key, service).ok().map(|()| service.ingress.iter().filter(|entry| is_destination(entry)));
+    let may = move |address: IpAddr| match pools.find(address) {
+        Ok(_) => true,
+        Err(Reason::OutsidePools { .. }) => view.granted(key, service, address).is_some(),
+        Err(_) => false,
+    };
     entries
         .into_iter()
         .flatten()
+        .filter(move |entry| may(entry.ip))
         .filter_map(move |entry| Some((entry.ip, grade(key, service, endpoints, entry.ip, here).ok()?)))
 }
 
@@ -235,7 +262,9 @@ impl Standpoint {
                 };
                 Some(Terms { bare: attributes(Grade::Bare), served: attributes(Grade::Served) })
             };
-            (Arc::clone(peer), pools.names().iter().map(terms).map(Option::unwrap_or_default).collect())
+            let gone = Arc::from("");
+            let pools = pools.names().iter().chain([&gone]);
+            (Arc::clone(peer), pools.map(terms).map(Option::unwrap_or_default).collect())
         });
         let peers = peers.collect();
         Self { pools, peers }
@@ -263,7 +292,7 @@ impl Shared {
     }
 }
 
-/// Services of which anything changed: themselves or their endpoints.
+/// Services of which anything changed: themselves, their endpoints, or what was given to them.
 fn changed_keys(old: &ClusterView, new: &ClusterView) -> BTreeSet<ServiceKey> {
     let mut keys = BTreeSet::new();
     if !old.services.ptr_eq(&new.services) {
@@ -272,11 +301,17 @@ fn changed_keys(old: &ClusterView, new: &ClusterView) -> BTreeSet<ServiceKey> {
     if !old.endpoints.ptr_eq(&new.endpoints) {
         keys.extend(old.endpoints.diff(&new.endpoints).map(|item| changed_key(&item).clone()));
     }
+    if !old.grants.ptr_eq(&new.grants) {
+        let both = old.grants.diff(&new.grants).flat_map(|item| match item {
+            DiffItem::Add(_, grant) | DiffItem::Remove(_, grant) => [Some(grant), None],
+            DiffItem::Update { old: (_, old), new: (_, new) } => [Some(old), Some(new)],
+        });
+        keys.extend(both.flatten().flat_map(|grant| grant.holders.iter().map(|(key, _)| key.clone())));
+    }
     keys
 }
 
-fn changed_key<'a, V>(item: &imbl::ordmap::DiffItem<'a, 'a, ServiceKey, V>) -> &'a ServiceKey {
-    use imbl::ordmap::DiffItem;
+fn changed_key<'a, V>(item: &DiffItem<'a, 'a, ServiceKey, V>) -> &'a ServiceKey {
     match item {
         DiffItem::Add(key, _) | DiffItem::Remove(key, _) => key,
         DiffItem::Update { new: (key, _), .. } => key,

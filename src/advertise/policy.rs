@@ -103,6 +103,8 @@ pub struct Advertisement {
     pub name: Arc<str>,
     /// Pool names; all pools where the file names none.
     pub pools: BTreeSet<Arc<str>>,
+    /// Whether it also covers pools that the file has no longer.
+    pub scope: Scope,
     /// Peer names; all peers where the file names none.
     pub peers: BTreeSet<Arc<str>>,
     /// The nodes that announce.
@@ -111,6 +113,16 @@ pub struct Advertisement {
     pub attributes: Attributes,
     /// Whether a route needs a servable endpoint.
     pub endpoints: EndpointRule,
+}
+
+/// Which pools an advertisement covers beyond those that the file has. What was given from a pool that is gone is retained.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Scope {
+    /// Only those it names.
+    #[default]
+    Named,
+    /// It names none: all there are, and all there were.
+    Every,
 }
 
 /// `announceWithoutEndpoints`.

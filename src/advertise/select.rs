@@ -7,7 +7,8 @@ use super::cluster::{
     ClusterView, Endpoint, Ingress, IpMode, Lifecycle, Network, Node, NodeName, Service, ServiceKey, TrafficPolicy,
 };
 use super::policy::{
-    Advertisement, Classless, EXCLUDE_LABEL, EndpointRule, ExcludeLabel, LOAD_BALANCER_CLASS, Policy, never_announced,
+    Advertisement, Classless, EXCLUDE_LABEL, EndpointRule, ExcludeLabel, LOAD_BALANCER_CLASS, Policy, Scope,
+    never_announced,
 };
 use crate::rib::{Attributes, NextHop};
 use crate::wire::Prefix;
@@ -22,9 +23,21 @@ pub enum Decision {
     Announced {
         /// Names of the advertisements that match.
         advertisements: Vec<Arc<str>>,
+        /// Whether a pool of today has the address.
+        place: Place,
     },
     /// Not announced: the first reason that holds.
     NotAnnounced(Reason),
+}
+
+/// How an announced address stands with the pools of today.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Place {
+    /// It lies in a pool.
+    InPool,
+    /// It lies in none, and is retained: it was given from one that was edited since, and its service has it still. It goes
+    /// under the advertisements of the pool that it was given from, until the service is renumbered.
+    OutsidePool,
 }
 
 /// Why not. `Display` says it for people, with what to do.
@@ -184,9 +197,9 @@ pub fn decide(
     address: IpAddr,
 ) -> Decision {
     match matching(view, policy, node, peer, service, address) {
-        Ok(advertisements) => {
+        Ok((advertisements, place)) => {
             let advertisements = advertisements.into_iter().map(|a| Arc::clone(&a.name)).collect();
-            Decision::Announced { advertisements }
+            Decision::Announced { advertisements, place }
         }
         Err(reason) => Decision::NotAnnounced(reason),
     }
@@ -199,19 +212,23 @@ fn matching<'a>(
     peer: &str,
     key: &ServiceKey,
     address: IpAddr,
-) -> Result<Vec<&'a Advertisement>, Reason> {
+) -> Result<(Vec<&'a Advertisement>, Place), Reason> {
     let service = view.services.get(key).ok_or_else(|| Reason::UnknownService { service: key.clone() })?;
     ours(policy, key, service)?;
     holds(key, service, address)?;
     let pools = PoolIndex::new(policy);
-    let pool = pools.name(pools.find(address)?);
+    let (pool, place) = match (pools.find(address), view.granted(key, service, address)) {
+        (Ok(pool), _) => (pools.name(pool), Place::InPool),
+        (Err(Reason::OutsidePools { .. }), Some(pool)) => (pool, Place::OutsidePool),
+        (Err(reason), _) => return Err(reason),
+    };
     let this = view.nodes.get(node).ok_or_else(|| Reason::UnknownNode { node: node.to_owned() })?;
     in_service(policy, node, this)?;
     session(policy, node, this, peer)?;
     let applicable = applicable(policy, node, this, peer, pool)?;
     let grade = grade(key, service, view.endpoints.get(key).map(Arc::as_ref), address, &Arc::from(node))?;
     let remaining = under(grade, applicable);
-    if remaining.is_empty() { Err(Reason::NoEndpoints { service: key.clone() }) } else { Ok(remaining) }
+    if remaining.is_empty() { Err(Reason::NoEndpoints { service: key.clone() }) } else { Ok((remaining, place)) }
 }
 
 /// Whether the service is one that we announce at all.
@@ -295,7 +312,7 @@ pub(super) fn applicable<'a>(
     peer: &str,
     pool: &Arc<str>,
 ) -> Result<Vec<&'a Advertisement>, Reason> {
-    let of_pool: Vec<_> = policy.advertisements.iter().filter(|a| a.pools.contains(pool)).collect();
+    let of_pool: Vec<_> = policy.advertisements.iter().filter(|a| covers(a, policy, pool)).collect();
     if of_pool.is_empty() {
         return Err(Reason::PoolNotAdvertised { pool: Arc::clone(pool) });
     }
@@ -309,6 +326,14 @@ pub(super) fn applicable<'a>(
         return Err(Reason::NotFromNode { pool: Arc::clone(pool), peer, node });
     }
     Ok(from_node)
+}
+
+/// Whether an advertisement is about a pool: one of today, or one that the file has no longer.
+fn covers(advertisement: &Advertisement, policy: &Policy, pool: &Arc<str>) -> bool {
+    match (policy.pools.contains_key(pool), advertisement.scope) {
+        (true, _) => advertisement.pools.contains(pool),
+        (false, scope) => scope == Scope::Every,
+    }
 }
 
 /// Those of the applicable advertisements that stand under a grade; possibly none.
@@ -370,6 +395,11 @@ impl PoolIndex {
         &self.names[pool]
     }
 
+    /// The place of a pool by name; all that the file has no longer share one behind the others.
+    pub(super) fn slot(&self, pool: &str) -> usize {
+        self.names.binary_search_by(|name| (**name).cmp(pool)).unwrap_or(self.names.len())
+    }
+
     /// The pool of an address that may be announced.
     pub(super) fn find(&self, address: IpAddr) -> Result<usize, Reason> {
         if let Some(range) = never_announced(address, address) {
@@ -386,7 +416,7 @@ impl PoolIndex {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::advertise::{NodeSelector, Pool};
+    use crate::advertise::{Grant, NodeSelector, Pool};
     use crate::wire::Family;
     use std::collections::BTreeMap;
 
@@ -397,6 +427,7 @@ mod tests {
         endpoints: BTreeSet<Endpoint>,
         node: Node,
         policy: Policy,
+        grant: Option<Grant>,
         asked: (&'static str, &'static str, &'static str, IpAddr),
     }
 
@@ -407,6 +438,7 @@ mod tests {
             let advertisement = Advertisement {
                 name: "all".into(),
                 pools: BTreeSet::from(["edge".into()]),
+                scope: Scope::Named,
                 peers: BTreeSet::from(["tor".into()]),
                 nodes: NodeSelector::default(),
                 attributes: Attributes::default(),
@@ -419,13 +451,15 @@ mod tests {
                 ..Policy::default()
             };
             let service = Service {
+                uid: "u-1".into(),
                 load_balancer_class: None,
                 ingress: vec![Ingress { ip: ADDRESS, mode: IpMode::Vip }],
                 traffic_policy: TrafficPolicy::Cluster,
                 lifecycle: Lifecycle::Live,
             };
             let endpoints = BTreeSet::from([Endpoint { family: Family::IPV4_UNICAST, node: Some("n2".into()) }]);
-            Self { service, endpoints, node: Node::default(), policy, asked: ("n1", "tor", "web", ADDRESS) }
+            let asked = ("n1", "tor", "web", ADDRESS);
+            Self { service, endpoints, node: Node::default(), policy, grant: None, asked }
         }
 
         /// The reason in words, or the names of advertisements.
@@ -435,9 +469,15 @@ mod tests {
             view.services.insert(key("web"), Arc::new(self.service.clone()));
             view.endpoints.insert(key("web"), Arc::new(self.endpoints.clone()));
             view.nodes.insert("n1".into(), Arc::new(self.node.clone()));
+            view.grants.extend(self.grant.clone().map(|grant| (ADDRESS, Arc::new(grant))));
             let (node, peer, service, address) = self.asked;
             match decide(&view, &self.policy, node, peer, &key(service), address) {
-                Decision::Announced { advertisements } => format!("under {}", advertisements.join(" ")),
+                Decision::Announced { advertisements, place: Place::InPool } => {
+                    format!("under {}", advertisements.join(" "))
+                }
+                Decision::Announced { advertisements, place: Place::OutsidePool } => {
+                    format!("outside, under {}", advertisements.join(" "))
+                }
                 Decision::NotAnnounced(reason) => reason.to_string(),
             }
         }
@@ -525,6 +565,48 @@ mod tests {
         scene.asked.3 = loopback;
         scene.policy.pools.insert("edge".into(), Pool { ranges: vec![(loopback, loopback)] });
         assert_eq!(scene.answer(), "127.0.0.1 lies in 127.0.0.0/8 (loopback), which is never announced");
+    }
+
+    /// The pool was edited away from under an address that was given from it.
+    fn edited() -> Scene {
+        let elsewhere: IpAddr = "203.0.113.1".parse().unwrap();
+        let mut scene = Scene::new();
+        scene.policy.pools.insert("edge".into(), Pool { ranges: vec![(elsewhere, elsewhere)] });
+        let holder = ServiceKey { namespace: "default".into(), name: "web".into() };
+        scene.grant = Some(Grant { pool: "edge".into(), holders: BTreeSet::from([(holder, "u-1".into())]) });
+        scene
+    }
+
+    #[test]
+    fn what_was_given_stays_announced_under_its_last_pool() {
+        let mut scene = edited();
+        assert_eq!(scene.answer(), "outside, under all");
+        scene.policy.advertisements[0].pools = BTreeSet::from(["other".into()]);
+        assert!(scene.answer().contains("no advertisement covers pool edge"), "{}", scene.answer());
+        // The whole pool is gone: only what covers everything covers it.
+        let mut scene = edited();
+        scene.policy.pools.clear();
+        scene.policy.advertisements[0].pools.clear();
+        assert!(scene.answer().contains("no advertisement covers pool edge"), "{}", scene.answer());
+        scene.policy.advertisements[0].scope = Scope::Every;
+        assert_eq!(scene.answer(), "outside, under all");
+    }
+
+    #[test]
+    fn nobody_retains_what_was_not_given_to_him() {
+        let nobody: &[Change] = &[
+            |scene| scene.grant = None,
+            |scene| scene.service.uid = "u-2".into(),
+            |scene| scene.grant.as_mut().unwrap().holders.clear(),
+        ];
+        for change in nobody {
+            let mut scene = edited();
+            change(&mut scene);
+            assert!(scene.answer().contains("198.51.100.1 is in no pool"), "{}", scene.answer());
+        }
+        let mut scene = edited();
+        scene.service.lifecycle = Lifecycle::Deleting;
+        assert!(scene.answer().contains("being deleted"), "{}", scene.answer());
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use super::logging::{LogFormat, begin_logging};
 use crate::daemon::allocate;
+use crate::k8s::telling::Cleanup;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -23,6 +24,10 @@ pub struct Arguments {
     /// How long the lease holds: so long after the death of one allocator the next begins
     #[arg(long, default_value = "15", value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(3..=3600))]
     lease_seconds: u64,
+    /// Let a service that has an address wait with its deletion until its finalizer service.kubernetes.io/load-balancer-cleanup has
+    /// been taken away; while no allocator runs, such services cannot be deleted
+    #[arg(long)]
+    cleanup_finalizer: bool,
     /// The Unix socket for `herald pools`
     #[arg(long, default_value = super::DEFAULT_ALLOCATOR_SOCKET, value_name = "PATH")]
     socket: PathBuf,
@@ -45,6 +50,7 @@ pub fn run(arguments: Arguments) -> ExitCode {
         identity: arguments.identity,
         namespace: arguments.namespace,
         term: Duration::from_secs(arguments.lease_seconds),
+        cleanup: if arguments.cleanup_finalizer { Cleanup::ByFinalizer } else { Cleanup::Free },
         socket: arguments.socket,
         metrics: arguments.metrics,
     };

@@ -6,6 +6,7 @@ mod client;
 pub mod demo;
 mod logging;
 mod pools;
+mod renumber;
 mod show;
 mod speak;
 
@@ -47,6 +48,8 @@ enum Command {
     Routes(show::RoutesArguments),
     /// Show the pools of the allocator, and how full they are
     Pools(pools::Arguments),
+    /// Have services leave addresses that no pool would give them today: each gets another before it gives up the one it has
+    Renumber(renumber::Arguments),
     /// Show herald at work: three speakers, a router and a short story, on loopback
     Demo(demo::Arguments),
 }
@@ -61,6 +64,7 @@ pub fn main() -> ExitCode {
         Command::Peers(arguments) => or_complain(show::peers(&arguments)),
         Command::Routes(arguments) => or_complain(show::routes(&arguments)),
         Command::Pools(arguments) => or_complain(pools::run(&arguments)),
+        Command::Renumber(arguments) => or_complain(move_out(&arguments)),
         Command::Demo(arguments) => or_complain(demonstrate(&arguments)),
     }
 }
@@ -77,6 +81,10 @@ fn print(text: &str) -> anyhow::Result<ExitCode> {
 fn demonstrate(arguments: &demo::Arguments) -> anyhow::Result<ExitCode> {
     let program = std::env::current_exe()?;
     Ok(runtime()?.block_on(demo::run(arguments, program)))
+}
+
+fn move_out(arguments: &renumber::Arguments) -> anyhow::Result<ExitCode> {
+    runtime()?.block_on(renumber::run(arguments))
 }
 
 fn runtime() -> std::io::Result<tokio::runtime::Runtime> {

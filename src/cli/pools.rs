@@ -2,7 +2,7 @@
 
 use super::client;
 use super::show::{Output, lines, print, table};
-use crate::admin::allocator::Pools;
+use crate::admin::allocator::{Pools, Retained};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -44,5 +44,19 @@ fn text(answer: &Pools) -> String {
     }
     let (served, waiting) = (answer.services_served, answer.services_waiting);
     let services = format!("Services: {served} served, {waiting} waiting\n\n");
-    services + &if answer.pools.is_empty() { "No pools.\n".to_owned() } else { lines(table) }
+    let pools = if answer.pools.is_empty() { "No pools.\n".to_owned() } else { lines(table) };
+    let doubts: String = answer.doubts.iter().map(|doubt| format!("! {doubt}\n")).collect();
+    doubts + &services + &pools + &retained(&answer.retained)
+}
+
+/// What would not be given today.
+fn retained(retained: &[Retained]) -> String {
+    if retained.is_empty() {
+        return String::new();
+    }
+    let mut table = table(["RETAINED", "SERVICE", "GIVEN FROM", "WHY"]);
+    for Retained { service, address, pool, reason } in retained {
+        table.add_row([&address.to_string(), service, pool, reason]);
+    }
+    format!("\n{}\nThey stay until `herald renumber` moves their services.\n", lines(table))
 }

@@ -1,7 +1,7 @@
 //! `herald peers` and `herald routes`: the looking glass as tables.
 
 use super::client;
-use crate::admin::glass::{Peer, Peers, Routes};
+use crate::admin::glass::{Peer, Peers, RoutePlace, Routes};
 use anyhow::Context;
 use comfy_table::{ContentArrangement, Table, presets};
 use std::net::IpAddr;
@@ -166,7 +166,10 @@ fn routes_text(answer: &Routes) -> String {
         table.add_row([
             route.prefix.clone(),
             route.peer.clone(),
-            route.state.text().to_owned(),
+            match route.place {
+                RoutePlace::InPool => route.state.text().to_owned(),
+                RoutePlace::OutsidePool => format!("{}, outsidePool", route.state.text()),
+            },
             route.next_hop.map_or("-".to_owned(), |address| address.to_string()),
             or_dash(route.local_pref),
             or_dash(route.med),

@@ -7,7 +7,7 @@ use super::raw;
 use super::selector;
 use super::values::{number, rate};
 use crate::advertise::Advertisement;
-use crate::advertise::policy::EndpointRule;
+use crate::advertise::policy::{EndpointRule, Scope};
 use crate::rib::Attributes;
 use serde_saphyr::Spanned;
 
@@ -38,6 +38,7 @@ fn advertisement(
             out.push(Finding::error(place, format!("this advertisement names no {key}")).help(help));
         }
     }
+    let scope = if raw.pools.is_some() { Scope::Named } else { Scope::Every };
     let pools = pools.chosen(&raw.pools, out);
     let peers = peers.chosen(&raw.peers, out);
     let nodes = selector::resolve(raw.node_selector.as_ref(), out);
@@ -46,7 +47,7 @@ fn advertisement(
         false => EndpointRule::Required,
     };
     let attributes = attributes(raw, out);
-    Some(Advertisement { name: name?, pools, peers, nodes, attributes, endpoints })
+    Some(Advertisement { name: name?, pools, scope, peers, nodes, attributes, endpoints })
 }
 
 /// What the routes carry. A value that was refused is absent, and its error keeps all of it from being used.

@@ -30,7 +30,9 @@ pub fn resolve(raw: &raw::List<raw::Pool>, out: &mut Vec<Finding>) -> (Names, BT
     for object in raw.iter().flatten() {
         let name = names.give(Place::of(object), object.value.name.as_ref(), out);
         let addresses = object.value.addresses.as_deref().unwrap_or_default();
-        if addresses.is_empty() {
+        // What was given from it is retained under its name.
+        let is_given_up = object.value.addresses.is_some() && object.value.draining.as_ref().is_some_and(|d| d.value);
+        if addresses.is_empty() && !is_given_up {
             let place = object.value.name.as_ref().map_or(Place::of(object), Place::of);
             let help = "add 'addresses: [198.51.100.0/24]'; blocks, ranges (FIRST-LAST) and single addresses will do";
             out.push(Finding::error(place, "this pool has no addresses").help(help));
@@ -161,6 +163,16 @@ fn everything(of: IpAddr) -> (IpAddr, IpAddr) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_pool_that_is_given_up_keeps_its_name_without_addresses() {
+        let read = |pool: &str| super::super::Config::parse("test.yaml", &format!("asn: 64512\npools: [{pool}]\n"));
+        let config = read("{name: edge, addresses: [], draining: true}").unwrap().0;
+        assert!(config.policy.pools["edge"].ranges.is_empty());
+        for unclear in ["{name: edge, addresses: []}", "{name: edge, draining: true}"] {
+            assert!(read(unclear).is_err(), "{unclear}");
+        }
+    }
 
     #[test]
     fn blocks_end_where_they_end() {

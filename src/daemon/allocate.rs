@@ -2,10 +2,12 @@
 
 use super::reload::ConfigFile;
 use super::run::{Signals, Tasks, on_a_runtime, open_doors, supervise};
-use crate::admin::allocator::{Look, Part, Snapshot, router};
+use crate::admin::allocator::{Look, Part, Retained, Snapshot, router};
 use crate::admin::{self, WatchState};
 use crate::k8s::allocator::{self, Links, Progress, Report};
+use crate::k8s::desk::Irregular;
 use crate::k8s::lease::{Election, Leadership};
+use crate::k8s::telling::Cleanup;
 use crate::k8s::{self, Listing};
 use anyhow::Context;
 use std::net::SocketAddr;
@@ -31,6 +33,8 @@ pub struct Options {
     pub namespace: String,
     /// How long the lease holds.
     pub term: Duration,
+    /// Whether Services get a finalizer.
+    pub cleanup: Cleanup,
     /// The Unix socket for `herald pools`.
     pub socket: PathBuf,
     /// Address and port for probes and metrics.
@@ -64,7 +68,7 @@ async fn allocate(options: Options) -> anyhow::Result<()> {
     });
     let election = Election::new(client.clone(), &options.namespace, LEASE, &options.identity, options.term);
     let identity = options.identity.clone();
-    let links = Links { config: config_read, leadership: leadership_read, report, identity };
+    let links = Links { config: config_read, leadership: leadership_read, report, identity, cleanup: options.cleanup };
     let stopped = stop.clone();
     let work = tokio::spawn(async move {
         // Giving ends before the lease is given up.
@@ -95,10 +99,21 @@ fn look(identity: &str, leadership: &watch::Receiver<Leadership>, report: &watch
             pools: report.figures.pools,
             served: report.figures.served,
             waiting: report.figures.waiting,
+            doubts: report.figures.doubts,
+            irregular: report.figures.irregular.into_iter().map(retained).collect(),
             writes_due: report.figures.writes,
             writes: report.writes,
         }
     })
+}
+
+fn retained(irregular: Irregular) -> Retained {
+    Retained {
+        service: irregular.service.to_string(),
+        address: irregular.address,
+        pool: irregular.pool.to_string(),
+        reason: irregular.reason.to_owned(),
+    }
 }
 
 fn watches(report: &Report) -> Vec<WatchState> {

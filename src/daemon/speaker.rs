@@ -355,7 +355,8 @@ impl Speaker {
         }
         let node_addresses = node.map(|node| node.internal_ips.clone()).unwrap_or_default();
         let pools = config.policy.pools.values().flat_map(|pool| pool.ranges.iter().copied());
-        self.planned = Some(Planned { routes, node_addresses, bounds: Bounds::within(pools) });
+        let bounds = Bounds::within(pools).retaining(routes.retained.clone());
+        self.planned = Some(Planned { routes, node_addresses, bounds });
     }
 
     /// Gives every peer its routes. Without a plan they have none, which is not the same as no routes.

@@ -1,6 +1,7 @@
 //! The allocator: who gets which address. See the room's page for how a shell goes about it.
 
 use super::claim::Claim;
+use super::keep::Standing;
 use super::name::{ServiceName, Uid};
 use super::neighbours::Foreign;
 use super::observe;
@@ -9,7 +10,7 @@ use super::quota::{Quota, Quotas};
 use super::record::{Holder, Record};
 use super::settle::{adopt_shown, amend, run, settle};
 use super::state::{Rest, State};
-use super::status::{Status, ingress, status};
+use super::status::{Assigned, Status, ingress, status};
 use super::stock::{Stocks, Usage};
 use super::subject::{Phase, StatusWrite, Subject};
 use super::timestamp::Timestamp;
@@ -290,6 +291,18 @@ impl Allocator {
     /// What should be written about every address that somebody has or that rests, in order.
     pub fn records(&self) -> impl Iterator<Item = Record> + '_ {
         self.state.book.addresses().filter_map(|address| self.state.book.desired(address))
+    }
+
+    /// Every address that somebody has and that would not be given to him today, with whose it is, by Service.
+    pub fn irregular(&self) -> impl Iterator<Item = (&ServiceName, Assigned)> + '_ {
+        let of = |subject: &'_ Subject| {
+            let assigned = status(&self.state, subject).assigned;
+            assigned.into_iter().filter(|assigned| assigned.standing != Standing::Regular)
+        };
+        self.state
+            .subjects
+            .values()
+            .flat_map(move |subject| of(subject).map(|assigned| (&subject.claim.service, assigned)))
     }
 
     /// Figures of every pool and family, in the order in which pools are asked.

@@ -12,6 +12,9 @@ use std::sync::Arc;
 /// The API group, and the prefix of annotations and conditions.
 pub const GROUP: &str = "herald.bgp";
 
+/// The `apiVersion` of an `Allocation`.
+pub const VERSION: &str = "herald.bgp/v1alpha1";
+
 /// Our CustomResourceDefinitions, as `herald crds` prints them.
 pub const CRDS: &str = include_str!("../../deploy/base/crds.yaml");
 

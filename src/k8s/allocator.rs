@@ -7,7 +7,8 @@ use super::errand::{Outcome, post};
 use super::follow::{AfterBreak, Ask, Told, follow};
 use super::health::Listing;
 use super::lease::Leadership;
-use super::request::{NamespaceForm, NodeForm, ServiceForm};
+use super::request::{NamespaceForm, NodeForm, ServiceCidrForm, ServiceForm};
+use super::telling::Cleanup;
 use crate::config::Config;
 use crate::ipam::Timestamp;
 use kube::{Api, Client};
@@ -65,6 +66,8 @@ pub struct Links {
     pub report: watch::Sender<Report>,
     /// Who we are, for events.
     pub identity: String,
+    /// Whether Services get a finalizer.
+    pub cleanup: Cleanup,
 }
 
 /// Gives addresses whenever this process leads, until `stop`.
@@ -109,6 +112,7 @@ async fn lead(client: Client, links: Links) -> anyhow::Result<()> {
             follow(Api::<NodeForm>::all(client.clone()), all, queue.clone(), News::Node),
             follow(Api::<NamespaceForm>::all(client.clone()), all, queue.clone(), News::Namespace),
             follow(Api::all(client.clone()), all, queue.clone(), News::Allocation),
+            follow(Api::<ServiceCidrForm>::all(client.clone()), all, queue.clone(), News::ServiceCidr),
         )
     };
     tokio::select! {
@@ -131,7 +135,7 @@ struct Office {
 
 impl Office {
     fn open(client: Client, mut links: Links) -> Self {
-        let desk = Desk::new(rules(&links.config.borrow_and_update()));
+        let desk = Desk::new(rules(&links.config.borrow_and_update(), links.cleanup));
         let watches = Kind::ALL.map(|kind| (kind, (Listing::Pending, None))).into();
         let report = Report { watches, ..Report::default() };
         let (writes, posts) = (JoinSet::new(), JoinSet::new());
@@ -148,7 +152,7 @@ impl Office {
                 Some(ended) = self.writes.join_next() => self.written(ended)?,
                 Some(ended) = self.posts.join_next() => posted(ended)?,
                 Ok(()) = self.links.config.changed() => {
-                    let rules = rules(&self.links.config.borrow_and_update());
+                    let rules = rules(&self.links.config.borrow_and_update(), self.links.cleanup);
                     self.desk.configure(rules, moment());
                 }
                 () = tokio::time::sleep_until(wake) => {}
@@ -178,6 +182,9 @@ impl Office {
             News::Node(told) => (Kind::Nodes, health(told)),
             News::Namespace(told) => (Kind::Namespaces, health(told)),
             News::Allocation(told) => (Kind::Allocations, health(told)),
+            // A server that has no such kind has told all of it.
+            News::ServiceCidr(Told::Absent) => (Kind::ServiceCidrs, Health::Complete),
+            News::ServiceCidr(told) => (Kind::ServiceCidrs, health(told)),
         };
         let (listing, trouble) = self.report.watches.entry(kind).or_default();
         match health {
@@ -256,13 +263,14 @@ enum Health {
 fn health<T>(told: &Told<T>) -> Health {
     match told {
         Told::Failed(error) => Health::Failed(error.clone()),
+        Told::Absent => Health::Failed("the server has no such kind: apply what `herald crds` prints".to_owned()),
         Told::Complete => Health::Complete,
         Told::Listing | Told::Listed(_) | Told::Applied(_) | Told::Deleted(_) | Told::Heard => Health::Well,
     }
 }
 
-fn rules(config: &Config) -> Rules {
-    Rules { allocation: Arc::clone(&config.allocation), classless: config.policy.classless }
+fn rules(config: &Config, cleanup: Cleanup) -> Rules {
+    Rules { allocation: Arc::clone(&config.allocation), classless: config.policy.classless, cleanup }
 }
 
 fn moment() -> Moment {

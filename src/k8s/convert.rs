@@ -3,9 +3,11 @@
 //! The structs are slim on purpose: serde skips every field that decides nothing, so that a list of thousands of objects
 //! never exists in memory. They decode both what an API server sends and what a manifest says.
 
+use super::allocation::{Allocation, address_of, record};
 use super::object::{Key, Object, Reading, Slice, SliceKey};
 use crate::advertise::cluster::{Lifecycle, Network};
-use crate::advertise::{Endpoint, Ingress, IpMode, Node, Service, ServiceKey, TrafficPolicy};
+use crate::advertise::{Endpoint, Grant, Ingress, IpMode, Node, Service, ServiceKey, TrafficPolicy};
+use crate::ipam::{Holder, Tenure};
 use crate::wire::Family;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use serde::{Deserialize, Deserializer};
@@ -123,12 +125,13 @@ fn slim_metadata<'de, D: Deserializer<'de>>(deserializer: D) -> Result<ObjectMet
     struct Slim {
         name: Option<String>,
         namespace: Option<String>,
+        uid: Option<String>,
         labels: Option<BTreeMap<String, String>>,
         deletion_timestamp: Option<Time>,
         resource_version: Option<String>,
     }
-    let Slim { name, namespace, labels, deletion_timestamp, resource_version } = Slim::deserialize(deserializer)?;
-    Ok(ObjectMeta { name, namespace, labels, deletion_timestamp, resource_version, ..ObjectMeta::default() })
+    let Slim { name, namespace, uid, labels, deletion_timestamp, resource_version } = Slim::deserialize(deserializer)?;
+    Ok(ObjectMeta { name, namespace, uid, labels, deletion_timestamp, resource_version, ..ObjectMeta::default() })
 }
 
 /// Turns Kubernetes objects into ours. Remembers names, so that equal ones share memory, and what it complained about,
@@ -173,6 +176,7 @@ impl Converter {
         let ingress = entries.into_iter().flatten().filter_map(|entry| read_ingress(entry, &mut doubts)).collect();
         self.note(&Key::Service(key.clone()), &doubts);
         let service = Service {
+            uid: object.metadata.uid.as_deref().unwrap_or_default().into(),
             load_balancer_class: spec.load_balancer_class.filter(|class| !class.is_empty()),
             ingress,
             traffic_policy,
@@ -239,6 +243,30 @@ impl Converter {
         Reading::Held(Object::Node(name, Arc::new(node)))
     }
 
+    /// Reads an `Allocation`. One without holders decides nothing here.
+    pub fn allocation(&mut self, object: Allocation) -> Reading {
+        let Some(key) = allocation_key(&object) else { return Reading::Nameless };
+        match record(&object).map(|record| (record.address, record.pool, record.tenure)) {
+            Ok((address, pool, Tenure::Held(holders))) => {
+                self.complaints.remove(&key);
+                let mut holder = |holder: Holder| {
+                    let (namespace, name) = (&holder.service.namespace, &holder.service.name);
+                    let key = ServiceKey { namespace: self.names.shared(namespace), name: self.names.shared(name) };
+                    (key, Arc::from(&*holder.uid.to_string()))
+                };
+                let holders = holders.into_iter().map(&mut holder).collect();
+                Reading::Held(Object::Allocation(address, Arc::new(Grant { pool: self.names.shared(&pool), holders })))
+            }
+            Ok((_, _, Tenure::Released { .. })) => self.gone(Some(key)),
+            Err(why) => self.bad(key, why),
+        }
+    }
+
+    /// An `Allocation` is gone.
+    pub fn allocation_gone(&mut self, object: Allocation) -> Reading {
+        self.gone(allocation_key(&object))
+    }
+
     /// A Service is gone.
     pub fn service_gone(&mut self, object: ServiceObject) -> Reading {
         let key = self.namespaced(&object.metadata);
@@ -287,6 +315,10 @@ impl Converter {
             self.complaints.insert(key.clone(), what);
         }
     }
+}
+
+fn allocation_key(object: &Allocation) -> Option<Key> {
+    object.metadata.name.as_deref().and_then(address_of).map(Key::Allocation)
 }
 
 fn lifecycle(metadata: &ObjectMeta) -> Lifecycle {
@@ -419,6 +451,7 @@ mod tests {
         assert_eq!(
             read,
             Service {
+                uid: "".into(),
                 load_balancer_class: Some("a/b".to_owned()),
                 ingress: vec![
                     ingress("198.51.100.1", IpMode::Vip),

@@ -10,6 +10,7 @@
 mod allocations;
 mod errands;
 mod letters;
+mod overlaps;
 mod services;
 mod surroundings;
 #[cfg(test)]
@@ -18,11 +19,14 @@ mod tests;
 use super::allocation::Allocation;
 use super::due::{Due, Key};
 use super::follow::Told;
-use super::request::{NamespaceForm, NodeForm, ServiceForm, Sighting};
-use super::telling::{NOTICES, Notice};
+use super::request::{NamespaceForm, NodeForm, ServiceCidrForm, ServiceForm, Sighting};
+use super::telling::{Cleanup, NOTICES, Notice, irregularity};
 use crate::advertise::policy::Classless;
 use crate::config;
-use crate::ipam::{Allocator, Claim, Foreign, Labels, Record, ServiceName, Start, Tenure, Timestamp, Uid, Usage};
+use crate::ipam::{
+    Allocator, Claim, Foreign, Holder, Labels, Record, ServiceName, Start, Tenure, Timestamp, Uid, Usage,
+};
+use crate::wire::Prefix;
 use letters::Letter;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::IpAddr;
@@ -42,11 +46,15 @@ pub enum Kind {
     Namespaces,
     /// `Allocation`s.
     Allocations,
+    /// ServiceCIDRs, only to say that a pool overlaps one. Older servers have none.
+    ServiceCidrs,
 }
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Self; 4] = [Self::Services, Self::Nodes, Self::Namespaces, Self::Allocations];
+    pub const ALL: [Self; 5] = [Self::Services, Self::Nodes, Self::Namespaces, Self::Allocations, Self::ServiceCidrs];
+    /// Those that must have been listed before anything is given.
+    const NEEDED: [Self; 4] = [Self::Services, Self::Nodes, Self::Namespaces, Self::Allocations];
 
     /// As labels of metrics write it.
     pub fn as_str(self) -> &'static str {
@@ -55,6 +63,7 @@ impl Kind {
             Self::Nodes => "nodes",
             Self::Namespaces => "namespaces",
             Self::Allocations => "allocations",
+            Self::ServiceCidrs => "servicecidrs",
         }
     }
 }
@@ -70,6 +79,8 @@ pub enum News {
     Namespace(Told<NamespaceForm>),
     /// About `Allocation`s.
     Allocation(Told<Allocation>),
+    /// About ServiceCIDRs.
+    ServiceCidr(Told<ServiceCidrForm>),
 }
 
 /// What the configuration says.
@@ -79,6 +90,15 @@ pub struct Rules {
     pub allocation: Arc<config::Allocation>,
     /// Whether a Service that names no class is ours.
     pub classless: Classless,
+    /// Whether Services get a finalizer.
+    pub cleanup: Cleanup,
+}
+
+/// What a node takes of the addresses.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Footprint {
+    addresses: BTreeSet<IpAddr>,
+    pod_cidrs: Vec<Prefix>,
 }
 
 /// The moment on both clocks.
@@ -101,6 +121,23 @@ pub struct Figures {
     pub waiting: usize,
     /// Writes that wait or are on their way.
     pub writes: usize,
+    /// Addresses that no pool would give today, and that stay.
+    pub irregular: Vec<Irregular>,
+    /// What is doubtful about the pools in this cluster, in words.
+    pub doubts: Vec<String>,
+}
+
+/// An address that stays although no pool would give it to its Service today.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Irregular {
+    /// Whose it is.
+    pub service: ServiceName,
+    /// The address.
+    pub address: IpAddr,
+    /// The pool that it was given from.
+    pub pool: Arc<str>,
+    /// Why it would not be given, in one word, as the condition says it.
+    pub reason: &'static str,
 }
 
 /// An `Allocation` as the API server is known to have it.
@@ -169,7 +206,10 @@ struct Contest {
 pub struct Desk {
     rules: Rules,
     services: BTreeMap<Uid, Sighting>,
-    nodes: BTreeMap<Arc<str>, BTreeSet<IpAddr>>,
+    nodes: BTreeMap<Arc<str>, Footprint>,
+    service_cidrs: BTreeMap<Arc<str>, Vec<Prefix>>,
+    /// What is doubtful about the pools in this cluster.
+    doubts: Vec<String>,
     labels: BTreeMap<Arc<str>, Arc<Labels>>,
     known: BTreeMap<IpAddr, Known>,
     /// What was told of addresses while a write of ours was on its way.
@@ -181,6 +221,7 @@ pub struct Desk {
     listed_nodes: List<NodeForm>,
     listed_namespaces: List<NamespaceForm>,
     listed_allocations: List<Allocation>,
+    listed_service_cidrs: List<ServiceCidrForm>,
     complete: BTreeSet<Kind>,
     allocator: Option<Allocator>,
     letters: BTreeMap<Uid, Letter>,
@@ -201,6 +242,8 @@ impl Desk {
             rules,
             services: BTreeMap::new(),
             nodes: BTreeMap::new(),
+            service_cidrs: BTreeMap::new(),
+            doubts: Vec::new(),
             labels: BTreeMap::new(),
             known: BTreeMap::new(),
             deferred: BTreeMap::new(),
@@ -210,6 +253,7 @@ impl Desk {
             listed_nodes: List::new(Stage::Closed),
             listed_namespaces: List::new(Stage::Closed),
             listed_allocations: List::new(Stage::Closed),
+            listed_service_cidrs: List::new(Stage::Closed),
             complete: BTreeSet::new(),
             allocator: None,
             letters: BTreeMap::new(),
@@ -240,6 +284,7 @@ impl Desk {
                 self.judge(&uid, now);
             }
         }
+        self.doubt();
         self.gather();
     }
 
@@ -250,6 +295,7 @@ impl Desk {
             News::Node(told) => self.take_node(told, now),
             News::Namespace(told) => self.take_namespace(told, now),
             News::Allocation(told) => self.take_allocation(told, now),
+            News::ServiceCidr(told) => self.take_service_cidr(told),
         }
         self.gather();
     }
@@ -285,21 +331,41 @@ impl Desk {
         let lacks = |uid: &Uid| allocator.status(uid).is_some_and(|status| !status.refusals.is_empty());
         let (all, waiting) =
             allocator.services().fold((0, 0), |(all, waiting), (uid, _)| (all + 1, waiting + usize::from(lacks(uid))));
-        Figures { pools: allocator.usage(), served: all - waiting, waiting, writes: self.due.count() }
+        let irregular = allocator.irregular().map(|(service, assigned)| Irregular {
+            service: service.clone(),
+            address: assigned.address,
+            pool: assigned.pool,
+            reason: irregularity(&assigned.standing).0,
+        });
+        Figures {
+            pools: allocator.usage(),
+            served: all - waiting,
+            waiting,
+            writes: self.due.count(),
+            irregular: irregular.collect(),
+            doubts: self.doubts.clone(),
+        }
     }
 
     /// A kind was listed completely. With the last of them everything that is there is adopted, and giving begins.
     fn complete(&mut self, kind: Kind, now: Moment) {
         self.complete.insert(kind);
-        if self.has_begun() || self.complete.len() < Kind::ALL.len() {
+        if self.has_begun() || !Kind::NEEDED.iter().all(|kind| self.complete.contains(kind)) {
             return;
         }
         let records = std::mem::take(&mut self.first_records);
         let holders: BTreeSet<(Uid, IpAddr)> = records.iter().flat_map(holders).collect();
+        // Who was served and is no load balancer any more may show something of us still, a finalizer even.
+        for holder in records.iter().flat_map(held) {
+            if !self.services.contains_key(&holder.uid) {
+                self.due.add(Key::Remains(holder.uid.clone()));
+                self.remains.insert(holder.uid.clone(), holder.service.clone());
+            }
+        }
         let mut start = Start {
             pools: self.rules.allocation.pools.clone(),
             quotas: self.rules.allocation.quotas.clone(),
-            nodes: self.nodes.values().flatten().copied().collect(),
+            nodes: self.nodes.values().flat_map(|node| &node.addresses).copied().collect(),
             records,
             ..Start::default()
         };
@@ -338,10 +404,14 @@ impl Desk {
     }
 }
 
-fn holders(record: &Record) -> Vec<(Uid, IpAddr)> {
+fn holders(record: &Record) -> impl Iterator<Item = (Uid, IpAddr)> + '_ {
+    held(record).iter().map(|holder| (holder.uid.clone(), record.address))
+}
+
+fn held(record: &Record) -> &[Holder] {
     match &record.tenure {
-        Tenure::Held(holders) => holders.iter().map(|holder| (holder.uid.clone(), record.address)).collect(),
-        Tenure::Released { .. } => Vec::new(),
+        Tenure::Held(holders) => holders,
+        Tenure::Released { .. } => &[],
     }
 }
 

@@ -4,6 +4,7 @@
 //! Read twice: first only what each document is, then each with its own type. So a foreign kind can have any shape, and a
 //! mistake in one of ours is reported with its place.
 
+use super::allocation::{Allocation, VERSION as ALLOCATION_VERSION};
 use super::convert::{NodeObject, ServiceObject, SliceObject};
 use super::object::Kind;
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
@@ -42,6 +43,8 @@ pub enum Document {
     EndpointSlice(SliceObject),
     /// A Node.
     Node(NodeObject),
+    /// An `Allocation`.
+    Allocation(Box<Allocation>),
 }
 
 /// What a file holds.
@@ -208,10 +211,12 @@ impl What {
             ("v1", "Service", _) => Ok(Self::Ours(Kind::Service)),
             ("v1", "Node", _) => Ok(Self::Ours(Kind::Node)),
             ("discovery.k8s.io/v1", "EndpointSlice", _) => Ok(Self::Ours(Kind::EndpointSlice)),
+            (ALLOCATION_VERSION, "Allocation", _) => Ok(Self::Ours(Kind::Allocation)),
             ("v1", "List", _) => list(Unnamed::Refused).map(Self::List),
             ("v1", "ServiceList", _) => list(Unnamed::Is(Kind::Service)).map(Self::List),
             ("v1", "NodeList", _) => list(Unnamed::Is(Kind::Node)).map(Self::List),
             ("discovery.k8s.io/v1", "EndpointSliceList", _) => list(Unnamed::Is(Kind::EndpointSlice)).map(Self::List),
+            (ALLOCATION_VERSION, "AllocationList", _) => list(Unnamed::Is(Kind::Allocation)).map(Self::List),
             (_, _, _) => Ok(Self::Foreign(format!("{api_version} {kind}"))),
         }
     }
@@ -347,6 +352,7 @@ impl<'de> DeserializeSeed<'de> for DocumentSeed<'_> {
                     Kind::Service => Document::Service(ServiceObject::deserialize(deserializer)?),
                     Kind::EndpointSlice => Document::EndpointSlice(SliceObject::deserialize(deserializer)?),
                     Kind::Node => Document::Node(NodeObject::deserialize(deserializer)?),
+                    Kind::Allocation => Document::Allocation(Box::new(Allocation::deserialize(deserializer)?)),
                 });
                 Ok(())
             }
@@ -423,6 +429,7 @@ mod tests {
             Document::Service(object) => ("Service", &object.metadata),
             Document::EndpointSlice(object) => ("EndpointSlice", &object.metadata),
             Document::Node(object) => ("Node", &object.metadata),
+            Document::Allocation(object) => ("Allocation", &object.metadata),
         });
         named.map(|(kind, metadata)| format!("{kind} {}", metadata.name.as_deref().unwrap_or("?"))).collect()
     }

@@ -3,7 +3,7 @@
 use super::allocation::{self, Allocation};
 use super::due::Key;
 use super::lease::Leadership;
-use super::request::{CONDITION, FIELD_MANAGER, GIVEN_FROM, ServiceForm};
+use super::request::{CONDITION, FIELD_MANAGER, FINALIZER, Finalizer, GIVEN_FROM, ServiceForm};
 use super::telling::{Notice, Telling, Tone, Turn};
 use crate::ipam::{Record, ServiceName, Timestamp, Uid};
 use k8s_openapi::api::core::v1::ObjectReference;
@@ -192,9 +192,17 @@ async fn patch_status(client: Client, service: &ServiceName, patch: &Value) -> k
     api.patch_status(&service.name, &params, &Patch::Strategic(patch)).await
 }
 
+/// What a strategic merge patch takes out of the list of finalizers.
+const WITHOUT_FINALIZERS: &str = "$deleteFromPrimitiveList/finalizers";
+
 /// The resourceVersion makes it conditional: who writes in between is not overwritten unseen.
 fn patch(version: &str, telling: &Telling) -> Value {
     let mut patch = json!({"metadata": {"resourceVersion": version}});
+    match telling.finalizer {
+        Some(Finalizer::Present) => patch["metadata"]["finalizers"] = json!([FINALIZER]),
+        Some(Finalizer::Absent) => patch["metadata"][WITHOUT_FINALIZERS] = json!([FINALIZER]),
+        None => {}
+    }
     if let Some(given_from) = &telling.given_from {
         patch["metadata"]["annotations"] = json!({GIVEN_FROM: given_from});
     }
@@ -226,7 +234,9 @@ async fn tidy(client: Client, uid: &Uid, service: &ServiceName) -> kube::Result<
         return Ok(Outcome::Nothing);
     }
     let patch = json!({
-        "metadata": {"resourceVersion": seen.version, "annotations": {GIVEN_FROM: null}},
+        "metadata": {
+            "resourceVersion": seen.version, "annotations": {GIVEN_FROM: null}, WITHOUT_FINALIZERS: [FINALIZER],
+        },
         "status": {"loadBalancer": null, "conditions": [{"$patch": "delete", "type": CONDITION}]},
     });
     patch_status(client, service, &patch).await?;

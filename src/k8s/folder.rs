@@ -258,6 +258,7 @@ impl Folder {
             Document::Service(object) => self.converter.service(object),
             Document::EndpointSlice(object) => self.converter.slice(object),
             Document::Node(object) => self.converter.node(object),
+            Document::Allocation(object) => self.converter.allocation(*object),
         };
         let (key, object) = match reading {
             Reading::Held(object) => (object.key(), Some(object)),

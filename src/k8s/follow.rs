@@ -53,6 +53,8 @@ pub enum Told<T> {
     Deleted(T),
     /// The server is there; nothing changed.
     Heard,
+    /// The server has no such kind, and so no object of it. It is asked again, for the kind may be installed at any time.
+    Absent,
     /// An attempt failed. It goes on by itself.
     Failed(String),
 }
@@ -109,6 +111,8 @@ enum End {
     NoStreaming(String),
     /// The history that we need is gone: list again.
     Expired(String),
+    /// The server has no such kind.
+    NoSuchKind,
     /// Anything else.
     Broken(String),
     /// Nobody listens any more.
@@ -131,7 +135,7 @@ where
     loop {
         let began = Instant::now();
         let end = follower.attempt(&mut backoff).await;
-        let failure = match end {
+        let told = match end {
             End::Closed => return,
             End::Renew => continue,
             End::Early => {
@@ -139,7 +143,7 @@ where
                 if began.elapsed() >= TOO_SHORT {
                     continue;
                 }
-                "the server ended the watch too soon".to_owned()
+                Told::Failed("the server ended the watch too soon".to_owned())
             }
             End::NoStreaming(why) => {
                 tracing::info!("no streaming lists here ({why}); listing in pages");
@@ -148,14 +152,15 @@ where
             }
             End::Expired(why) => {
                 follower.position = Position::Unknown;
-                why
+                Told::Failed(why)
             }
+            End::NoSuchKind => Told::Absent,
             End::Broken(why) => {
                 follower.doubt();
-                why
+                Told::Failed(why)
             }
         };
-        if follower.tell(Told::Failed(failure)).await.is_err() {
+        if follower.tell(told).await.is_err() {
             return;
         }
         tokio::select! {
@@ -241,6 +246,7 @@ where
         // The empty version asks for what is true now: a lagging server must not take us back in time.
         let stream = self.open(&params, "").await.map_err(|error| match refusal(&error) {
             Refusal::NotSo => End::NoStreaming(explain(&error)),
+            Refusal::Unknown => End::NoSuchKind,
             Refusal::Gone | Refusal::Other => End::Broken(explain(&error)),
         })?;
         self.tell(Told::Listing).await?;
@@ -275,7 +281,10 @@ where
             let page = tokio::time::timeout(LIST_LIMIT, self.api.list(&params))
                 .await
                 .map_err(|_| End::Broken(format!("no answer to a list within {} s", LIST_LIMIT.as_secs())))?
-                .map_err(|error| End::Broken(explain(&error)))?;
+                .map_err(|error| match refusal(&error) {
+                    Refusal::Unknown => End::NoSuchKind,
+                    Refusal::Gone | Refusal::NotSo | Refusal::Other => End::Broken(explain(&error)),
+                })?;
             if params.continue_token.is_none() {
                 self.tell(Told::Listing).await?; // not before the first answer: a server that is away lists nothing
             }
@@ -303,7 +312,7 @@ where
         let stream = self.open(&self.watch_params(seconds), version).await.map_err(|error| match refusal(&error) {
             // The API answers so within the stream, but a proxy in between may not. Refused for good is refused for
             // this version: a list helps there, too.
-            Refusal::Gone | Refusal::NotSo => End::Expired(explain(&error)),
+            Refusal::Gone | Refusal::NotSo | Refusal::Unknown => End::Expired(explain(&error)),
             Refusal::Other => End::Broken(explain(&error)),
         })?;
         self.tell(Told::Heard).await?;
@@ -403,6 +412,8 @@ enum Refusal {
     Gone,
     /// The request will never be granted in this form.
     NotSo,
+    /// 404: there is no such kind.
+    Unknown,
     /// Anything that may pass: no connection, an overloaded server, rights that are still to come.
     Other,
 }
@@ -411,6 +422,7 @@ fn refusal(error: &kube::Error) -> Refusal {
     match error {
         kube::Error::Api(status) => match status.code {
             410 => Refusal::Gone,
+            404 => Refusal::Unknown,
             401 | 403 | 408 | 429 => Refusal::Other,
             400..=499 => Refusal::NotSo,
             _ => Refusal::Other,

@@ -13,6 +13,8 @@ pub enum Source {
     EndpointSlices,
     /// The watch of Nodes.
     Nodes,
+    /// The watch of `Allocation`s.
+    Allocations,
     /// The folder of manifests.
     Manifests,
 }
@@ -24,6 +26,7 @@ impl Source {
             Self::Services => "services",
             Self::EndpointSlices => "endpointslices",
             Self::Nodes => "nodes",
+            Self::Allocations => "allocations",
             Self::Manifests => "manifests",
         }
     }

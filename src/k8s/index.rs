@@ -43,6 +43,12 @@ impl Index {
                     self.news = News::Changed;
                 }
             }
+            Object::Allocation(address, grant) => {
+                if self.view.grants.get(&address) != Some(&grant) {
+                    self.view.grants.insert(address, grant);
+                    self.news = News::Changed;
+                }
+            }
         }
     }
 
@@ -51,6 +57,7 @@ impl Index {
         let removed = match key {
             Key::Service(key) => self.view.services.remove(key).is_some(),
             Key::Node(name) => self.view.nodes.remove(name).is_some(),
+            Key::Allocation(address) => self.view.grants.remove(address).is_some(),
             Key::Slice(key) => {
                 if let Some(slice) = self.slices.remove(key) {
                     self.unlink(key, &slice.service);
@@ -93,6 +100,7 @@ impl Index {
             Kind::Service => Box::new(self.view.services.keys().cloned().map(Key::Service)),
             Kind::EndpointSlice => Box::new(self.slices.keys().cloned().map(Key::Slice)),
             Kind::Node => Box::new(self.view.nodes.keys().cloned().map(Key::Node)),
+            Kind::Allocation => Box::new(self.view.grants.keys().copied().map(Key::Allocation)),
         }
     }
 
@@ -102,6 +110,7 @@ impl Index {
             Kind::Service => self.view.services.len(),
             Kind::EndpointSlice => self.slices.len(),
             Kind::Node => self.view.nodes.len(),
+            Kind::Allocation => self.view.grants.len(),
         }
     }
 

@@ -22,6 +22,7 @@ pub mod index;
 pub mod lease;
 pub mod manifests;
 pub mod object;
+pub mod renumber;
 pub mod request;
 pub mod telling;
 pub mod watch;

@@ -1,11 +1,12 @@
 //! What crosses the border: the objects that the index holds, by key, without anything that decides nothing here.
 
-use crate::advertise::{Endpoint, Node, NodeName, Service, ServiceKey};
+use crate::advertise::{Endpoint, Grant, Node, NodeName, Service, ServiceKey};
 use std::collections::BTreeSet;
 use std::fmt;
+use std::net::IpAddr;
 use std::sync::Arc;
 
-/// The three kinds that decide what is announced.
+/// The kinds that decide what is announced.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Kind {
     /// `v1` Service.
@@ -14,11 +15,13 @@ pub enum Kind {
     EndpointSlice,
     /// `v1` Node.
     Node,
+    /// `Allocation` of ours.
+    Allocation,
 }
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Self; 3] = [Self::Service, Self::EndpointSlice, Self::Node];
+    pub const ALL: [Self; 4] = [Self::Service, Self::EndpointSlice, Self::Node, Self::Allocation];
 
     /// As a manifest writes it.
     pub fn as_str(self) -> &'static str {
@@ -26,6 +29,7 @@ impl Kind {
             Self::Service => "Service",
             Self::EndpointSlice => "EndpointSlice",
             Self::Node => "Node",
+            Self::Allocation => "Allocation",
         }
     }
 }
@@ -54,6 +58,8 @@ pub enum Key {
     Slice(SliceKey),
     /// A Node.
     Node(NodeName),
+    /// The `Allocation` of an address.
+    Allocation(IpAddr),
 }
 
 impl Key {
@@ -63,6 +69,7 @@ impl Key {
             Self::Service(_) => Kind::Service,
             Self::Slice(_) => Kind::EndpointSlice,
             Self::Node(_) => Kind::Node,
+            Self::Allocation(_) => Kind::Allocation,
         }
     }
 }
@@ -73,6 +80,7 @@ impl fmt::Display for Key {
             Self::Service(key) => write!(f, "Service {key}"),
             Self::Slice(key) => write!(f, "EndpointSlice {}/{}", key.namespace, key.name),
             Self::Node(name) => write!(f, "Node {name}"),
+            Self::Allocation(address) => write!(f, "Allocation of {address}"),
         }
     }
 }
@@ -95,6 +103,8 @@ pub enum Object {
     Slice(SliceKey, Slice),
     /// A Node.
     Node(NodeName, Arc<Node>),
+    /// What an allocator gave: an `Allocation` with holders.
+    Allocation(IpAddr, Arc<Grant>),
 }
 
 impl Object {
@@ -104,6 +114,7 @@ impl Object {
             Self::Service(key, _) => Key::Service(key.clone()),
             Self::Slice(key, _) => Key::Slice(key.clone()),
             Self::Node(name, _) => Key::Node(name.clone()),
+            Self::Allocation(address, _) => Key::Allocation(*address),
         }
     }
 }

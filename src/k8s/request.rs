@@ -4,6 +4,7 @@ use super::allocation::{GROUP, protocol, timestamp};
 use crate::advertise::policy::LOAD_BALANCER_CLASS;
 use crate::ipam::terms::{Backend, Port, Sharing, Terms};
 use crate::ipam::{Claim, Families, Family, Labels, PoolChoice, Renumber, ServiceName, Uid};
+use crate::wire::Prefix;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ManagedFieldsEntry, ObjectMeta, Time};
 use serde::de::IgnoredAny;
 use serde::{Deserialize, Deserializer};
@@ -23,6 +24,8 @@ pub const SHARING_KEY: &str = "herald.bgp/sharing-key";
 pub const RENUMBER: &str = "herald.bgp/renumber";
 /// Annotation that the allocator writes: the pools that the addresses come from.
 pub const GIVEN_FROM: &str = "herald.bgp/allocated-from-pool";
+/// The finalizer by which Kubernetes lets a Service wait until its load balancer has been taken down.
+pub const FINALIZER: &str = "service.kubernetes.io/load-balancer-cleanup";
 /// The condition of a Service that says whether it has what it asks for.
 pub const CONDITION: &str = "herald.bgp/AddressAllocated";
 
@@ -89,7 +92,14 @@ pub struct NodeForm {
     /// Its name.
     #[serde(deserialize_with = "slim_metadata")]
     pub metadata: ObjectMeta,
+    spec: Option<NodeSpec>,
     status: Option<NodeStatus>,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+struct NodeSpec {
+    #[serde(rename = "podCIDRs")]
+    pod_cidrs: Option<Vec<String>>,
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -107,6 +117,35 @@ impl NodeForm {
     pub fn addresses(&self) -> BTreeSet<IpAddr> {
         let addresses = self.status.iter().flat_map(|status| status.addresses.iter().flatten());
         addresses.filter_map(|entry| read_ip(&entry.address)).collect()
+    }
+
+    /// The ranges of its pods; what is none is left out.
+    pub fn pod_cidrs(&self) -> Vec<Prefix> {
+        let cidrs = self.spec.iter().flat_map(|spec| spec.pod_cidrs.iter().flatten());
+        cidrs.filter_map(|text| text.parse().ok()).collect()
+    }
+}
+
+/// A ServiceCIDR: ranges from which ClusterIPs are given.
+#[derive(Debug, Clone, Deserialize, kube::Resource)]
+#[resource(inherit = k8s_openapi::api::networking::v1::ServiceCIDR)]
+pub struct ServiceCidrForm {
+    /// Its name.
+    #[serde(deserialize_with = "slim_metadata")]
+    pub metadata: ObjectMeta,
+    spec: Option<ServiceCidrSpec>,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+struct ServiceCidrSpec {
+    cidrs: Option<Vec<String>>,
+}
+
+impl ServiceCidrForm {
+    /// Its ranges; what is none is left out.
+    pub fn cidrs(&self) -> Vec<Prefix> {
+        let cidrs = self.spec.iter().flat_map(|spec| spec.cidrs.iter().flatten());
+        cidrs.filter_map(|text| text.parse().ok()).collect()
     }
 }
 
@@ -132,6 +171,7 @@ fn slim_metadata<'de, D: Deserializer<'de>>(deserializer: D) -> Result<ObjectMet
         creation_timestamp: Option<Time>,
         deletion_timestamp: Option<Time>,
         resource_version: Option<String>,
+        finalizers: Option<Vec<String>>,
         managed_fields: Option<Vec<Managed>>,
     }
     #[derive(Deserialize)]
@@ -173,6 +213,7 @@ fn slim_metadata<'de, D: Deserializer<'de>>(deserializer: D) -> Result<ObjectMet
         creation_timestamp: slim.creation_timestamp,
         deletion_timestamp: slim.deletion_timestamp,
         resource_version: slim.resource_version,
+        finalizers: slim.finalizers,
         managed_fields: Some(owners.collect()),
         ..ObjectMeta::default()
     })
@@ -196,6 +237,15 @@ pub enum Life {
     Staying,
     /// It has a deletion timestamp.
     Ending,
+}
+
+/// Whether a Service has [`FINALIZER`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Finalizer {
+    /// It has.
+    Present,
+    /// It has not.
+    Absent,
 }
 
 /// Who wrote the addresses in a Service's status.
@@ -233,6 +283,8 @@ pub struct Sighting {
     pub class: Class,
     /// Whether it is being deleted.
     pub life: Life,
+    /// Whether its deletion waits for us.
+    pub finalizer: Finalizer,
     /// What it asks for, without its namespace's labels; or why that cannot be read.
     pub request: Result<Claim, String>,
     /// The addresses in its status.
@@ -277,6 +329,10 @@ impl ServiceForm {
                 Some(_) => Class::Other,
             },
             life: if metadata.deletion_timestamp.is_some() { Life::Ending } else { Life::Staying },
+            finalizer: match metadata.finalizers.iter().flatten().any(|name| name == FINALIZER) {
+                true => Finalizer::Present,
+                false => Finalizer::Absent,
+            },
             request: claim(&uid, &service, &metadata, spec, shown.clone()),
             hostnames: entries.len() - shown.len(),
             writer: writer(&metadata),

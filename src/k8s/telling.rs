@@ -1,6 +1,6 @@
 //! What a Service is told: its addresses, the pool's name, a condition, and events.
 
-use super::request::{Condition, Sighting};
+use super::request::{Condition, Finalizer, Life, Sighting};
 use crate::ipam::{PoolFault, Refusal, ServiceName, Standing, Status, Uid, Unfit};
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -19,6 +19,29 @@ pub struct Telling {
     pub condition: Option<Condition>,
     /// Whether its status turns by that.
     pub turn: Turn,
+    /// What the finalizer is to be.
+    pub finalizer: Option<Finalizer>,
+}
+
+/// Whether Services that have an address get the finalizer `service.kubernetes.io/load-balancer-cleanup`. An allocator that is
+/// away holds up their deletion then.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Cleanup {
+    /// They get none. One that is there goes with the Service all the same.
+    #[default]
+    Free,
+    /// They get it with their address.
+    ByFinalizer,
+}
+
+/// What becomes of a Service's finalizer.
+pub fn finalizer(seen: &Sighting, status: &Status, cleanup: Cleanup) -> Option<Finalizer> {
+    let is_served = status.assigned.iter().any(|assigned| status.ingress.contains(&assigned.address));
+    match (seen.life, seen.finalizer, cleanup) {
+        (Life::Ending, Finalizer::Present, _) => Some(Finalizer::Absent),
+        (Life::Staying, Finalizer::Absent, Cleanup::ByFinalizer) if is_served => Some(Finalizer::Present),
+        (Life::Ending | Life::Staying, _, _) => None,
+    }
 }
 
 /// Whether a condition's status turns, which dates it.
@@ -77,6 +100,7 @@ pub fn telling(seen: &Sighting, status: &Status, ingress: Option<Vec<IpAddr>>) -
         given_from: (given_from != seen.given_from).then_some(given_from),
         condition,
         turn: if turned { Turn::Turned } else { Turn::Same },
+        finalizer: None,
     }
 }
 
@@ -123,7 +147,12 @@ fn condition(status: &Status) -> Option<Condition> {
     })
 }
 
-fn irregularity(standing: &Standing) -> (&'static str, String) {
+/// The reasons of a condition that says that an address is irregular, and stays.
+pub const IRREGULARITIES: [&str; 6] =
+    ["OutsidePool", "ExcludedFromPool", "PoolDraining", "PoolNotForService", "NodeAddress", "InUseByOthers"];
+
+/// One word, and what follows the address in a sentence.
+pub fn irregularity(standing: &Standing) -> (&'static str, String) {
     match standing {
         Standing::Regular => ("Allocated", "is regular".to_owned()),
         Standing::OutsidePool => ("OutsidePool", "is in no pool any more".to_owned()),
@@ -169,5 +198,30 @@ pub fn reason(refusal: &Refusal) -> &'static str {
             Refusal::NoPools => "NoPools",
             _ => "FamilyMissing",
         },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ipam::Family;
+
+    #[test]
+    fn every_irregularity_is_known_by_its_word() {
+        let service = ServiceName { namespace: "web".into(), name: "shop".into() };
+        let mut words: Vec<&str> = [
+            Standing::Regular,
+            Standing::OutsidePool,
+            Standing::KeptOut,
+            Standing::Unfit(Unfit::Draining),
+            Standing::Unfit(Unfit::Family(Family::V4)),
+            Standing::NodeAddress,
+            Standing::AlsoForeign(service),
+        ]
+        .iter()
+        .map(|standing| irregularity(standing).0)
+        .collect();
+        assert_eq!(words.remove(0), "Allocated");
+        assert_eq!(words, IRREGULARITIES);
     }
 }

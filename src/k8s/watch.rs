@@ -1,8 +1,10 @@
-//! The door to a cluster: Services of type LoadBalancer, EndpointSlices and Nodes, watched.
+//! The door to a cluster: Services of type LoadBalancer, EndpointSlices, Nodes, and the `Allocation`s of an allocator of ours,
+//! watched.
 //!
-//! One task owns the index. The three followers are polled in that same task and reach it through one small queue, so that
+//! One task owns the index. The followers are polled in that same task and reach it through one small queue, so that
 //! a change costs no hop between threads: the first is published at once, what arrived meanwhile is taken together.
 
+use super::allocation::Allocation;
 use super::convert::{Converter, NodeObject, ServiceObject, SliceObject};
 use super::follow::{AfterBreak, Ask, Told, follow};
 use super::health::{Contact, Listing, Source, SourceHealth, WatchHealth};
@@ -54,12 +56,13 @@ pub async fn run(
     let (queue, happenings) = mpsc::channel(QUEUE);
     let services = Ask { fields: "spec.type=LoadBalancer", labels: "", after_break: AfterBreak::Resume };
     let slices = Ask { fields: "", labels: "!service.kubernetes.io/headless", after_break: AfterBreak::Resume };
-    let nodes = Ask { fields: "", labels: "", after_break: AfterBreak::Resume };
+    let everything = Ask { fields: "", labels: "", after_break: AfterBreak::Resume };
     let followers = async {
         tokio::join!(
             follow(Api::<ServiceObject>::all(client.clone()), services, queue.clone(), Happening::Service),
             follow(Api::<SliceObject>::all(client.clone()), slices, queue.clone(), Happening::Slice),
-            follow(Api::<NodeObject>::all(client.clone()), nodes, queue.clone(), Happening::Node),
+            follow(Api::<NodeObject>::all(client.clone()), everything, queue.clone(), Happening::Node),
+            follow(Api::<Allocation>::all(client.clone()), everything, queue.clone(), Happening::Allocation),
         )
     };
     tokio::select! {
@@ -76,6 +79,7 @@ enum Happening {
     Service(Told<ServiceObject>),
     Slice(Told<SliceObject>),
     Node(Told<NodeObject>),
+    Allocation(Told<Allocation>),
 }
 
 async fn own(
@@ -113,7 +117,7 @@ impl Default for Owner {
             converter: Converter::default(),
             index: Index::default(),
             lists: BTreeMap::new(),
-            health: WatchHealth::of(&[Source::Services, Source::EndpointSlices, Source::Nodes]),
+            health: WatchHealth::of(&[Source::Services, Source::EndpointSlices, Source::Nodes, Source::Allocations]),
         }
     }
 }
@@ -134,6 +138,10 @@ impl Owner {
                 let news = read(told, converter, Converter::node, Converter::node_gone);
                 self.follow(Kind::Node, news);
             }
+            Happening::Allocation(told) => {
+                let news = read(told, converter, Converter::allocation, Converter::allocation_gone);
+                self.follow(Kind::Allocation, news);
+            }
         }
     }
 
@@ -143,6 +151,17 @@ impl Owner {
         match news {
             Told::Failed(error) => return fail(source, kind, now, error),
             Told::Heard => {}
+            Told::Absent => match (kind, source.listing) {
+                // No allocator is installed here, and so nothing was given.
+                (Kind::Allocation, Listing::Pending) => {
+                    self.index.reset(kind, Vec::new());
+                    source.listing = Listing::Complete;
+                }
+                (Kind::Allocation, Listing::Complete) => {}
+                (Kind::Service | Kind::EndpointSlice | Kind::Node, _) => {
+                    return fail(source, kind, now, "the server has no such kind".to_owned());
+                }
+            },
             Told::Listing => {
                 self.lists.insert(kind, Vec::new());
             }
@@ -186,6 +205,7 @@ fn read<K>(
         Told::Applied(object) => Told::Applied(present(converter, object)),
         Told::Deleted(object) => Told::Deleted(gone(converter, object)),
         Told::Heard => Told::Heard,
+        Told::Absent => Told::Absent,
         Told::Failed(error) => Told::Failed(error),
     }
 }
@@ -195,6 +215,7 @@ fn source_of(kind: Kind) -> Source {
         Kind::Service => Source::Services,
         Kind::EndpointSlice => Source::EndpointSlices,
         Kind::Node => Source::Nodes,
+        Kind::Allocation => Source::Allocations,
     }
 }
 

@@ -6,7 +6,7 @@ use super::settings::{Role, Settings};
 use super::status::{EndOfRib, Limit, Room};
 use crate::fsm::{Negotiated, Refresh};
 use crate::planted::{Bug, planted};
-use crate::rib::{AdjRibOut, Admission, Bounds, Egress, PrefixLimits};
+use crate::rib::{AdjRibOut, Admission, Apart, Bounds, Egress, PrefixLimits};
 use crate::wire::route_refresh::RefreshKind;
 use crate::wire::{Asn, Context, Family, Message, RouteRefresh};
 use bytes::BytesMut;
@@ -101,11 +101,14 @@ impl Export {
 
     /// Takes other bounds. What went out under the old ones goes out again, or is withdrawn.
     pub(super) fn confine(&mut self, bounds: &Bounds) {
-        if self.egress.bounds == *bounds {
-            return;
-        }
-        for family in &self.egress.context.families {
-            self.adj_out.forget(*family, &self.egress);
+        match self.egress.bounds.apart(bounds) {
+            Apart::Everywhere => {
+                for family in &self.egress.context.families {
+                    self.adj_out.forget(*family, &self.egress);
+                }
+            }
+            Apart::At(prefixes) if prefixes.is_empty() => return,
+            Apart::At(prefixes) => self.adj_out.forget_these(&prefixes, &self.egress),
         }
         self.egress.bounds = bounds.clone();
     }

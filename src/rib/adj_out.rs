@@ -103,6 +103,18 @@ impl AdjRibOut {
         self.held = self.held.without(family);
     }
 
+    /// Forgets in which form the peer holds these, as [`Self::forget`] does for a family, at the price of these alone.
+    pub fn forget_these(&mut self, prefixes: &BTreeSet<Prefix>, egress: &Egress) {
+        self.settle();
+        for prefix in prefixes {
+            let Some(attributes) = self.held.attributes(prefix) else { continue };
+            if egress.permits(prefix, attributes) {
+                self.ghosts.insert(*prefix);
+            }
+            self.held.remove(prefix);
+        }
+    }
+
     /// Routes that the peer holds, a family.
     pub fn counts(&self) -> &BTreeMap<Family, usize> {
         &self.counts
@@ -254,5 +266,27 @@ mod tests {
             write(&mut adj_out, &set(0..10), usize::MAX);
             assert_eq!(adj_out.counts()[&V4], 10, "after {written} messages");
         }
+    }
+
+    #[test]
+    fn bounds_that_move_for_one_address_cost_one_route() {
+        let (mut adj_out, wanted) = (AdjRibOut::new([V4]), set(0..2000));
+        let host = |n: u32| Prefix::host(Ipv4Addr::from_bits(0x0A00_0000 + n).into());
+        let ranges = [(host(0).address(), host(1998).address())];
+        let narrow = Egress { bounds: Bounds::within(ranges), ..egress() };
+        let wide = Egress {
+            bounds: Bounds::within(ranges).retaining([host(1999).address()].into_iter().collect()),
+            ..egress()
+        };
+        let messages =
+            |adj_out: &mut AdjRibOut, egress: &Egress| adj_out.write(&wanted, egress, &mut BytesMut::new(), usize::MAX);
+        messages(&mut adj_out, &narrow);
+        assert_eq!((adj_out.counts()[&V4], adj_out.barred().len()), (1999, 1));
+        adj_out.forget_these(&[host(1999)].into(), &narrow);
+        assert_eq!(messages(&mut adj_out, &wide), 1);
+        assert_eq!((adj_out.counts()[&V4], adj_out.barred().len()), (2000, 0));
+        adj_out.forget_these(&[host(1999)].into(), &wide);
+        assert_eq!(messages(&mut adj_out, &narrow), 1);
+        assert_eq!((adj_out.counts()[&V4], adj_out.barred().len()), (1999, 1));
     }
 }

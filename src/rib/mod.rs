@@ -12,7 +12,7 @@ pub mod route;
 
 pub use adj_out::AdjRibOut;
 pub use admission::{Admission, PrefixLimits};
-pub use bounds::Bounds;
+pub use bounds::{Apart, Bounds};
 pub use egress::{Barred, Egress};
 pub use pack::Delta;
 pub use route::{Attributes, Change, NextHop, RouteSet};

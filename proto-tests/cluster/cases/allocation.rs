@@ -76,12 +76,17 @@ pub fn a_thousand_at_once(bed: &Bed) -> Outcome {
 
 /// An allocator is killed ten times while services come and go: in the end everybody has an address of its own.
 pub fn killed_in_churn(bed: &Bed) -> Outcome {
-    let yard = Yard::start(bed, "churn", Parts::ApiServer, LARGE)?;
+    killed(bed, "churn", 10, 24)
+}
+
+/// The same with so many deaths, and so many services created in each round.
+pub fn killed(bed: &Bed, name: &str, deaths: u64, count: u64) -> Outcome {
+    let yard = Yard::start(bed, name, Parts::ApiServer, LARGE)?;
     let mut allocator = yard.allocator(1)?;
     gives(&yard, 1)?;
     let mut living: Vec<String> = Vec::new();
-    for round in 0..10u64 {
-        let names: Vec<String> = (0..24).map(|n| format!("r{round}-{n}")).collect();
+    for round in 0..deaths {
+        let names: Vec<String> = (0..count).map(|n| format!("r{round}-{n}")).collect();
         std::thread::scope(|scope| {
             let churn = scope.spawn(|| {
                 yard.create_services(&names)?;
@@ -102,7 +107,7 @@ pub fn killed_in_churn(bed: &Bed) -> Outcome {
     }
     let took =
         yard.settled(Duration::from_secs(60), living.len()).map_err(|e| format!("{e}\n{}", allocator.log_end()))?;
-    println!("  {} services are served {:.1} s after the tenth death", living.len(), took.as_secs_f32());
+    println!("  {} services are served {:.1} s after the last of {deaths} deaths", living.len(), took.as_secs_f32());
     Ok(())
 }
 

@@ -1,5 +1,6 @@
 //! The cases, in the order in which they run.
 
+mod addresses;
 mod allocation;
 mod bare;
 mod beside;
@@ -8,6 +9,7 @@ mod failures;
 mod local;
 mod older;
 mod rights;
+mod rules;
 mod stopped;
 mod story;
 mod upstream;
@@ -43,14 +45,24 @@ pub const ALL: &[(&str, Case)] = &[
     ("b5_beside_a_foreign_controller", allocation::beside_a_foreign_controller),
     ("b5_beside_metallb", beside::never_fights_metallb),
     ("b6_what_a_user_sees", allocation::seen_by_a_user),
+    ("b7_retained_until_renumbered", addresses::retained_until_renumbered),
+    ("b7_etcd_is_put_back", addresses::etcd_put_back),
+    ("b7_fifty_services_through_slow_answers", addresses::through_slow_answers),
+    ("b7_a_finalizer_where_it_is_wished", addresses::finalizer_where_wished),
     ("a7_rights_are_exactly_the_reviewed_list", rights::exactly_the_reviewed_list),
     ("a7_every_right_is_needed_and_none_is_missing", rights::used_and_none_missed),
+    ("b8_each_rule_is_needed", rules::each_is_needed),
+    ("b8_policies_refuse_what_they_should", rules::policies_refuse_what_they_should),
     ("a7_the_speaker_runs_without_privileges", rights::without_privileges),
     ("e2e_quick", upstream::quick),
 ];
 
 /// Cases that take long: only where they are asked for with `--ignored`.
-pub const LONG: &[(&str, Case)] = &[("e2e_all", upstream::all)];
+pub const LONG: &[(&str, Case)] = &[
+    ("e2e_all", upstream::all),
+    ("b3_allocator_killed_200_times", addresses::killed_two_hundred_times),
+    ("b2_ten_thousand_services", addresses::ten_thousand),
+];
 
 /// How long an announcement may take from the API server to both kernels.
 const SOON: Duration = Duration::from_secs(10);

@@ -30,7 +30,7 @@ impl Desk {
                     self.hear(address, None, Known::Deleted(version), now);
                 }
             }
-            Told::Heard | Told::Failed(_) => {}
+            Told::Heard | Told::Absent | Told::Failed(_) => {}
         }
     }
 

@@ -6,7 +6,7 @@ use crate::ipam::{Record, Refusal, Status, Tenure, Timestamp, Uid, Write};
 use crate::k8s::due::Key;
 use crate::k8s::errand::{Errand, Outcome};
 use crate::k8s::request::Sighting;
-use crate::k8s::telling::{Notice, Tone, reason, refusals, telling};
+use crate::k8s::telling::{Notice, Tone, finalizer, reason, refusals, telling};
 use std::net::IpAddr;
 use tracing::{debug, info, warn};
 
@@ -65,7 +65,8 @@ impl Desk {
         let allocator = self.allocator.as_mut()?;
         let status = allocator.status(uid)?;
         let seen = self.services.get(uid)?;
-        let telling = telling(seen, &status, allocator.begin_status(uid));
+        let mut telling = telling(seen, &status, allocator.begin_status(uid));
+        telling.finalizer = finalizer(seen, &status, self.rules.cleanup);
         let errand = (!telling.is_empty()).then(|| {
             let letter = Letter::new(seen, telling);
             let errand = letter.errand(uid);

@@ -35,7 +35,7 @@ impl Desk {
                     self.lose(&uid, now);
                 }
             }
-            Told::Heard | Told::Failed(_) => {}
+            Told::Heard | Told::Absent | Told::Failed(_) => {}
         }
     }
 

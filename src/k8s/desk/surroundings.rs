@@ -1,13 +1,15 @@
 //! News about Nodes, whose addresses are never given, and about Namespaces, whose labels pools select by.
 
-use super::{Desk, Kind, Moment};
+use super::overlaps::overlaps;
+use super::{Desk, Footprint, Kind, Moment};
 use crate::ipam::{Labels, Uid};
 use crate::k8s::due::Key;
 use crate::k8s::follow::Told;
-use crate::k8s::request::{NamespaceForm, NodeForm};
+use crate::k8s::request::{NamespaceForm, NodeForm, ServiceCidrForm};
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::Arc;
+use tracing::warn;
 
 impl Desk {
     pub(super) fn take_node(&mut self, told: Told<NodeForm>, now: Moment) {
@@ -16,16 +18,16 @@ impl Desk {
             Told::Listed(form) => self.listed_nodes.items.push(form),
             Told::Complete => {
                 let list = self.listed_nodes.end();
-                self.nodes = list.items.into_iter().filter_map(|form| Some((name(&form)?, form.addresses()))).collect();
+                self.nodes = list.items.into_iter().filter_map(|form| Some((name(&form)?, footprint(&form)))).collect();
                 self.nodes_changed(now);
                 self.complete(Kind::Nodes, now);
             }
             Told::Applied(form) => {
                 let Some(name) = name(&form) else { return };
-                let addresses = form.addresses();
+                let footprint = footprint(&form);
                 // Nodes report every few minutes; their addresses hardly ever change.
-                if self.nodes.get(&name) != Some(&addresses) {
-                    self.nodes.insert(name, addresses);
+                if self.nodes.get(&name) != Some(&footprint) {
+                    self.nodes.insert(name, footprint);
                     self.nodes_changed(now);
                 }
             }
@@ -34,15 +36,42 @@ impl Desk {
                     self.nodes_changed(now);
                 }
             }
-            Told::Heard | Told::Failed(_) => {}
+            Told::Heard | Told::Absent | Told::Failed(_) => {}
         }
     }
 
     fn nodes_changed(&mut self, now: Moment) {
-        let addresses: BTreeSet<IpAddr> = self.nodes.values().flatten().copied().collect();
+        let addresses: BTreeSet<IpAddr> = self.nodes.values().flat_map(|node| &node.addresses).copied().collect();
         if let Some(allocator) = &mut self.allocator {
             allocator.set_nodes(addresses, now.civil);
         }
+        self.doubt();
+    }
+
+    pub(super) fn take_service_cidr(&mut self, told: Told<ServiceCidrForm>) {
+        let named = |form: ServiceCidrForm| Some((Arc::from(form.metadata.name.as_deref()?), form.cidrs()));
+        match told {
+            Told::Listing => self.listed_service_cidrs.begin(),
+            Told::Listed(form) => self.listed_service_cidrs.items.push(form),
+            Told::Complete => {
+                self.service_cidrs = self.listed_service_cidrs.end().items.into_iter().filter_map(named).collect();
+            }
+            Told::Applied(form) => self.service_cidrs.extend(named(form)),
+            Told::Deleted(form) => {
+                form.metadata.name.and_then(|name| self.service_cidrs.remove(name.as_str()));
+            }
+            Told::Heard | Told::Absent | Told::Failed(_) => return,
+        }
+        self.doubt();
+    }
+
+    /// Looks for what is doubtful about the pools in this cluster, and says what is new of it.
+    pub(super) fn doubt(&mut self) {
+        let found = overlaps(&self.rules.allocation.pools, &self.nodes, &self.service_cidrs);
+        for doubt in found.iter().filter(|doubt| !self.doubts.contains(doubt)) {
+            warn!("{doubt}");
+        }
+        self.doubts = found;
     }
 
     pub(super) fn take_namespace(&mut self, told: Told<NamespaceForm>, now: Moment) {
@@ -68,7 +97,7 @@ impl Desk {
             }
             // Its Services go one by one.
             Told::Deleted(form) => drop(form.metadata.name.and_then(|name| self.labels.remove(name.as_str()))),
-            Told::Heard | Told::Failed(_) => {}
+            Told::Heard | Told::Absent | Told::Failed(_) => {}
         }
     }
 
@@ -91,6 +120,10 @@ impl Desk {
             self.due.add(Key::Service(uid));
         }
     }
+}
+
+fn footprint(form: &NodeForm) -> Footprint {
+    Footprint { addresses: form.addresses(), pod_cidrs: form.pod_cidrs() }
 }
 
 fn name(form: &NodeForm) -> Option<Arc<str>> {

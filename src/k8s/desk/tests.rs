@@ -4,6 +4,7 @@ use super::*;
 use crate::ipam::Pool;
 use crate::k8s::allocation;
 use crate::k8s::errand::{Errand, Outcome};
+use crate::k8s::request::{FINALIZER, Finalizer};
 use crate::k8s::telling::Tone;
 use serde_json::{Value, json};
 
@@ -29,7 +30,7 @@ impl Bench {
         let pool = Pool { cool_down: Duration::from_secs(60), ..Pool::new("edge", vec![range]) };
         let allocation = Arc::new(config::Allocation { pools: vec![pool], ..config::Allocation::default() });
         let now = Moment { civil: Timestamp::from_unix_millis(1_000_000), clock: Instant::now() };
-        let desk = Desk::new(Rules { allocation, classless });
+        let desk = Desk::new(Rules { allocation, classless, cleanup: Cleanup::Free });
         Self { desk, now, version: 1, services: BTreeMap::new(), allocations: BTreeMap::new() }
     }
 
@@ -135,6 +136,11 @@ impl Bench {
                 if let Some(condition) = telling.condition {
                     object["status"]["conditions"] = json!([{"type": crate::k8s::request::CONDITION, "status": condition.status,
                         "reason": condition.reason, "message": condition.message}]);
+                }
+                match telling.finalizer {
+                    Some(Finalizer::Present) => object["metadata"]["finalizers"] = json!([FINALIZER]),
+                    Some(Finalizer::Absent) => object["metadata"]["finalizers"] = json!([]),
+                    None => {}
                 }
                 if let Some(given_from) = telling.given_from {
                     object["metadata"]["annotations"] =
@@ -297,7 +303,8 @@ async fn a_list_sweeps_holders_who_are_gone() {
     next.allocations = bench.allocations.clone();
     next.version = bench.version;
     next.list();
-    assert_eq!(next.work(), ["put 198.51.100.0"]);
+    // It may be of another type since, and show something of us.
+    assert_eq!(next.work(), ["put 198.51.100.0", "tidy a"]);
     assert!(next.allocations[&ip("198.51.100.0")].spec.released.is_some());
     next.later(61);
     assert_eq!(next.work(), ["delete 198.51.100.0"]);
@@ -472,4 +479,55 @@ async fn a_service_that_was_put_back_to_an_older_state_is_believed() {
     bench.services.get_mut("a").unwrap()["metadata"]["resourceVersion"] = "400".into();
     bench.version = 400;
     assert_eq!(bench.work(), ["tell a [198.51.100.0]: conflict", "read a", "tell a [198.51.100.0]"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_finalizer_comes_with_the_address_where_that_is_wished_and_goes_before_the_service() {
+    let finalizers = |bench: &Bench| bench.services["a"]["metadata"]["finalizers"].clone();
+    let mut bench = Bench::begun(Classless::Announce);
+    bench.put("a", |_| {});
+    bench.work();
+    assert_eq!(finalizers(&bench), Value::Null, "off by default");
+    bench.desk.configure(Rules { cleanup: Cleanup::ByFinalizer, ..bench.desk.rules.clone() }, bench.now);
+    bench.work();
+    assert_eq!(finalizers(&bench), json!([FINALIZER]));
+    // Also one that was given while the option was on goes when it is off.
+    bench.desk.configure(Rules { cleanup: Cleanup::Free, ..bench.desk.rules.clone() }, bench.now);
+    assert!(bench.work().is_empty());
+    bench.put("a", |object| object["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z".into());
+    bench.work();
+    assert_eq!(finalizers(&bench), json!([]));
+    bench.put("a", |_| {});
+    assert!(bench.work().is_empty());
+    // A full pool gives no address, and so no finalizer.
+    let mut bench = Bench::begun(Classless::Announce);
+    bench.desk.configure(Rules { cleanup: Cleanup::ByFinalizer, ..bench.desk.rules.clone() }, bench.now);
+    ["b", "c", "a"].into_iter().for_each(|name| bench.put(name, |_| {}));
+    bench.work();
+    let with = bench.services.values().filter(|object| object["metadata"]["finalizers"] == json!([FINALIZER]));
+    assert_eq!(with.count(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn pools_that_overlap_the_cluster_are_doubted_and_a_nodes_address_is_never_given() {
+    let mut bench = Bench::begun(Classless::Announce);
+    assert!(bench.desk.figures().doubts.is_empty());
+    let node = |value: Value| News::Node(Told::Applied(serde_json::from_value(value).unwrap()));
+    let n1 = json!({"metadata": {"name": "n1"}, "spec": {"podCIDRs": ["198.51.100.0/24", "10.0.0.0/24"]},
+                    "status": {"addresses": [{"type": "InternalIP", "address": "198.51.100.0"}]}});
+    bench.desk.take(node(n1), bench.now);
+    let cidr = json!({"metadata": {"name": "kubernetes"}, "spec": {"cidrs": ["198.51.0.0/16", "fd00::/112"]}});
+    let cidr = News::ServiceCidr(Told::Applied(serde_json::from_value(cidr).unwrap()));
+    bench.desk.take(cidr, bench.now);
+    let doubts = bench.desk.figures().doubts;
+    let expected = ["holds 198.51.100.0, which node n1 has", "where the pods of node n1 are", "ServiceCIDR kubernetes"];
+    assert_eq!(doubts.len(), 3, "{doubts:?}");
+    assert!(doubts.iter().zip(expected).all(|(doubt, words)| doubt.contains(words)), "{doubts:?}");
+    ["a", "b"].into_iter().for_each(|name| bench.put(name, |_| {}));
+    let done = bench.work();
+    assert!(done.contains(&"tell a [198.51.100.1]".to_owned()), "{done:?}");
+    assert!(!done.iter().any(|word| word.contains("[198.51.100.0]")), "{done:?}");
+    let elsewhere = json!({"metadata": {"name": "n1"}, "status": {"addresses": []}});
+    bench.desk.take(node(elsewhere), bench.now);
+    assert_eq!(bench.desk.figures().doubts.len(), 1);
 }
