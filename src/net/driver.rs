@@ -1,9 +1,9 @@
 //! One task a peer: wait, feed, drain, publish.
 
-use super::journal;
+use super::journal::{self, Voice};
 use super::links::{Links, Read, Ready};
 use super::listener::Accepted;
-use super::socket;
+use super::socket::{self, DialError};
 use crate::peer::{CloseHow, ConnId, Input, Output, Peer, Plan, Settings, Status, Stop};
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
@@ -19,6 +19,10 @@ const OUTPUT_LIMIT: usize = 256 * 1024;
 
 /// Last words and the wait for the peer's end take at most this long.
 const FAREWELL: Duration = Duration::from_secs(1);
+
+/// Connections of one peer that may have their farewell at a time; beyond that they close without one. A peer that dials
+/// again and again could otherwise have us hold any number of them.
+const FAREWELLS: usize = 8;
 
 /// A peer that was told to stop is left behind after this long, whatever it still wanted to say.
 const STOP_LIMIT: Duration = Duration::from_secs(5);
@@ -43,11 +47,13 @@ pub struct Driver {
     links: Links,
     farewells: FuturesUnordered<Farewell>,
     status: watch::Sender<Status>,
+    voice: Voice,
 }
 
 impl Driver {
-    /// A peer at rest, and where its status can be read. `seed` decides the jitter of its timers.
-    pub fn new(settings: Settings, seed: u64) -> (Self, watch::Receiver<Status>) {
+    /// A peer at rest, and where its status can be read. `seed` decides the jitter of its timers, `voice` how much of it is
+    /// logged.
+    pub fn new(settings: Settings, seed: u64, voice: Voice) -> (Self, watch::Receiver<Status>) {
         let peer = Peer::new(settings.clone(), seed, now());
         let (status, published) = watch::channel(peer.status().clone());
         let driver = Self {
@@ -56,6 +62,7 @@ impl Driver {
             links: Links::default(),
             farewells: FuturesUnordered::new(),
             status,
+            voice,
         };
         (driver, published)
     }
@@ -140,7 +147,13 @@ impl Driver {
                 Some(id) => self.links.adopt(id, stream),
                 None => tracing::debug!(peer = %name, %remote, "a connection of the peer is not welcome now; closed"),
             },
-            Err(error) => tracing::warn!(peer = %name, %remote, "a connection of the peer is refused: {error}"),
+            Err(error @ DialError::Prepare { .. }) => {
+                tracing::warn!(peer = %name, %remote, "a connection of the peer is refused: {error}");
+            }
+            // Who is gone again before we looked may come in any number.
+            Err(error @ (DialError::Connect { .. } | DialError::Timeout { .. } | DialError::Ourselves { .. })) => {
+                tracing::debug!(peer = %name, %remote, "a connection of the peer is over already: {error}");
+            }
         }
     }
 
@@ -207,7 +220,8 @@ impl Driver {
             CloseHow::Now => {}
             CloseHow::AfterFlush => {
                 // What follows a failed write would be lost anyhow.
-                if stream.write(|out| self.peer.transmit(id, out, usize::MAX, now())).is_ok() {
+                let written = stream.write(|out| self.peer.transmit(id, out, usize::MAX, now()));
+                if written.is_ok() && self.farewells.len() < FAREWELLS {
                     self.farewells.push(Box::pin(async move {
                         let _late = timeout(FAREWELL, stream.farewell()).await;
                     }));
@@ -222,7 +236,7 @@ impl Driver {
             if published == status {
                 return false;
             }
-            journal::report(published, status);
+            journal::report(published, status, &self.voice, now());
             published.clone_from(status);
             true
         });

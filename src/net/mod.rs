@@ -5,7 +5,7 @@
 //! Deliberately absent: which peers exist and who may dial us (the speaker's business), BFD.
 
 pub mod driver;
-mod journal;
+pub mod journal;
 mod links;
 pub mod listener;
 pub mod socket;
