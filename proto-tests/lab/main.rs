@@ -18,6 +18,7 @@ mod standin;
 mod story;
 mod stuck;
 mod topology;
+mod transport;
 mod wire;
 
 use libtest_mimic::{Arguments, Failed, Trial};
@@ -82,6 +83,7 @@ fn cases() -> Vec<(String, Case)> {
     single("frr_a_prefix_limit_saves_the_session", attributes::a_prefix_limit_saves_the_session);
     single("bad_neighbours_cost_nothing", hostile::bad_neighbours_cost_nothing);
     single("a_stopped_daemon_delays_nobody", stuck::a_stopped_daemon_delays_nobody);
+    cases.extend(transport::cases());
     cases
 }
 

@@ -11,3 +11,4 @@ mod malformed;
 mod process;
 mod router;
 mod sessions;
+mod transport;

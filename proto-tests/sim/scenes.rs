@@ -4,12 +4,12 @@ use crate::desk::{Desk, FAMILIES, end, open};
 use bytes::BytesMut;
 use herald::peer::settings::MessageSize;
 use herald::peer::status::Consequence;
-use herald::peer::{CloseHow, ConnId, EndOfRib, Input, LocalEnd, Output, Phase, Plan, Stop};
-use herald::rib::{Bounds, RouteSet};
+use herald::peer::{CloseHow, ConnId, EndOfRib, Input, LocalEnd, Output, Phase, Plan, Room, Stop};
+use herald::rib::{Bounds, PrefixLimits, RouteSet};
 use herald::wire::attribute::MpReach;
 use herald::wire::{
-    AsPath, AsWidth, Asn, Attribute, Capability, Family, Message, Notification, Open, Origin, Prefix, RouteRefresh,
-    Update,
+    AsPath, AsWidth, Asn, Attribute, Capability, Context, Family, Message, Notification, Open, Origin, Prefix,
+    RouteRefresh, Update,
 };
 use std::net::Ipv4Addr;
 use std::sync::Arc;
@@ -344,6 +344,34 @@ fn routes_of_the_peer_are_counted_and_discarded_and_faults_survived() {
     let incident = &status.incidents[0];
     assert_eq!((incident.consequence, &*incident.nlri), (Consequence::TreatAsWithdraw, "203.0.113.0/24"));
     assert!(incident.octets.ends_with("18cb0071"), "{}", incident.octets);
+}
+
+/// A router that keeps our routes across two sessions (RFC 4724) has the first selection until the second is whole: another
+/// one beside it would be too many.
+#[test]
+fn what_a_limit_lets_through_outlives_the_session() {
+    let limited = |prefixes: &[&str]| {
+        let limits = PrefixLimits([(Family::IPV4_UNICAST, 3)].into());
+        Plan { prefix_limits: limits, ..plan(prefixes) }
+    };
+    let mut desk = Desk::established();
+    desk.plan(limited(&["198.51.100.5", "198.51.100.7", "198.51.100.9"]));
+    let chosen = ["+198.51.100.5/32 via 192.0.2.1", "+198.51.100.7/32 via 192.0.2.1"];
+    assert_eq!(words(&desk.said()), [&chosen[..], &ENDS].concat());
+    desk.plan(limited(&["198.51.100.1", "198.51.100.5", "198.51.100.7", "198.51.100.9"]));
+    assert_eq!(words(&desk.said()), [""; 0], "a lower one that came later waits");
+    let limit = &desk.peer.status().limits[&Family::IPV4_UNICAST];
+    assert_eq!((limit.accepts, limit.most, limit.held_back.len(), limit.room), (3, 2, 2, Room::Full));
+
+    desk.peer.handle(Input::Closed(desk.conn, None), desk.now);
+    assert!(desk.peer.status().limits.is_empty());
+    desk.wait(2);
+    desk.expect_dial();
+    desk.context = Context::before_open();
+    desk.peer.handle(Input::Connected(desk.conn, end()), desk.now);
+    desk.receive(&[Message::Open(open()), Message::Keepalive]);
+    desk.context = Context { as_width: AsWidth::Four, families: FAMILIES.into(), ..desk.context };
+    assert_eq!(words(&desk.said()), [&["OPEN", "KEEPALIVE"], &chosen[..], &ENDS].concat());
 }
 
 #[test]

@@ -3,6 +3,7 @@
 
 use super::handles::{Handles, PeerHandles, Standing};
 use crate::peer::status::{self, Consequence, EndOfRib, Graceful};
+use crate::peer::transport::{self, Signed};
 use crate::peer::{Limit, PeerName, Phase, Plan, Status};
 use crate::rib::{Attributes, NextHop};
 use crate::wire::{Bandwidth, Family, Prefix};
@@ -38,6 +39,8 @@ pub struct Peer {
     pub name: String,
     /// Where we dial.
     pub address: IpAddr,
+    /// The interface that the session is bound to.
+    pub interface: Option<String>,
     /// TCP port.
     pub port: u16,
     /// Its AS.
@@ -50,8 +53,12 @@ pub struct Peer {
     pub retry_at: Option<Timestamp>,
     /// What exists only in Established.
     pub session: Option<Session>,
+    /// What the kernel says about the session's socket.
+    pub transport: Option<Transport>,
     /// Why and when the last session or attempt ended.
     pub last_down: Option<Down>,
+    /// What is wrong beside the session: a password file that cannot be read any more, say.
+    pub remarks: Vec<String>,
     /// Times Established was reached.
     pub established_count: u64,
     /// Routes that should be announced, a family; absent before the first plan.
@@ -138,6 +145,31 @@ pub struct Session {
     pub next_hops: BTreeMap<String, IpAddr>,
     /// When the first table and its End-of-RIB were out.
     pub end_of_rib: Option<Timestamp>,
+}
+
+/// The options of a session's socket, read from the live one.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Transport {
+    /// Our end.
+    pub local: String,
+    /// The router's end.
+    pub remote: String,
+    /// The interface that the socket is bound to (SO_BINDTODEVICE).
+    pub interface: Option<String>,
+    /// TTL or hop limit sent (IP_TTL, IPV6_UNICAST_HOPS).
+    pub ttl: u8,
+    /// The least that is accepted (IP_MINTTL, IPV6_MINHOPCOUNT; RFC 5082); 0: any.
+    pub least_ttl: u8,
+    /// TOS or traffic class: 192 is DSCP CS6.
+    pub traffic_class: u8,
+    /// TCP_USER_TIMEOUT; absent: the kernel's own.
+    pub user_timeout_milliseconds: Option<u64>,
+    /// Octets of data a segment (TCP_MAXSEG).
+    pub segment_size: u16,
+    /// TCP-MD5: `no`, or `keyInstalled`: the kernel took the key for this very socket. It cannot be read back without
+    /// CAP_NET_ADMIN (which `ss -ti` has as root), so this one is not read, but what the kernel answered.
+    pub md5: String,
 }
 
 /// The end of a session or attempt.
@@ -255,7 +287,8 @@ pub fn peers(handles: &Handles, clock: Clock) -> Peers {
             .values()
             .map(|peer| {
                 let (status, plan) = peer.now();
-                Peer::of(&status, plan.as_ref(), clock)
+                let transport = peer.transport.borrow().as_ref().map(Transport::of);
+                Peer { transport, remarks: peer.remarks.clone(), ..Peer::of(&status, plan.as_ref(), clock) }
             })
             .collect(),
     }
@@ -269,6 +302,7 @@ impl Peer {
         Self {
             name: status.name.to_string(),
             address: status.address.ip(),
+            interface: status.interface.as_ref().map(ToString::to_string),
             port: status.address.port(),
             asn: status.asn.0,
             state: status.phase.name().to_owned(),
@@ -280,6 +314,8 @@ impl Peer {
                 }
             },
             session: Session::of(&status.phase, clock),
+            transport: None,
+            remarks: Vec::new(),
             last_down: status
                 .last_down
                 .as_ref()
@@ -296,6 +332,26 @@ impl Peer {
             sent: names(&status.sent),
             received: names(&status.received),
             notifications: status.notifications.clone(),
+        }
+    }
+}
+
+impl Transport {
+    fn of(of: &transport::Transport) -> Self {
+        Self {
+            local: of.local.to_string(),
+            remote: of.remote.to_string(),
+            interface: of.interface.as_ref().map(ToString::to_string),
+            ttl: of.ttl,
+            least_ttl: of.least_ttl,
+            traffic_class: of.traffic_class,
+            user_timeout_milliseconds: of.user_timeout.and_then(|time| u64::try_from(time.as_millis()).ok()),
+            segment_size: of.segment_size,
+            md5: match of.signed {
+                Signed::No => "no",
+                Signed::KeyInstalled => "keyInstalled",
+            }
+            .to_owned(),
         }
     }
 }

@@ -49,7 +49,7 @@ pub(super) struct Export {
 }
 
 impl Export {
-    pub(super) fn new(settings: &Settings, negotiated: &Negotiated, end: &LocalEnd, node_addresses: &[IpAddr]) -> Self {
+    pub(super) fn new(settings: &Settings, negotiated: &Negotiated, end: &LocalEnd, plan: Option<&Plan>) -> Self {
         let context = negotiated.context.clone();
         let mut export = Self {
             adj_out: AdjRibOut::new(context.families.iter().copied()),
@@ -66,28 +66,36 @@ impl Export {
                 asn: settings.identity.asn,
                 context,
                 next_hops: BTreeMap::new(),
+                link_locals: BTreeMap::new(),
                 bounds: Bounds::default(),
                 only_to_customer: only_to_customer(settings),
                 remote: end.remote.ip(),
             },
             end_of_rib: EndOfRib::Pending,
         };
-        export.relocate(end, node_addresses);
+        let nothing = Plan::default();
+        export.relocate(end, plan.unwrap_or(&nothing));
+        if let Some(plan) = plan {
+            export.confine(&plan.bounds);
+        }
         export
     }
 
     /// Chooses next hops anew. What went out with another one goes out again, or is withdrawn.
-    pub(super) fn relocate(&mut self, end: &LocalEnd, node_addresses: &[IpAddr]) {
+    pub(super) fn relocate(&mut self, end: &LocalEnd, plan: &Plan) {
         let families = &self.egress.context.families;
-        let chosen = next_hop::choose(&self.egress.context, end, node_addresses);
+        let chosen = next_hop::choose(&self.egress.context, end, &plan.node_addresses, &plan.next_hops);
         for family in families {
-            if self.egress.next_hops.get(family) != chosen.found.get(family) {
+            let same = self.egress.next_hops.get(family) == chosen.found.get(family)
+                && self.egress.link_locals.get(family) == chosen.link_locals.get(family);
+            if !same {
                 self.adj_out.forget(*family, &self.egress);
             }
             self.unannounced.remove(family);
         }
         self.unannounced.extend(chosen.missing);
         self.egress.next_hops = chosen.found;
+        self.egress.link_locals = chosen.link_locals;
     }
 
     /// Takes other bounds. What went out under the old ones goes out again, or is withdrawn.

@@ -251,7 +251,7 @@ impl Peer {
 
     fn planned(&mut self, plan: Plan) {
         if let Link::Up(connection, export) = &mut self.home.link {
-            export.relocate(&connection.end, &plan.node_addresses);
+            export.relocate(&connection.end, &plan);
             export.confine(&plan.bounds);
         }
         self.plan = Some(plan);
@@ -430,11 +430,7 @@ impl Peer {
         self.home.link = match std::mem::replace(&mut self.home.link, Link::Absent) {
             Link::Opening(connection) => {
                 self.status.established_count += 1;
-                let node_addresses = self.plan.as_ref().map_or(&[][..], |plan| &plan.node_addresses);
-                let mut export = Export::new(&self.settings, negotiated, &connection.end, node_addresses);
-                if let Some(plan) = &self.plan {
-                    export.confine(&plan.bounds);
-                }
+                let export = Export::new(&self.settings, negotiated, &connection.end, self.plan.as_ref());
                 Link::Up(connection, Box::new(export))
             }
             unchanged @ (Link::Absent | Link::Dialing(_) | Link::Up(..)) => unchanged,

@@ -14,6 +14,7 @@ pub mod seam;
 pub mod settings;
 mod side;
 pub mod status;
+pub mod transport;
 
 pub use machine::Peer;
 pub use seam::{CloseHow, ConnId, Input, LocalEnd, Output, Plan, Stop};

@@ -1,6 +1,6 @@
 //! What is known about a peer, for people and for metrics.
 
-use super::settings::{PeerName, Settings};
+use super::settings::{InterfaceName, PeerName, Settings};
 use crate::wire::{Asn, Family, Prefix, RouterId};
 use imbl::OrdSet;
 use std::collections::BTreeMap;
@@ -14,8 +14,10 @@ pub use crate::fsm::restart::Graceful;
 pub struct Status {
     /// Its name in the configuration.
     pub name: PeerName,
-    /// Where we dial.
+    /// Where we dial; `::` while a router is looked for.
     pub address: SocketAddr,
+    /// The interface that the session is bound to.
+    pub interface: Option<InterfaceName>,
     /// Its configured AS.
     pub asn: Asn,
     /// Where the session stands.
@@ -176,12 +178,18 @@ pub enum EndOfRib {
 }
 
 impl Status {
+    /// The status of a peer that must not be begun with, since `since`; why, for people.
+    pub fn held_back(settings: &Settings, since: Instant, why: &str, now: Instant) -> Self {
+        Self { last_down: Some((now, why.to_owned())), ..Self::at_rest(settings, since) }
+    }
+
     /// The status of a peer that was made and not started.
     pub(super) fn at_rest(settings: &Settings, now: Instant) -> Self {
         let neighbor = &settings.neighbor;
         Self {
             name: neighbor.name.clone(),
             address: SocketAddr::new(neighbor.address, neighbor.port),
+            interface: neighbor.interface.clone(),
             asn: neighbor.asn,
             phase: Phase::Idle { retry_at: None },
             started: now,

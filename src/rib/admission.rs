@@ -170,6 +170,7 @@ mod tests {
             asn: Asn(64512),
             context: Context { families: [V4].into(), ..Context::before_open() },
             next_hops: [(V4, IpAddr::from([192, 0, 2, 1]))].into(),
+            link_locals: BTreeMap::new(),
             bounds,
             only_to_customer: None,
             remote: IpAddr::from([192, 0, 2, 254]),
@@ -245,6 +246,15 @@ mod tests {
         assert_eq!(last(admission.admit(&wanted, &wide, &limits)), [1, 2, 3]);
         assert_eq!(admission.held_back()[&V4].len(), 1);
         assert_eq!(last(admission.admit(&wanted, &egress(), &limits)), [1, 2, 3, 9]);
+    }
+
+    #[test]
+    fn who_is_in_stays_in_by_another_way_out_too() {
+        let (mut admission, limits) = (Admission::default(), limits(4));
+        assert_eq!(last(admission.admit(&set([5, 7, 9]), &egress(), &limits)), [5, 7, 9]);
+        let wide = Egress { bounds: Bounds::everything(), ..egress() };
+        assert_eq!(last(admission.admit(&set([1, 5, 7, 9]), &wide, &limits)), [5, 7, 9]);
+        assert_eq!(last(admission.admit(&set([1, 3, 5, 9]), &egress(), &limits)), [1, 5, 9]);
     }
 
     /// Random plans against the three laws: never too many, no place left empty, nobody driven out.

@@ -21,6 +21,8 @@ pub struct Egress {
     pub context: Context,
     /// Our own next hop, for each family that was negotiated and has one. What is not here is not announced.
     pub next_hops: BTreeMap<Family, IpAddr>,
+    /// Our link-local address, for each family that sends it beside its own next hop (RFC 2545 §3).
+    pub link_locals: BTreeMap<Family, Ipv6Addr>,
     /// The addresses outside of which nothing leaves.
     pub bounds: Bounds,
     /// ONLY_TO_CUSTOMER, where the roles of the session ask for it (RFC 9234 §5).
@@ -139,6 +141,14 @@ impl Egress {
         }
     }
 
+    /// What goes along with the next hop of a route of `family`: only with our own.
+    pub fn link_local(&self, family: Family, attributes: &Attributes) -> Option<Ipv6Addr> {
+        match attributes.next_hop {
+            NextHop::Own => self.link_locals.get(&family).copied(),
+            NextHop::Address(_) => None,
+        }
+    }
+
     /// The attributes sent, next hop excepted, as octets in ascending order of type.
     pub fn attributes(&self, policy: &Attributes) -> Bytes {
         let path = match self.context.peer_kind {
@@ -181,6 +191,7 @@ mod tests {
             asn: Asn(64512),
             context,
             next_hops: [(Family::IPV4_UNICAST, "192.0.2.1".parse().unwrap())].into(),
+            link_locals: BTreeMap::new(),
             bounds: Bounds::everything(),
             only_to_customer: None,
             remote: "192.0.2.254".parse().unwrap(),

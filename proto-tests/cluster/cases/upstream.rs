@@ -41,9 +41,11 @@ pub fn all(bed: &Bed) -> Outcome {
         if tests.is_empty() {
             continue;
         }
-        suite.prepare(behind)?;
         ran += tests.len();
-        failures.extend(abreast(&suite, &tests));
+        match suite.prepare(behind) {
+            Ok(()) => failures.extend(abreast(&suite, &tests)),
+            Err(what) => failures.extend(tests.iter().map(|test| format!("{} could not be run: {what}", test.name))),
+        }
     }
     let never: Vec<&str> = listed.iter().filter(|test| test.when == When::Never).map(Test::short).collect();
     println!("  {} of the suite's {} passed; not applicable: {never:?}", ran - failures.len(), listed.len());

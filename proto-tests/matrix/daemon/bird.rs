@@ -19,12 +19,22 @@ const ROUTER_ID: Ipv4Addr = Ipv4Addr::new(172, 30, 255, 1);
 /// BIRD with its session, which is called `speaker`.
 pub struct Cell {
     bird: Bird,
+    release: Release,
 }
 
-pub fn start(rig: &Rig, bed: &Bed, session: &Session, programs: &Programs) -> Outcome<Cell> {
+/// Where the shells of two releases differ.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Release {
+    /// BIRD 2.
+    Two,
+    /// BIRD 3.
+    Three,
+}
+
+pub fn start(rig: &Rig, bed: &Bed, session: &Session, programs: &Programs, release: Release) -> Outcome<Cell> {
     let plan =
         Plan { asn: session.theirs, router_id: ROUTER_ID, hold: Duration::from_secs(session.hold), neighbours: vec![] };
-    Ok(Cell { bird: Bird::start_from(rig, &bed.router, &plan, &configuration(session), programs)? })
+    Ok(Cell { bird: Bird::start_from(rig, &bed.router, &plan, &configuration(session), programs)?, release })
 }
 
 /// After an error BIRD refuses the neighbour for a minute unless told otherwise.
@@ -124,7 +134,11 @@ impl Router for Cell {
     }
 
     fn refresh(&self) -> Outcome {
-        self.bird.shell(&format!("reload in {}", self.name()?)).map(drop)
+        let words = match self.release {
+            Release::Two => "reload in",
+            Release::Three => "reload bgp in",
+        };
+        self.bird.shell(&format!("{words} {}", self.name()?)).map(drop)
     }
 
     fn shut(&self, text: &str) -> Outcome {

@@ -186,9 +186,9 @@ impl Places {
         Ok(match kind {
             Kind::Frr8 => Box::new(frr::start(rig, bed, session, &Programs::System)?),
             Kind::Frr10 => Box::new(frr::start(rig, bed, session, &newer)?),
-            Kind::Bird2 => Box::new(bird::start(rig, bed, session, &Programs::System)?),
-            Kind::Bird217 => Box::new(bird::start(rig, bed, session, &newer)?),
-            Kind::Bird3 => Box::new(bird::start(rig, bed, session, &bird3)?),
+            Kind::Bird2 => Box::new(bird::start(rig, bed, session, &Programs::System, bird::Release::Two)?),
+            Kind::Bird217 => Box::new(bird::start(rig, bed, session, &newer, bird::Release::Two)?),
+            Kind::Bird3 => Box::new(bird::start(rig, bed, session, &bird3, bird::Release::Three)?),
             Kind::GoBgp => Box::new(gobgp::start(rig, bed, session, &self.gobgp)?),
             Kind::ExaBgp => Box::new(exabgp::start(rig, bed, session)?),
             Kind::OpenBgpd => Box::new(openbgpd::start(rig, bed, session)?),
