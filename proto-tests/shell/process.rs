@@ -115,8 +115,13 @@ impl Stage {
         }
     }
 
+    /// The process that was started.
+    pub fn pid(&self) -> u32 {
+        self.child.as_ref().expect("a started speaker").id()
+    }
+
     pub fn signal(&self, name: &str) {
-        let pid = self.child.as_ref().expect("a started speaker").id().to_string();
+        let pid = self.pid().to_string();
         assert!(Command::new("kill").arg(format!("-{name}")).arg(pid).status().unwrap().success());
     }
 

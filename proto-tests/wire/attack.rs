@@ -10,6 +10,7 @@ fn context(session: Session) -> Context {
         Session::External => (AsWidth::Four, PeerKind::External),
         Session::Internal => (AsWidth::Four, PeerKind::Internal),
         Session::Old => (AsWidth::Two, PeerKind::External),
+        Session::OldInternal => (AsWidth::Two, PeerKind::Internal),
     };
     Context { as_width, peer_kind, families: generate::both_families(), ..Context::before_open() }
 }
@@ -36,7 +37,10 @@ fn attribute(flags: u8, code: u8, value: &[u8]) -> Vec<u8> {
 
 /// The attributes that an announcement needs, without the one under attack.
 fn needed(except: u8, session: Session) -> Vec<u8> {
-    let codes: &[u8] = if session == Session::Internal { &[1, 2, 3, 5] } else { &[1, 2, 3] };
+    let codes: &[u8] = match session {
+        Session::Internal | Session::OldInternal => &[1, 2, 3, 5],
+        Session::External | Session::Old => &[1, 2, 3],
+    };
     let wanted = codes.iter().filter(|code| **code != except);
     wanted.flat_map(|code| attribute(0x40, *code, find(*code, session).unwrap().right)).collect()
 }
@@ -107,6 +111,11 @@ fn every_attribute_from_an_internal_peer() {
 #[test]
 fn every_attribute_from_an_old_speaker() {
     assert_eq!(attack(Session::Old, &[8, 10], expected), ALL);
+}
+
+#[test]
+fn every_attribute_from_an_old_internal_speaker() {
+    assert_eq!(attack(Session::OldInternal, &[8, 10], expected), ALL);
 }
 
 #[test]

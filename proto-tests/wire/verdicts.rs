@@ -23,10 +23,12 @@ pub enum Session {
     Internal,
     /// eBGP with an old speaker of two-octet AS numbers.
     Old,
+    /// iBGP with one.
+    OldInternal,
 }
 
 use Expected::{Discard, Good, Reset, Withdraw};
-use Session::{External, Internal, Old};
+use Session::{External, Internal, Old, OldInternal};
 
 /// Optional and Transitive.
 const OPTIONAL: u8 = 0x80;
@@ -36,7 +38,7 @@ const WELL_KNOWN: u8 = 0x40;
 /// A row: type, its two flag bits, a value that is right, and what a wrong length and wrong flags lead to.
 pub struct Row {
     pub code: u8,
-    flags: u8,
+    pub flags: u8,
     pub right: &'static [u8],
     wrong_length: Expected,
     wrong_flags: Expected,
@@ -87,7 +89,7 @@ const INSIDE: [Row; 3] = [
 pub fn find(code: u8, session: Session) -> Option<&'static Row> {
     let wide = match session {
         External | Internal => &WIDE,
-        Old => &NARROW,
+        Old | OldInternal => &NARROW,
     };
     COMMON.iter().chain(wide).chain(&INSIDE).find(|row| row.code == code)
 }

@@ -9,6 +9,7 @@ use crate::admin::{Metrics, PeerHandles, Speakers, Standing};
 use crate::advertise::{self, ClusterView, NodeName, NodeSelector, Planner};
 use crate::config::Config;
 use crate::config::diff::{Cause, restart_causes};
+use crate::net::journal::{Budget, Voice};
 use crate::net::listener::Rules;
 use crate::net::socket::interface_index;
 use crate::net::{Accepted, Driver, Lines, Readings};
@@ -60,6 +61,8 @@ pub struct Speaker {
     held: BTreeMap<PeerName, Held>,
     /// Routers of ranges that dialled us.
     members: BTreeMap<PeerName, Member>,
+    /// What may be logged of them.
+    budget: Arc<Budget>,
     /// How the process stands towards routers that it has told nothing.
     restart_state: RestartState,
     /// Routers that had End-of-RIB from this process, on a session that is gone.
@@ -85,6 +88,7 @@ struct Running {
     readings: Readings,
     stop: oneshot::Sender<Stop>,
     accepted: mpsc::Sender<Accepted>,
+    voice: Voice,
 }
 
 /// A peer that must not have a session now, as others see it.
@@ -115,6 +119,7 @@ impl Speaker {
             running: BTreeMap::new(),
             held: BTreeMap::new(),
             members: BTreeMap::new(),
+            budget: Arc::new(Budget::new(tokio::time::Instant::now().into_std())),
             restart_state,
             told: BTreeSet::new(),
             door: Door::closed(),
@@ -143,6 +148,8 @@ impl Speaker {
                 Some(ended) = self.tasks.join_next() => self.forget(&ended?),
                 news = self.door.news() => if let Some(accepted) = news {
                     self.on_accepted(accepted);
+                    // Where many dial at once, the sessions that are there have their turn after each of them.
+                    tokio::task::yield_now().await;
                     continue;
                 }
             }
@@ -256,25 +263,30 @@ impl Speaker {
         let view = self.channels.view.borrow().clone();
         let Some(member) = Member::of(&config, ip, |nodes| self.is_here(nodes, view.as_deref())) else { return };
         let name = member.name();
-        if self.stopping.contains_key(&name) || !self.make_room(&member.range) {
+        // Who is being told goodbye holds a socket still: they must not pile up either, however fast others come.
+        if self.stopping.contains_key(&name) || self.stopping.len() >= RANGE_LIMIT || !self.make_room(&member.range) {
             return;
         }
         self.members.insert(name, member);
         self.reconcile();
     }
 
-    /// Whether a range may have one more peer; one that is not Established goes for it.
+    /// Whether a range may have one more peer; of those not Established the oldest goes for it, which had the most time.
     fn make_room(&mut self, range: &Arc<str>) -> bool {
         let of_range = || self.members.iter().filter(|(_, member)| member.range == *range);
         if of_range().count() < RANGE_LIMIT {
             return true;
         }
-        let idle = |name: &PeerName| {
-            let status = self.running.get(name).map(|running| running.readings.status.borrow());
-            status.is_none_or(|status| !matches!(status.phase, Phase::Established { .. }))
-        };
-        let Some(idle) = of_range().map(|(name, _)| name).find(|name| idle(name)).cloned() else {
-            warn!(%range, limit = RANGE_LIMIT, "the range has as many routers as it may; another one is not answered");
+        let idle = of_range().filter_map(|(name, _)| {
+            let Some(running) = self.running.get(name) else { return Some((None, name.clone())) };
+            let status = running.readings.status.borrow();
+            let up = matches!(status.phase, Phase::Established { .. });
+            (!up).then(|| (Some(status.started), name.clone()))
+        });
+        let Some((_, idle)) = idle.min() else {
+            if self.budget.spend(tokio::time::Instant::now().into_std()) {
+                warn!(%range, limit = RANGE_LIMIT, "the range has as many routers as it may; another one is not answered");
+            }
             return false;
         };
         self.members.remove(&idle);
@@ -310,8 +322,15 @@ impl Speaker {
 
     fn start(&mut self, name: &PeerName, settings: &Settings) {
         let neighbor = &settings.neighbor;
-        info!(peer = %name, address = %neighbor.address, port = neighbor.port, asn = %neighbor.asn, "peer starts");
-        let (driver, readings) = Driver::new(settings.clone(), fastrand::u64(..));
+        let (address, port, asn) = (neighbor.address, neighbor.port, neighbor.asn);
+        let voice = if self.members.contains_key(name) {
+            debug!(peer = %name, %address, port, %asn, "peer starts");
+            Voice::OfRange(self.budget.clone())
+        } else {
+            info!(peer = %name, %address, port, %asn, "peer starts");
+            Voice::Named
+        };
+        let (driver, readings) = Driver::new(settings.clone(), fastrand::u64(..), voice.clone());
         let (plan, plan_read) = watch::channel(None);
         let (key, key_read) = watch::channel(neighbor.password.clone());
         let (stop, stop_read) = oneshot::channel();
@@ -321,13 +340,16 @@ impl Speaker {
             driver.run(Lines { plan: plan_read, key: key_read, accepted: accepted_read }, stop_read).await;
             ended
         });
-        let running = Running { settings: settings.clone(), plan, key, readings, stop, accepted };
+        let running = Running { settings: settings.clone(), plan, key, readings, stop, accepted, voice };
         self.running.insert(name.clone(), running);
     }
 
     fn stop(&mut self, name: &PeerName, reason: Stop, why: &str) {
         let Some(running) = self.running.remove(name) else { return };
-        info!(peer = %name, why, "peer stops");
+        match running.voice {
+            Voice::Named => info!(peer = %name, why, "peer stops"),
+            Voice::OfRange(_) => debug!(peer = %name, why, "peer stops"),
+        }
         if running.readings.status.borrow().first_table == FirstTable::Sent {
             self.told.insert(running.settings.neighbor.whereabouts());
         }

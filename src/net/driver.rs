@@ -1,7 +1,7 @@
 //! One task a peer: wait, feed, drain, publish.
 
-use super::connection;
-use super::journal;
+use super::connection::{self, DialError};
+use super::journal::{self, Voice};
 use super::links::{Links, Read, Ready};
 use super::listener::Accepted;
 use crate::peer::settings::Password;
@@ -61,11 +61,13 @@ pub struct Driver {
     farewells: FuturesUnordered<Farewell>,
     status: watch::Sender<Status>,
     transport: watch::Sender<Option<Transport>>,
+    voice: Voice,
 }
 
 impl Driver {
-    /// A peer at rest, and where its state can be read. `seed` decides the jitter of its timers.
-    pub fn new(settings: Settings, seed: u64) -> (Self, Readings) {
+    /// A peer at rest, and where its state can be read. `seed` decides the jitter of its timers, `voice` how much of it is
+    /// logged.
+    pub fn new(settings: Settings, seed: u64, voice: Voice) -> (Self, Readings) {
         let peer = Peer::new(settings.clone(), seed, now());
         let (status, status_read) = watch::channel(peer.status().clone());
         let (transport, transport_read) = watch::channel(None);
@@ -76,6 +78,7 @@ impl Driver {
             farewells: FuturesUnordered::new(),
             status,
             transport,
+            voice,
         };
         (driver, Readings { status: status_read, transport: transport_read })
     }
@@ -180,7 +183,13 @@ impl Driver {
                 Some(id) => self.links.adopt(id, stream),
                 None => tracing::debug!(peer = %name, %remote, "a connection of the peer is not welcome now; closed"),
             },
-            Err(error) => tracing::warn!(peer = %name, %remote, "a connection of the peer is refused: {error}"),
+            Err(error @ (DialError::Prepare { .. } | DialError::Unwelcome { .. })) => {
+                tracing::warn!(peer = %name, %remote, "a connection of the peer is refused: {error}");
+            }
+            // Who is gone again before we looked may come in any number.
+            Err(error @ (DialError::Connect { .. } | DialError::Timeout { .. } | DialError::Ourselves { .. })) => {
+                tracing::debug!(peer = %name, %remote, "a connection of the peer is over already: {error}");
+            }
         }
     }
 
@@ -248,7 +257,8 @@ impl Driver {
             CloseHow::AfterFlush if self.farewells.len() >= FAREWELLS => {}
             CloseHow::AfterFlush => {
                 // What follows a failed write would be lost anyhow.
-                if stream.write(|out| self.peer.transmit(id, out, usize::MAX, now())).is_ok() {
+                let written = stream.write(|out| self.peer.transmit(id, out, usize::MAX, now()));
+                if written.is_ok() && self.farewells.len() < FAREWELLS {
                     self.farewells.push(Box::pin(async move {
                         let _late = timeout(FAREWELL, stream.farewell()).await;
                     }));
@@ -292,7 +302,7 @@ impl Driver {
             if published == status {
                 return false;
             }
-            journal::report(published, status);
+            journal::report(published, status, &self.voice, now());
             published.clone_from(status);
             true
         })

@@ -3,10 +3,76 @@
 use crate::peer::status::{EndOfRib, Incident};
 use crate::peer::{Limit, Phase, Room, Status};
 use crate::wire::Family;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
 use tracing::{debug, info, warn};
 
+/// How much may be said of a peer.
+#[derive(Debug, Clone)]
+pub enum Voice {
+    /// One that the configuration names: everything.
+    Named,
+    /// One of a range, where anybody may come from any number of addresses: as long as the range's budget lasts.
+    OfRange(Arc<Budget>),
+}
+
+/// What may be said of all routers of ranges together: some at once, then one a second. What is over is for `debug`.
+#[derive(Debug)]
+pub struct Budget {
+    since: Instant,
+    /// Milliseconds after `since` at which everything said so far is paid for.
+    paid_at: AtomicU64,
+}
+
+impl Budget {
+    /// Reports at once.
+    const BURST: u64 = 64;
+    /// Milliseconds that one report costs.
+    const PRICE: u64 = 1000;
+
+    /// All of it.
+    pub fn new(now: Instant) -> Self {
+        Self { since: now, paid_at: AtomicU64::new(0) }
+    }
+
+    /// Whether one more thing may be said now; it is paid for then.
+    pub fn spend(&self, now: Instant) -> bool {
+        let now = u64::try_from(now.saturating_duration_since(self.since).as_millis()).unwrap_or(u64::MAX);
+        let pay = |paid_at: u64| {
+            let next = paid_at.max(now) + Self::PRICE;
+            (next <= now.saturating_add(Self::BURST * Self::PRICE)).then_some(next)
+        };
+        self.paid_at.fetch_update(Ordering::Relaxed, Ordering::Relaxed, pay).is_ok()
+    }
+}
+
 /// Logs what is new. A failure that repeats itself is logged once; its repetitions are for `debug`.
-pub fn report(before: &Status, after: &Status) {
+pub fn report(before: &Status, after: &Status, voice: &Voice, now: Instant) {
+    match voice {
+        Voice::OfRange(budget) if is_news(before, after) && !budget.spend(now) => {
+            debug!(peer = %after.name, state = after.phase.name(), "more happens in the ranges than is told here");
+        }
+        Voice::Named | Voice::OfRange(_) => tell(before, after),
+    }
+}
+
+/// Whether there is more to tell than states on the way.
+fn is_news(before: &Status, after: &Status) -> bool {
+    before.last_down != after.last_down
+        || before.established_count != after.established_count
+        || before.notifications != after.notifications
+        || before.barred != after.barred
+        || before.incidents != after.incidents
+        || before.limits != after.limits
+        || has_first_table(before) != has_first_table(after)
+}
+
+fn has_first_table(status: &Status) -> bool {
+    matches!(status.phase, Phase::Established { end_of_rib: EndOfRib::Sent(_), .. })
+}
+
+fn tell(before: &Status, after: &Status) {
     for notification in news(&before.notifications, &after.notifications) {
         warn!(peer = %after.name, address = %after.address, "NOTIFICATION {notification}");
     }
@@ -71,7 +137,7 @@ fn incidents(before: &Status, after: &Status) {
 }
 
 fn phase(before: &Status, after: &Status) {
-    let Phase::Established { local, router_id, hold_time, families, end_of_rib, .. } = &after.phase else {
+    let Phase::Established { local, router_id, hold_time, families, .. } = &after.phase else {
         if before.phase.name() != after.phase.name() {
             debug!(peer = %after.name, from = before.phase.name(), to = after.phase.name(), "state");
         }
@@ -86,8 +152,7 @@ fn phase(before: &Status, after: &Status) {
             info!(peer = %after.name, %family, "nothing of this family can be announced: {why}");
         }
     }
-    let sent_before = matches!(&before.phase, Phase::Established { end_of_rib: EndOfRib::Sent(_), .. });
-    if matches!(end_of_rib, EndOfRib::Sent(_)) && !sent_before {
+    if has_first_table(after) && !has_first_table(before) {
         info!(peer = %after.name, routes = after.advertised.values().sum::<usize>(), "first table sent, End-of-RIB");
     }
 }
@@ -104,6 +169,17 @@ fn news<'a>(before: &[String], after: &'a [String]) -> &'a [String] {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::time::Duration;
+
+    #[test]
+    fn what_is_said_of_ranges_is_bounded_and_comes_back() {
+        let began = Instant::now();
+        let budget = Budget::new(began);
+        let said = |at: Duration| (0..1000).filter(|_| budget.spend(began + at)).count();
+        assert_eq!(said(Duration::ZERO), 64);
+        assert_eq!(said(Duration::from_secs(10)), 10);
+        assert_eq!(said(Duration::from_secs(3600)), 64);
+    }
 
     fn texts(of: &[&str]) -> Vec<String> {
         of.iter().map(ToString::to_string).collect()

@@ -7,7 +7,7 @@
 pub mod beacon;
 pub mod connection;
 pub mod driver;
-mod journal;
+pub mod journal;
 mod links;
 pub mod listener;
 pub mod neighbours;
