@@ -80,7 +80,7 @@ fn settings(reach: Reach) -> Vec<Setting> {
         Setting { graceful: Graceful::Both, deaths: 1, cuts: 0, ..named("graceful, a death") },
         Setting { graceful: Graceful::Both, deaths: 2, plans: true, ..deep("graceful, deaths, cuts, plans, deep") },
         Setting { graceful: Graceful::First, asns: [64512; 2], plans: true, ..named("iBGP, one graceful, plans") },
-        Setting { openings: [active, passive], ..named("one dials") },
+        Setting { openings: [active, passive], deaths: 1, cuts: 2, ..named("one dials, a death") },
         Setting {
             openings: [passive, active],
             delays: [0, 2],
@@ -179,7 +179,7 @@ fn every_state_leads_to_one_session() {
     };
     let bound = std::env::var("HERALD_MODEL_STATES").ok().map(|text| text.parse().expect("a number of states"));
     let limit = bound.unwrap_or(match reach {
-        Reach::Usual => 1_000_000,
+        Reach::Usual => 1_200_000,
         Reach::Wide => 5_000_000,
     });
     let states: usize = settings(reach).into_iter().map(|setting| check(setting, limit)).sum();

@@ -5,7 +5,7 @@ use crate::watch::{self, Fault};
 use crate::wire::{End, Handshake, Kept, Line, News, Wire};
 use bytes::BytesMut;
 use herald::fsm::{State, Timer};
-use herald::peer::{ConnId, Input, LocalEnd, Output, Peer, Which};
+use herald::peer::{ConnId, EndOfRib, Input, LocalEnd, Output, Peer, Phase, Which};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -284,7 +284,13 @@ impl Pair {
         self.wires.iter().position(|wire| wire.open(side) == Some(id))
     }
 
-    /// Both have the same session, and nothing else is anywhere.
+    /// A side that knows what it wants has told it to the end.
+    fn has_told(&self, side: usize) -> bool {
+        let told = matches!(self.peers[side].status().phase, Phase::Established { end_of_rib: EndOfRib::Sent(_), .. });
+        told == self.planned[side]
+    }
+
+    /// Both have the same session and have told what they want, and nothing else is anywhere.
     pub fn is_settled(&self) -> bool {
         let [Some(here), Some(there)] = [0, 1].map(|side| self.session(side)) else { return false };
         let wire = &self.wires[here];
@@ -294,6 +300,7 @@ impl Pair {
             && wire.news == [News::None; 2]
             && wire.pipes.iter().all(Vec::is_empty)
             && self.peers.iter().all(|peer| peer.connections().count() == 1)
+            && [0, 1].into_iter().all(|side| self.has_told(side))
     }
 }
 

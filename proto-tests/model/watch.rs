@@ -2,6 +2,7 @@
 
 use crate::pair::Pair;
 use crate::setting::Setting;
+use crate::wire::Wire;
 use herald::fsm::State;
 use herald::peer::status::FirstTable;
 use herald::peer::{ConnId, Input, Peer};
@@ -88,7 +89,9 @@ fn judge(pair: &Pair, setting: &Setting, side: usize, about: Option<About>, befo
     if words.iter().skip_while(|word| !word.starts_with("received")).any(|word| word.starts_with("sent")) {
         return Some(Fault::NotificationAnswered);
     }
-    if !pair.planned[side] && count(peer, "UPDATE").0 > 0 {
+    // The first message on a connection is an OPEN, so whatever was read of it begins at a message.
+    let announces = |wire: &Wire| wire.open(side).is_some() && wire.carries_update(side);
+    if !pair.planned[side] && pair.wires.iter().any(announces) {
         return Some(Fault::UpdateWithoutPlan);
     }
     if !pair.planned[side] && peer.status().first_table == FirstTable::Sent {

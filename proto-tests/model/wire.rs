@@ -64,6 +64,7 @@ pub struct Wire {
 /// Where a message's header has its type and its length (RFC 4271 §4.1).
 const TYPE_AT: usize = 18;
 const LENGTH_AT: usize = 16;
+const UPDATE: u8 = 2;
 const KEEPALIVE: u8 = 4;
 
 impl Wire {
@@ -143,7 +144,17 @@ impl Wire {
     }
 
     pub fn carries_keepalive(&self, end: usize) -> bool {
-        types(&self.pipes[end]).any(|kind| kind == KEEPALIVE)
+        self.carries(end, KEEPALIVE)
+    }
+
+    pub fn carries_update(&self, end: usize) -> bool {
+        self.carries(end, UPDATE)
+    }
+
+    /// Whether a message that has not begun to arrive is of this type.
+    fn carries(&self, end: usize, kind: u8) -> bool {
+        let begun = if self.unread[1 - end].is_empty() { 0 } else { self.first(end) };
+        types(&self.pipes[end][begun..]).any(|of| of == kind)
     }
 
     /// Feeds what decides how it goes on. `role` names the connection that a number stands for.
