@@ -8,7 +8,8 @@
 set -euo pipefail
 
 packages=(
-    bird2 frr                                       # the routers
+    bird2 frr exabgp openbgpd                       # the routers
+    debootstrap                                     # newer ones of them, in a folder of their own (roots.sh)
     containerd runc containernetworking-plugins     # a node's containers and their network
     buildah                                         # builds the images from deploy/Dockerfile and the like
     iptables nftables conntrack                     # kube-proxy's tools, and cutting links silently

@@ -11,7 +11,7 @@ mkdir -p "$logs"
 # The proofs, and which of their tests run.
 suites=(sim model fsm packer conformance)
 declare -A filter=([sim]='--skip speed' [model]='' [fsm]='' [packer]='' [conformance]='rfc --skip ledger')
-export HERALD_SIM_SEEDS=150 HERALD_DUEL_SEEDS=100 HERALD_MODEL_STATES=2000
+export HERALD_SIM_SEEDS=500 HERALD_DUEL_SEEDS=100 HERALD_MODEL_STATES=2000 RUST_BACKTRACE=0
 
 tests=()
 for suite in "${suites[@]}"; do tests+=(--test "$suite"); done

@@ -55,7 +55,8 @@ spec:
             - {{name: POD_NAME, valueFrom: {{fieldRef: {{fieldPath: metadata.name}}}}}}
             - {{name: NODE_NAME, valueFrom: {{fieldRef: {{fieldPath: spec.nodeName}}}}}}
           ports: [{{containerPort: {HTTP}}}, {{containerPort: {PROBE}}}, {{containerPort: {PROBE}, protocol: UDP}}]
-          readinessProbe: {{httpGet: {{port: {HTTP}, path: /}}, periodSeconds: 1}}
+          # Patient: on a starved machine a pod that answers late must not lose its route in the midst of a case.
+          readinessProbe: {{httpGet: {{port: {HTTP}, path: /}}, periodSeconds: 1, timeoutSeconds: 5}}
 "
         ))?;
         app.pods()?;

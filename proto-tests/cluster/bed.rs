@@ -8,7 +8,7 @@ use crate::rig::fib::Watch;
 use crate::rig::net::Namespace;
 use crate::rig::router::{Kind, Neighbour, Plan, Router};
 use crate::rig::{Outcome, Rig, run, wait_until, write_file};
-use crate::topology::{CONTROL_PLANE, Family, NodeSite, ROUTERS, SERVICES, SERVICES6, Topology};
+use crate::topology::{CONTROL_PLANE, Family, InternalIps, NodeSite, ROUTERS, SERVICES, SERVICES6, Topology};
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
@@ -58,6 +58,8 @@ pub struct Bed {
     /// All namespaces.
     pub topology: Topology,
     programs: PathBuf,
+    /// Which addresses the nodes show.
+    pub internal_ips: InternalIps,
     herald: OnceLock<Outcome>,
     /// The suite's hold on the machine.
     pub rig: Rig,
@@ -68,7 +70,7 @@ impl Bed {
     ///
     /// # Errors
     /// Something did not come up; the text says what.
-    pub fn start() -> Outcome<Self> {
+    pub fn start(internal_ips: InternalIps) -> Outcome<Self> {
         let programs = go_build("cluster")?;
         let app = go_build("app")?;
         let begun = Instant::now();
@@ -76,7 +78,7 @@ impl Bed {
         let cgroups = Cgroups::claim();
         let topology = Topology::make(&rig)?;
         let site = Site { rig: &rig, space: &topology.control_plane, address: CONTROL_PLANE, programs: &programs };
-        let parts = NodeParts { rig: &rig, programs: &programs, app: &app };
+        let parts = NodeParts { rig: &rig, programs: &programs, app: &app, internal_ips };
         let (control_plane, nodes) = std::thread::scope(|scope| {
             let nodes = scope.spawn(|| start_nodes(&topology.nodes, &parts));
             (
@@ -92,7 +94,7 @@ impl Bed {
         wait_for_nodes(&mut control_plane, &mut nodes)?;
         eprintln!("cluster: three nodes Ready {:.1} s after the first command", begun.elapsed().as_secs_f32());
         let herald = OnceLock::new();
-        Ok(Self { routers, nodes, _cgroups: cgroups, control_plane, topology, programs, herald, rig })
+        Ok(Self { routers, nodes, _cgroups: cgroups, control_plane, topology, programs, internal_ips, herald, rig })
     }
 
     /// The administrator's kubectl.

@@ -3,7 +3,7 @@
 //! It runs as a client behind the routers that reaches the API server as well. It wants a name server for the cluster, and the
 //! image of its test program: that is built here from the program and from Debian's `sh`, `curl`, `wget`, `nc` and `hostname`.
 
-use crate::bed::{Bed, go_build};
+use crate::bed::{Bed, HERALD, go_build};
 use crate::images;
 use crate::rig::net::Namespace;
 use crate::rig::process::Process;
@@ -32,13 +32,15 @@ pub enum When {
     Never,
 }
 
-/// What a next hop is chosen by.
+/// What a test is run behind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Hash {
-    /// Addresses and ports.
+pub enum Behind {
+    /// Next hops chosen by addresses and ports.
     Ports,
-    /// Addresses.
+    /// Next hops chosen by addresses.
     Addresses,
+    /// As `Ports`, and an allocator that sets finalizers from now on.
+    Finalizers,
 }
 
 /// A test of the suite.
@@ -46,8 +48,8 @@ pub enum Hash {
 pub struct Test {
     /// When it is run.
     pub when: When,
-    /// Behind which hash.
-    pub hash: Hash,
+    /// What it wants.
+    pub behind: Behind,
     /// Its full name.
     pub name: &'static str,
 }
@@ -70,7 +72,7 @@ pub fn listed() -> Outcome<Vec<Test>> {
 
 fn parse(line: &'static str) -> Outcome<Test> {
     let wrong = || format!("e2e.tsv: what is {line:?}?");
-    let [when, hash, name] = line.split('\t').collect::<Vec<_>>()[..] else {
+    let [when, behind, name] = line.split('\t').collect::<Vec<_>>()[..] else {
         return Err(wrong());
     };
     let when = match when {
@@ -79,12 +81,13 @@ fn parse(line: &'static str) -> Outcome<Test> {
         "never" => When::Never,
         _ => return Err(wrong()),
     };
-    let hash = match hash {
-        "ports" => Hash::Ports,
-        "addresses" => Hash::Addresses,
+    let behind = match behind {
+        "ports" => Behind::Ports,
+        "addresses" => Behind::Addresses,
+        "finalizers" => Behind::Finalizers,
         _ => return Err(wrong()),
     };
-    Ok(Test { when, hash, name })
+    Ok(Test { when, behind, name })
 }
 
 /// The suite, ready to run; dropping it ends the name server.
@@ -125,18 +128,31 @@ impl<'a> Suite<'a> {
         if names.is_empty() { Err(format!("e2e.test lists no test:\n{text}")) } else { Ok(names) }
     }
 
-    /// Makes routers and client choose next hops by this from now on.
+    /// Sets everything up as some tests want it, from now on.
     ///
     /// # Errors
-    /// A kernel parameter was refused.
-    pub fn choose_by(&self, hash: Hash) -> Outcome {
-        let policy = match hash {
-            Hash::Ports => 1,
-            Hash::Addresses => 0,
-        };
+    /// A kernel parameter was refused, or the allocators did not start again.
+    pub fn prepare(&self, behind: Behind) -> Outcome {
+        match behind {
+            Behind::Ports => self.choose_by(1),
+            Behind::Addresses => self.choose_by(0),
+            Behind::Finalizers => self.choose_by(1).and_then(|()| self.set_finalizers()),
+        }
+    }
+
+    /// Makes routers and client hash by this policy of the kernel's: 0 for addresses, 1 for ports as well.
+    fn choose_by(&self, policy: u8) -> Outcome {
         let settings = ["ipv4", "ipv6"].map(|family| format!("net.{family}.fib_multipath_hash_policy={policy}"));
         let settings: Vec<&str> = settings.iter().map(String::as_str).collect();
         self.bed.topology.routers.iter().chain([&self.space]).try_for_each(|space| space.sysctl(&settings))
+    }
+
+    fn set_finalizers(&self) -> Outcome {
+        let allocator = ["-n", HERALD, "patch", "deployment", "herald-allocator", "--type=json", "-p"];
+        let option = r#"[{"op":"add","path":"/spec/template/spec/containers/0/args/-","value":"--cleanup-finalizer"}]"#;
+        self.bed.kubectl().run(&[&allocator[..], &[option]].concat())?;
+        let done = ["-n", HERALD, "rollout", "status", "deployment/herald-allocator", "--timeout=60s"];
+        self.bed.kubectl().run(&done).map(drop)
     }
 
     /// Runs one test to its end; how long it took.
@@ -214,9 +230,10 @@ fn name_server(bed: &Bed) -> Outcome<Process> {
 /// The suite's test image, under the name that the suite itself gives it.
 fn test_image(rig: &Rig, programs: &Path) -> Outcome<PathBuf> {
     let images = run(Command::new(programs.join("e2e.test")).arg("--list-images").current_dir(rig.dir()))?;
-    // Of the test image's versions it lists the one for tests of upgrades first, and a private copy last.
-    let mut names = images.lines().filter(|line| line.contains("/e2e-test-images/agnhost:"));
-    let name = names.next_back().ok_or_else(|| format!("the suite lists no image of agnhost:\n{images}"))?;
+    // It lists them in any order; besides the version that all tests use there is an older one, for tests of upgrades.
+    let names = images.lines().filter(|line| line.contains("/e2e-test-images/agnhost:"));
+    let name =
+        names.max_by_key(|name| version(name)).ok_or_else(|| format!("the suite lists no agnhost:\n{images}"))?;
     let context = rig.folder("image-agnhost", 0o755)?;
     let root = rig.folder("image-agnhost/root", 0o755)?;
     copy(&programs.join("agnhost"), &root.join("agnhost"))?;
@@ -255,6 +272,12 @@ fn test_image(rig: &Rig, programs: &Path) -> Outcome<PathBuf> {
         "FROM scratch\nCOPY root/ /\nENV PATH=/bin:/usr/bin\nENTRYPOINT [\"/agnhost\"]\nCMD [\"pause\"]\n",
     )?;
     images::build(rig, name, &dockerfile, &context)
+}
+
+/// The numbers behind an image's name.
+fn version(image: &str) -> Vec<u32> {
+    let tag = image.rsplit_once(':').map_or("", |(_, tag)| tag);
+    tag.split('.').filter_map(|number| number.parse().ok()).collect()
 }
 
 /// Copies an installed program to `/bin/NAME` of an image, and the libraries that it is linked with to where they were.

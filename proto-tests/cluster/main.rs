@@ -32,6 +32,7 @@ use rig::{Outcome, clean};
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::{Arc, OnceLock};
+use topology::InternalIps;
 
 /// The cluster, once it was needed: it runs, or it could not be started and the first case said why.
 type Shared = Arc<OnceLock<Outcome<Bed>>>;
@@ -46,8 +47,11 @@ fn main() -> ExitCode {
     }
     on_interrupt();
     let shared = Shared::default();
-    let short = cases::ALL.iter().map(|&(name, case)| trial(name, case, &shared));
-    let long = cases::LONG.iter().map(|&(name, case)| trial(name, case, &shared).with_ignored_flag(true));
+    // There is one cluster a run; the long cases want one of their own kind.
+    let internal_ips = if arguments.ignored { InternalIps::V4 } else { InternalIps::Both };
+    let trial = |&(name, case)| trial(name, case, internal_ips, &shared);
+    let short = cases::ALL.iter().map(trial);
+    let long = cases::LONG.iter().map(|case| trial(case).with_ignored_flag(true));
     let trials = short.chain(long).collect();
     let conclusion = libtest_mimic::run(&arguments, trials);
     if let Some(Ok(bed)) = shared.get() {
@@ -65,10 +69,10 @@ fn main() -> ExitCode {
     if conclusion.has_failed() { ExitCode::FAILURE } else { ExitCode::SUCCESS }
 }
 
-fn trial(name: &str, case: cases::Case, shared: &Shared) -> Trial {
+fn trial(name: &str, case: cases::Case, internal_ips: InternalIps, shared: &Shared) -> Trial {
     let shared = Arc::clone(shared);
     Trial::test(name, move || {
-        let bed = shared.get_or_init(Bed::start);
+        let bed = shared.get_or_init(|| Bed::start(internal_ips));
         bed.as_ref().map_err(|e| format!("there is no cluster: {e}")).and_then(case).map_err(Failed::from)
     })
 }

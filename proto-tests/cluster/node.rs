@@ -6,7 +6,7 @@
 
 use crate::rig::process::Process;
 use crate::rig::{Outcome, Rig, make_folder, run, wait_until, write_file};
-use crate::topology::{CONTROL_PLANE, NodeSite, PODS};
+use crate::topology::{CONTROL_PLANE, InternalIps, NodeSite, PODS};
 use ipnetwork::IpNetwork;
 use std::ffi::OsStr;
 use std::fs;
@@ -28,6 +28,8 @@ pub struct NodeParts<'a> {
     pub programs: &'a Path,
     /// Where `go-build.sh app` put `pause`.
     pub app: &'a Path,
+    /// Which addresses the nodes show.
+    pub internal_ips: InternalIps,
 }
 
 /// A running node; dropping it ends everything that runs on it.
@@ -75,11 +77,15 @@ impl Node {
     /// # Errors
     /// One of them could not be started.
     pub fn join(&mut self, parts: &NodeParts<'_>, kubeconfig: &Path) -> Outcome {
+        let internal_ips = match parts.internal_ips {
+            InternalIps::Both => format!("{},{}", self.site.address, self.site.address6),
+            InternalIps::V4 => self.site.address.to_string(),
+        };
         let kubelet = [
             format!("--config={}", self.folder.join("kubelet.yaml").display()),
             format!("--kubeconfig={}", kubeconfig.display()),
             format!("--hostname-override={}", self.site.name),
-            format!("--node-ip={},{}", self.site.address, self.site.address6),
+            format!("--node-ip={internal_ips}"),
             "--root-dir=/var/lib/kubelet".to_owned(),
             "--cert-dir=/var/lib/kubelet/pki".to_owned(),
         ];

@@ -61,6 +61,15 @@ impl Family {
     }
 }
 
+/// Which InternalIPs the nodes show. All else carries both families whatever it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum InternalIps {
+    /// One of each family.
+    Both,
+    /// That of IPv4.
+    V4,
+}
+
 /// The IPv6 address of the host that has `v4`: the network's number and the host's, both as they are written.
 fn sixth(v4: Ipv4Addr) -> Ipv6Addr {
     let [_, network, _, host] = v4.octets();

@@ -25,6 +25,7 @@ mod rfc7606;
 mod rfc7607;
 mod rfc7911;
 mod rfc8092;
+mod rfc8212;
 mod rfc8538;
 mod rfc8654;
 mod rfc8950;

@@ -33,6 +33,7 @@ fn s3_the_next_hop_is_a_global_address_alone() {
         "2001:db8::7".parse::<IpAddr>().unwrap(),
         "never the link-local one, even where it is ours"
     );
+    assert_eq!(sent.link_local, Some("fe80::1".parse().unwrap()), "beside it, where the session itself is link-local");
 }
 
 #[test]

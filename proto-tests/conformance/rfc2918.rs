@@ -13,14 +13,18 @@ fn asked(desk: &mut Desk, family: Family) -> Vec<String> {
 
 #[test]
 fn s4_a_family_that_we_never_offered_is_ignored() {
-    let settings = with(|settings| settings.neighbor.families = [V4].into());
-    let mut desk = Desk::established(settings);
-    desk.plan(&["198.51.100.1"], Attributes::default());
-    desk.updates();
-    for family in [V6, Family { afi: 25, safi: 70 }] {
-        assert_eq!(asked(&mut desk, family), [""; 0], "{family}");
+    for more in [&[][..], &[Capability::EnhancedRouteRefresh]] {
+        let settings = with(|settings| settings.neighbor.families = [V4].into());
+        let open = open_with(&settings, more.iter().cloned());
+        let mut desk = Desk::established_by(settings, &open);
+        desk.plan(&["198.51.100.1"], Attributes::default());
+        desk.updates();
+        for family in [V6, Family { afi: 25, safi: 70 }] {
+            desk.receive(&[Message::RouteRefresh(RouteRefresh::new(family, RefreshKind::Request))]);
+            assert_eq!((desk.state(), desk.said()), ("Established", vec![]), "{family}");
+        }
+        assert_eq!(asked(&mut desk, V4), ["198.51.100.1/32"], "and nobody is the worse for it");
     }
-    assert_eq!(asked(&mut desk, V4), ["198.51.100.1/32"], "and nobody is the worse for it");
 }
 
 #[test]

@@ -289,6 +289,21 @@ fn s5_3_prefixes_are_wrong_when_too_long_or_cut_off() {
 }
 
 #[test]
+fn s5_3_mp_attributes_are_wrong_with_other_flags_and_too_short() {
+    for (good, code, shortest) in [(reach(), 14, 5), (unreach(), 15, 3)] {
+        for flags in [0x00, 0x40, 0xc0] {
+            let wrong = [&[flags][..], &good[1..]].concat();
+            assert_eq!(fate_of(On::External, &wrong).reset(), Some((3, 9)), "type {code}, flags {flags:#x}");
+        }
+        for len in 0..shortest {
+            let short = attribute(0x80, code, &[0, 2, 1, 0, 0][..len]);
+            assert_eq!(fate_of(On::External, &short).reset(), Some((3, 9)), "type {code}, {len} octets");
+        }
+        assert_eq!(fate_of(On::External, &good), Fate::Good);
+    }
+}
+
+#[test]
 fn s7_1_origin() {
     for value in [3, 4, 255] {
         assert_eq!(fate_instead(On::External, 1, &[0x40, 1, 1, value]), Fate::Withdrawn, "{value}");

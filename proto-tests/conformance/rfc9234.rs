@@ -52,9 +52,12 @@ fn s4_2_roles_that_do_not_correspond_are_2_11() {
 
 #[test]
 fn s4_2_two_roles_that_differ_are_2_11() {
-    for (ours, theirs) in [(Role::Provider, Role::Customer), (Role::Peer, Role::Peer)] {
-        assert_eq!(answer(ours, &[theirs, Role::RouteServer]), Some((2, 11)));
-        assert_eq!(answer(ours, &[Role::RouteServer, theirs]), Some((2, 11)));
+    for ours in ROLES {
+        let theirs = ROLES.into_iter().find(|theirs| correspond(ours, *theirs)).expect("each has its counterpart");
+        for other in ROLES.into_iter().filter(|other| *other != theirs) {
+            assert_eq!(answer(ours, &[theirs, other]), Some((2, 11)), "{ours:?}: {theirs:?} and {other:?}");
+            assert_eq!(answer(ours, &[other, theirs]), Some((2, 11)), "{ours:?}: {other:?} and {theirs:?}");
+        }
         assert_eq!(answer(ours, &[theirs, theirs]), None, "the same one again is no contradiction");
     }
 }

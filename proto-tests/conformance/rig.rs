@@ -84,7 +84,7 @@ pub fn end() -> LocalEnd {
 pub fn plan(prefixes: &[&str], attributes: Attributes) -> Plan {
     let attributes = Arc::new(attributes);
     let routes: RouteSet = prefixes.iter().map(|text| (text.parse().unwrap(), attributes.clone())).collect();
-    Plan { routes, node_addresses: Vec::new(), bounds: Bounds::everything() }
+    Plan { routes, bounds: Bounds::everything(), ..Plan::default() }
 }
 
 pub struct Desk {

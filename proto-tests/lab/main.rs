@@ -3,6 +3,7 @@
 //! The judge is the routers' kernel tables, the wire and traffic, never herald's own log. Cases run one after the other,
 //! each in a lab of its own.
 
+mod attributes;
 mod cut;
 mod gobgp;
 mod hostile;
@@ -17,6 +18,7 @@ mod standin;
 mod story;
 mod stuck;
 mod topology;
+mod transport;
 mod wire;
 
 use libtest_mimic::{Arguments, Failed, Trial};
@@ -59,6 +61,7 @@ fn cases() -> Vec<(String, Case)> {
     for kind in [Kind::Frr, Kind::Bird] {
         let name = kind.name();
         cases.push((format!("{name}_the_lab_itself"), Box::new(move |rig| standin::the_lab_itself(rig, kind))));
+        cases.push((format!("{name}_attributes"), Box::new(move |rig| attributes::attributes(rig, kind))));
         for (over, transport) in [("v4", Family::V4), ("v6", Family::V6)] {
             let (story_name, cut_name) =
                 (format!("{name}_story_over_{over}"), format!("{name}_silent_cut_over_{over}"));
@@ -77,8 +80,10 @@ fn cases() -> Vec<(String, Case)> {
         wire::a_removed_peer_hears_withdrawals_then_cease_6_3,
     );
     single("wire_sigterm_is_cease_6_2_and_an_orderly_close", wire::sigterm_is_cease_6_2_and_an_orderly_close);
+    single("frr_a_prefix_limit_saves_the_session", attributes::a_prefix_limit_saves_the_session);
     single("bad_neighbours_cost_nothing", hostile::bad_neighbours_cost_nothing);
     single("a_stopped_daemon_delays_nobody", stuck::a_stopped_daemon_delays_nobody);
+    cases.extend(transport::cases());
     cases
 }
 

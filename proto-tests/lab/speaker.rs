@@ -6,8 +6,11 @@ use crate::rig::process::Process;
 use crate::rig::{Outcome, Rig, replace_file, run};
 use crate::topology::{Family, NODES_ASN, link_address, router_asn};
 use rustix::process::Signal;
+use serde_json::Value;
 use std::fmt::Write as _;
+use std::io::{Read, Write};
 use std::net::{IpAddr, Ipv4Addr};
+use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::process::{Command, ExitStatus};
 use std::time::Duration;
@@ -97,6 +100,15 @@ impl Peer {
     }
 }
 
+/// What a speaker may do beyond any other process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Rights {
+    /// Nothing.
+    None,
+    /// Raw sockets.
+    NetRaw,
+}
+
 /// A running speaker.
 #[derive(Debug)]
 pub struct Speaker {
@@ -110,14 +122,40 @@ impl Speaker {
     /// # Errors
     /// It could not be started.
     pub fn start(rig: &Rig, node: &Namespace, config: &Config, manifests: &Manifests) -> Outcome<Self> {
+        Self::start_on(rig, node, &config.text(), manifests)
+    }
+
+    /// The same with a configuration of the caller's own.
+    ///
+    /// # Errors
+    /// It could not be started.
+    pub fn start_on(rig: &Rig, node: &Namespace, config: &str, manifests: &Manifests) -> Outcome<Self> {
+        Self::start_with(rig, node, config, manifests, Rights::None)
+    }
+
+    /// The same, perhaps with a capability.
+    ///
+    /// # Errors
+    /// It could not be started.
+    pub fn start_with(
+        rig: &Rig,
+        node: &Namespace,
+        config: &str,
+        manifests: &Manifests,
+        rights: Rights,
+    ) -> Outcome<Self> {
         let name = node.short();
         let dir = rig.folder(&format!("speaker-{name}"), 0o755)?;
         run(Command::new("chown").arg(format!("{UID}:{UID}")).arg(&dir))?;
         let file = dir.join("herald.yaml");
-        replace_file(&file, &config.text())?;
+        replace_file(&file, config)?;
         let mut command = node.command("setpriv");
+        command.args(["--reuid", UID, "--regid", UID, "--clear-groups", "--no-new-privs"]);
+        match rights {
+            Rights::None => command.args(["--bounding-set", "-all"]),
+            Rights::NetRaw => command.args(["--inh-caps", "+net_raw", "--ambient-caps", "+net_raw"]),
+        };
         command
-            .args(["--reuid", UID, "--regid", UID, "--clear-groups", "--no-new-privs", "--bounding-set", "-all"])
             .arg(binary(rig)?)
             .arg("speak")
             .arg("--config")
@@ -130,6 +168,23 @@ impl Speaker {
         Ok(Self { process, file })
     }
 
+    /// A peer as its looking glass shows it.
+    ///
+    /// # Errors
+    /// It does not answer, or has no such peer.
+    pub fn peer(&self, name: &str) -> Outcome<Value> {
+        let mut stream =
+            UnixStream::connect(self.file.with_file_name("herald.sock")).map_err(|e| format!("its socket: {e}"))?;
+        let mut answer = String::new();
+        write!(stream, "GET /v1/peers HTTP/1.1\r\nHost: herald\r\nConnection: close\r\n\r\n")
+            .and_then(|()| stream.read_to_string(&mut answer))
+            .map_err(|e| format!("its socket: {e}"))?;
+        let (_, body) = answer.split_once("\r\n\r\n").ok_or_else(|| format!("no answer: {answer:?}"))?;
+        let all: Value = serde_json::from_str(body).map_err(|e| format!("no JSON: {e}: {body}"))?;
+        let peer = all["peers"].as_array().into_iter().flatten().find(|peer| peer["name"] == name);
+        peer.cloned().ok_or_else(|| format!("no peer {name} in {all}"))
+    }
+
     /// Its process.
     pub fn process(&mut self) -> &mut Process {
         &mut self.process
@@ -140,7 +195,15 @@ impl Speaker {
     /// # Errors
     /// The file could not be written or the process is gone.
     pub fn reload(&mut self, config: &Config) -> Outcome {
-        replace_file(&self.file, &config.text())?;
+        self.reload_on(&config.text())
+    }
+
+    /// The same with a configuration of the caller's own.
+    ///
+    /// # Errors
+    /// The file could not be written or the process is gone.
+    pub fn reload_on(&mut self, config: &str) -> Outcome {
+        replace_file(&self.file, config)?;
         self.process.alive()?;
         self.process.signal(Signal::HUP)
     }

@@ -108,8 +108,8 @@ impl Setting {
         let route = Prefix::host(Ipv4Addr::new(198, 51, 100, 1 + side as u8).into());
         Plan {
             routes: [(route, Default::default())].into_iter().collect(),
-            node_addresses: Vec::new(),
             bounds: Bounds::everything(),
+            ..Plan::default()
         }
     }
 }

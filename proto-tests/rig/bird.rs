@@ -2,6 +2,7 @@
 
 use super::net::Namespace;
 use super::process::Process;
+use super::programs::Programs;
 use super::router::{Neighbour, Plan};
 use super::{Outcome, Rig, wait_until, write_file};
 use std::collections::BTreeMap;
@@ -14,6 +15,7 @@ use std::time::Duration;
 #[derive(Debug)]
 pub struct Bird {
     space: Namespace,
+    programs: Programs,
     dir: PathBuf,
     plan: Plan,
     daemon: Process,
@@ -33,14 +35,28 @@ impl Bird {
     /// # Errors
     /// It did not come up; the text holds the end of its log.
     pub fn start_with(rig: &Rig, space: &Namespace, plan: &Plan, configuration: &str) -> Outcome<Self> {
+        Self::start_from(rig, space, plan, configuration, &Programs::System)
+    }
+
+    /// The same with the program of another release.
+    ///
+    /// # Errors
+    /// It did not come up; the text holds the end of its log.
+    pub fn start_from(
+        rig: &Rig,
+        space: &Namespace,
+        plan: &Plan,
+        configuration: &str,
+        programs: &Programs,
+    ) -> Outcome<Self> {
         let dir = rig.folder(&format!("bird-{}", space.short()), 0o755)?;
         write_file(&dir.join("bird.conf"), configuration)?;
         let at = dir.display();
-        let mut command = space.command("bird");
+        let mut command = programs.command(rig.dir(), space, "bird");
         command.args(["-f", "-c", &format!("{at}/bird.conf"), "-s", &format!("{at}/ctl"), "-P", &format!("{at}/pid")]);
         let daemon = Process::start(rig, &format!("bird-{}", space.short()), command)?;
-        let mut bird = Self { space: space.clone(), dir, plan: plan.clone(), daemon };
-        wait_until(Duration::from_secs(10), "BIRD to answer", || {
+        let mut bird = Self { space: space.clone(), programs: programs.clone(), dir, plan: plan.clone(), daemon };
+        wait_until(Duration::from_secs(30), "BIRD to answer", || {
             bird.daemon.alive()?;
             bird.shell("show status")
         })?;
@@ -64,7 +80,8 @@ impl Bird {
     pub fn shell(&self, line: &str) -> Outcome<String> {
         let socket = format!("{}/ctl", self.dir.display());
         let words: Vec<&str> = line.split(' ').collect();
-        self.space.run("birdc", &[&["-s", &socket], words.as_slice()].concat())
+        let mut command = self.programs.beside(&self.daemon, &self.space, "birdc");
+        super::run(command.args(["-s", &socket]).args(words))
     }
 
     /// Session states by neighbour, from `show protocols`.
@@ -98,13 +115,22 @@ impl Bird {
     /// # Errors
     /// The daemon refuses the new configuration.
     pub fn reload(&mut self, plan: &Plan) -> Outcome {
-        write_file(&self.dir.join("bird.conf"), &configuration(plan))?;
-        let answer = self.shell("configure")?;
-        if !answer.contains("Reconfigur") {
-            return Err(format!("BIRD did not take its new configuration: {answer}"));
-        }
+        self.reload_with(&configuration(plan))?;
         self.plan = plan.clone();
         Ok(())
+    }
+
+    /// Reconfigures it with a configuration of the caller's own.
+    ///
+    /// # Errors
+    /// The daemon refuses it.
+    pub fn reload_with(&mut self, configuration: &str) -> Outcome {
+        write_file(&self.dir.join("bird.conf"), configuration)?;
+        let answer = self.shell("configure")?;
+        if answer.contains("Reconfigur") {
+            return Ok(());
+        }
+        Err(format!("BIRD did not take its new configuration: {answer}"))
     }
 }
 

@@ -2,6 +2,7 @@
 
 use super::net::Namespace;
 use super::process::Process;
+use super::programs::Programs;
 use super::router::{Neighbour, Plan};
 use super::{Outcome, Rig, wait_until, write_file};
 use serde_json::Value;
@@ -18,6 +19,7 @@ const LIB: &str = "/usr/lib/frr";
 #[derive(Debug)]
 pub struct Frr {
     space: Namespace,
+    programs: Programs,
     dir: PathBuf,
     plan: Plan,
     bgpd: Process,
@@ -38,24 +40,46 @@ impl Frr {
     /// # Errors
     /// One of them did not come up; the text holds the end of its log.
     pub fn start_with(rig: &Rig, space: &Namespace, plan: &Plan, configuration: &str) -> Outcome<Self> {
+        Self::start_from(rig, space, plan, configuration, &Programs::System)
+    }
+
+    /// The same with programs of another release.
+    ///
+    /// # Errors
+    /// One of them did not come up; the text holds the end of its log.
+    pub fn start_from(
+        rig: &Rig,
+        space: &Namespace,
+        plan: &Plan,
+        configuration: &str,
+        programs: &Programs,
+    ) -> Outcome<Self> {
         let dir = rig.folder(&format!("frr-{}", space.short()), 0o755)?;
         // The daemons give up root for the package's own user, who must be able to make its sockets here.
-        super::run(Command::new("chown").args(["frr:frr", &text(&dir)]))?;
+        programs.give(&dir, "frr")?;
         write_file(&dir.join("zebra.conf"), &format!("hostname {}\nlog stdout informational\n", space.short()))?;
         write_file(&dir.join("bgpd.conf"), configuration)?;
-        let mut zebra = Process::start(rig, &format!("zebra-{}", space.short()), daemon(space, &dir, "zebra"))?;
+        let mut zebra =
+            Process::start(rig, &format!("zebra-{}", space.short()), daemon(rig, space, &dir, "zebra", programs))?;
         let socket = dir.join("zserv.api");
-        wait_until(Duration::from_secs(10), "zebra's socket", || {
+        wait_until(Duration::from_secs(30), "zebra's socket", || {
             zebra.alive()?;
             if socket.exists() { Ok(()) } else { Err("it is not there".to_owned()) }
         })?;
-        let mut bgpd = Process::start(rig, &format!("bgpd-{}", space.short()), daemon(space, &dir, "bgpd"))?;
-        let asked = |bgpd: &mut Process| {
+        let mut bgpd =
+            Process::start(rig, &format!("bgpd-{}", space.short()), daemon(rig, space, &dir, "bgpd", programs))?;
+        // Its shell's socket is there before it has read its configuration, so it is asked and not looked for.
+        let vty = dir.join("bgpd.vty");
+        wait_until(Duration::from_secs(30), "bgpd's socket", || {
             bgpd.alive()?;
-            show(space, &dir, "show bgp summary json")
-        };
-        wait_until(Duration::from_secs(10), "bgpd to answer", || asked(&mut bgpd))?;
-        Ok(Self { space: space.clone(), dir, plan: plan.clone(), bgpd, zebra })
+            if vty.exists() { Ok(()) } else { Err("it is not there".to_owned()) }
+        })?;
+        let mut frr = Self { space: space.clone(), programs: programs.clone(), dir, plan: plan.clone(), bgpd, zebra };
+        wait_until(Duration::from_secs(30), "bgpd to answer", || {
+            frr.bgpd.alive()?;
+            frr.shell("show bgp summary json")
+        })?;
+        Ok(frr)
     }
 
     /// Where it runs.
@@ -78,7 +102,18 @@ impl Frr {
     /// # Errors
     /// The shell fails.
     pub fn shell(&self, line: &str) -> Outcome<String> {
-        show(&self.space, &self.dir, line)
+        self.lines(&[line])
+    }
+
+    /// Runs several lines of its shell, one after the other: what one of them enters, the next one is in.
+    ///
+    /// # Errors
+    /// The shell refuses a line.
+    pub fn lines(&self, lines: &[&str]) -> Outcome<String> {
+        let dir = text(&self.dir);
+        let mut command = self.programs.beside(&self.bgpd, &self.space, "vtysh");
+        command.args(["--vty_socket", &dir, "--config_dir", &dir]);
+        super::run(command.args(lines.iter().flat_map(|line| ["-c", line])))
     }
 
     /// Session states by neighbour.
@@ -109,28 +144,20 @@ impl Frr {
         let mut lines = vec!["configure terminal".to_owned(), format!("router bgp {}", plan.asn)];
         lines.extend(gone);
         lines.extend(neighbours(plan).lines().map(str::to_owned));
-        let args: Vec<String> = lines.into_iter().flat_map(|line| ["-c".to_owned(), line]).collect();
-        let args: Vec<&str> = args.iter().map(String::as_str).collect();
-        let dir = text(&self.dir);
-        self.space.run("vtysh", &[&["--vty_socket", &dir, "--config_dir", &dir], args.as_slice()].concat())?;
+        self.lines(&lines.iter().map(String::as_str).collect::<Vec<_>>())?;
         self.plan = plan.clone();
         Ok(())
     }
 }
 
-fn daemon(space: &Namespace, dir: &Path, name: &str) -> Command {
-    let mut command = space.command(&format!("{LIB}/{name}"));
+fn daemon(rig: &Rig, space: &Namespace, dir: &Path, name: &str, programs: &Programs) -> Command {
+    let mut command = programs.command(rig.dir(), space, &format!("{LIB}/{name}"));
     let dir = text(dir);
     command
         .args(["-f", &format!("{dir}/{name}.conf"), "-i", &format!("{dir}/{name}.pid")])
         .args(["--vty_socket", &dir, "-z", &format!("{dir}/zserv.api"), "-P", "0"])
         .args(["--log", "stdout", "-u", "frr", "-g", "frr"]);
     command
-}
-
-fn show(space: &Namespace, dir: &Path, line: &str) -> Outcome<String> {
-    let dir = text(dir);
-    space.run("vtysh", &["--vty_socket", &dir, "--config_dir", &dir, "-c", line])
 }
 
 fn configuration(name: &str, plan: &Plan) -> String {

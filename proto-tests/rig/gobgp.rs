@@ -29,14 +29,22 @@ impl GoBgp {
     /// # Errors
     /// It did not come up; the text holds the end of its log.
     pub fn start(rig: &Rig, space: &Namespace, plan: &Plan, binaries: &Path) -> Outcome<Self> {
+        Self::start_with(rig, space, &configuration(plan), binaries)
+    }
+
+    /// The same with a configuration of the caller's own.
+    ///
+    /// # Errors
+    /// It did not come up; the text holds the end of its log.
+    pub fn start_with(rig: &Rig, space: &Namespace, configuration: &str, binaries: &Path) -> Outcome<Self> {
         let dir = rig.folder(&format!("gobgp-{}", space.short()), 0o755)?;
         let file = dir.join("gobgpd.toml");
-        write_file(&file, &configuration(plan))?;
+        write_file(&file, configuration)?;
         let mut command = space.command(&binaries.join("gobgpd").display().to_string());
         command.arg("-f").arg(&file).args(["--api-hosts", &format!("127.0.0.1:{API}"), "--pprof-disable"]);
         let daemon = Process::start(rig, &format!("gobgpd-{}", space.short()), command)?;
         let mut gobgp = Self { space: space.clone(), client: binaries.join("gobgp"), daemon };
-        wait_until(Duration::from_secs(10), "gobgpd to answer", || {
+        wait_until(Duration::from_secs(30), "gobgpd to answer", || {
             gobgp.daemon.alive()?;
             gobgp.ask(&["global"])
         })?;
@@ -51,6 +59,15 @@ impl GoBgp {
         let client = self.client.display().to_string();
         let text = self.space.run(&client, &[&["-p", &API.to_string(), "-j"], words].concat())?;
         serde_json::from_str(&text).map_err(|e| format!("gobgp {words:?} wrote no JSON: {e}: {text}"))
+    }
+
+    /// Has its client program do something that answers with words or with nothing.
+    ///
+    /// # Errors
+    /// The daemon refuses.
+    pub fn tell(&self, words: &[&str]) -> Outcome {
+        let client = self.client.display().to_string();
+        self.space.run(&client, &[&["-p", &API.to_string()], words].concat()).map(drop)
     }
 
     /// Whether each neighbour is Established.

@@ -16,6 +16,7 @@ pub mod net;
 pub mod nft;
 pub mod probe;
 pub mod process;
+pub mod programs;
 pub mod respond;
 pub mod router;
 

@@ -97,7 +97,7 @@ fn peers_and_routes_as_json_and_as_tables() {
     assert_eq!(route["communities"][0], "64512:100");
     let shown = text(&stage.show(&["routes", "--peer", "r1"]).stdout);
     let row = cells(shown.lines().find(|line| line.starts_with("198.51.100.7/32")).unwrap());
-    assert_eq!(row, ["198.51.100.7/32", "r1", "announced", "127.0.0.1", "-", "-", "64512:100"], "{shown}");
+    assert_eq!(row, ["198.51.100.7/32", "r1", "announced", "127.0.0.1", "-", "-", "-", "-", "64512:100"], "{shown}");
     assert_eq!(text(&stage.show(&["routes", "--peer", "nobody"]).stdout), "No routes.\n");
 }
 

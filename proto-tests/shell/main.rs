@@ -6,6 +6,9 @@
 mod dialled;
 mod doors;
 mod graceful;
+mod limits;
+mod malformed;
 mod process;
 mod router;
 mod sessions;
+mod transport;

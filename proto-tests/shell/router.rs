@@ -1,6 +1,8 @@
 //! The receiving end of BGP for these tests: it writes down what arrives, in order, and can misbehave.
 
 use bytes::BytesMut;
+use herald::net::socket::sign;
+use herald::peer::settings::Password;
 use herald::wire::capability::GracefulRestart;
 use herald::wire::{
     AsWidth, Asn, Attribute, Capability, Context, Family, Message, Notification, Open, PeerKind, RouterId, Update,
@@ -75,12 +77,21 @@ struct Log {
 impl Router {
     /// A router on 127.0.0.`host`.
     pub fn start(host: u8, manner: Manner) -> Self {
-        let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+        Self::start_at(Ipv4Addr::new(127, 0, 0, host).into(), manner, None)
+    }
+
+    /// A router on any loopback address; with a key, everything that it exchanges is signed.
+    pub fn start_at(ip: IpAddr, manner: Manner, key: Option<&str>) -> Self {
+        let address = SocketAddr::new(ip, 0);
+        let socket = socket2::Socket::new(socket2::Domain::for_address(address), socket2::Type::STREAM, None).unwrap();
+        if let Some(key) = key {
+            let whom = if ip.is_ipv4() { "127.0.0.0/8" } else { "::1/128" };
+            sign(&socket, whom.parse().unwrap(), Password::new(key.as_bytes()).as_ref()).unwrap();
+        }
         if manner == Manner::Stuck {
             // So that little is in flight when it stops reading.
             socket.set_recv_buffer_size(4096).unwrap();
         }
-        let address = SocketAddr::new(Ipv4Addr::new(127, 0, 0, host).into(), 0);
         socket.bind(&address.into()).unwrap();
         socket.listen(8).unwrap();
         let listener: TcpListener = socket.into();

@@ -2,7 +2,7 @@
 
 use crate::chance::Chance;
 use herald::peer::Plan;
-use herald::rib::{Attributes, Bounds, NextHop, RouteSet};
+use herald::rib::{Attributes, Bounds, NextHop, PrefixLimits, RouteSet};
 use herald::wire::{Asn, Bandwidth, Community, ExtendedCommunity, Family, LargeCommunity, Prefix};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -24,6 +24,8 @@ pub struct Setting {
     pub limit: usize,
     /// Routes to choose from, a family.
     pub universe: usize,
+    /// How many prefixes of each family the router accepts, where it says so.
+    pub accepts: Option<u32>,
 }
 
 pub const LOCAL_V4: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));
@@ -71,6 +73,7 @@ impl Setting {
             local,
             interface,
             limit: chance.pick(&[40, 40, 200, 1000, 65_536]),
+            accepts: chance.once_in(4).then(|| chance.pick(&[2, 5, 10, 30])),
             universe: if chance.once_in(25) { 3000 } else { chance.pick(&[4, 12, 40]) },
         }
     }
@@ -81,6 +84,22 @@ impl Setting {
 
     pub fn hold(&self) -> u16 {
         self.our_hold.min(self.router_hold)
+    }
+
+    /// The most routes of a family that the router may ever hold: nine tenths of what it accepts.
+    pub fn most(&self) -> usize {
+        self.accepts.map_or(usize::MAX, |accepts| accepts as usize * 9 / 10)
+    }
+
+    /// Whether a table is what the router should hold when all of `wanted` is wanted: all of it, or so much of it as there
+    /// is room for. Which part that is, is a matter of history.
+    pub fn assert_holds(&self, table: &Table, wanted: &Table, when: &str) {
+        let of = |table: &Table, family: Family| table.keys().filter(|prefix| prefix.family() == family).count();
+        for family in [V4, V6] {
+            assert_eq!(of(table, family), of(wanted, family).min(self.most()), "{when}: routes of {family}");
+        }
+        let strange = table.iter().find(|(prefix, path)| wanted.get(prefix) != Some(path));
+        assert_eq!(strange, None, "{when}: the router holds what is not wanted so");
     }
 
     /// Our own next hop, by the rules of the order: session, interface, node.
@@ -203,5 +222,7 @@ pub fn draw_plan(last: Option<&Plan>, setting: &Setting, chance: &mut Chance) ->
     if last.is_none() || chance.once_in(8) {
         plan.bounds = if chance.once_in(2) { tight() } else { Bounds::everything() };
     }
+    let limit = |accepts| PrefixLimits([(V4, accepts), (V6, accepts)].into());
+    plan.prefix_limits = setting.accepts.map(limit).unwrap_or_default();
     plan
 }

@@ -176,6 +176,10 @@ impl Router {
         for (prefix, next_hop) in announced {
             self.table.insert(prefix, path(update, next_hop));
         }
+        for family in self.setting.families() {
+            let held = self.table.keys().filter(|prefix| prefix.family() == family).count();
+            assert!(held <= self.setting.most(), "{held} of {family} are more than 90 % of what is accepted");
+        }
     }
 }
 

@@ -3,19 +3,20 @@
 use crate::desk::{Desk, FAMILIES, end, open};
 use bytes::BytesMut;
 use herald::peer::settings::MessageSize;
-use herald::peer::{CloseHow, ConnId, EndOfRib, Input, LocalEnd, Output, Phase, Plan, Stop};
-use herald::rib::{Bounds, RouteSet};
+use herald::peer::status::Consequence;
+use herald::peer::{CloseHow, ConnId, EndOfRib, Input, LocalEnd, Output, Phase, Plan, Room, Stop};
+use herald::rib::{Bounds, PrefixLimits, RouteSet};
 use herald::wire::attribute::MpReach;
 use herald::wire::{
-    AsPath, AsWidth, Asn, Attribute, Capability, Family, Message, Notification, Open, Origin, Prefix, RouteRefresh,
-    Update,
+    AsPath, AsWidth, Asn, Attribute, Capability, Context, Family, Message, Notification, Open, Origin, Prefix,
+    RouteRefresh, Update,
 };
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 
 pub fn plan(prefixes: &[&str]) -> Plan {
     let routes: RouteSet = prefixes.iter().map(|text| (text.parse().unwrap(), Arc::default())).collect();
-    Plan { routes, node_addresses: vec![], bounds: Bounds::everything() }
+    Plan { routes, bounds: Bounds::everything(), ..Plan::default() }
 }
 
 /// What a list of messages says, a word each: prefixes announced or withdrawn (+, -), End-of-RIB, or the message's name.
@@ -338,7 +339,39 @@ fn routes_of_the_peer_are_counted_and_discarded_and_faults_survived() {
     desk.receive(&[Message::Update(Update { attributes: vec![hop], nlri, ..Update::default() })]);
     let status = desk.peer.status();
     assert_eq!((status.discarded, status.phase.name()), (3, "Established"));
-    assert!(status.faults > 0);
+    let missing = ("attribute-missing", Consequence::TreatAsWithdraw);
+    assert_eq!((&status.malformed, status.incident_count), (&[(missing, 2)].into(), 1), "ORIGIN and AS_PATH");
+    let incident = &status.incidents[0];
+    assert_eq!((incident.consequence, &*incident.nlri), (Consequence::TreatAsWithdraw, "203.0.113.0/24"));
+    assert!(incident.octets.ends_with("18cb0071"), "{}", incident.octets);
+}
+
+/// A router that keeps our routes across two sessions (RFC 4724) has the first selection until the second is whole: another
+/// one beside it would be too many.
+#[test]
+fn what_a_limit_lets_through_outlives_the_session() {
+    let limited = |prefixes: &[&str]| {
+        let limits = PrefixLimits([(Family::IPV4_UNICAST, 3)].into());
+        Plan { prefix_limits: limits, ..plan(prefixes) }
+    };
+    let mut desk = Desk::established();
+    desk.plan(limited(&["198.51.100.5", "198.51.100.7", "198.51.100.9"]));
+    let chosen = ["+198.51.100.5/32 via 192.0.2.1", "+198.51.100.7/32 via 192.0.2.1"];
+    assert_eq!(words(&desk.said()), [&chosen[..], &ENDS].concat());
+    desk.plan(limited(&["198.51.100.1", "198.51.100.5", "198.51.100.7", "198.51.100.9"]));
+    assert_eq!(words(&desk.said()), [""; 0], "a lower one that came later waits");
+    let limit = &desk.peer.status().limits[&Family::IPV4_UNICAST];
+    assert_eq!((limit.accepts, limit.most, limit.held_back.len(), limit.room), (3, 2, 2, Room::Full));
+
+    desk.peer.handle(Input::Closed(desk.conn, None), desk.now);
+    assert!(desk.peer.status().limits.is_empty());
+    desk.wait(2);
+    desk.expect_dial();
+    desk.context = Context::before_open();
+    desk.peer.handle(Input::Connected(desk.conn, end()), desk.now);
+    desk.receive(&[Message::Open(open()), Message::Keepalive]);
+    desk.context = Context { as_width: AsWidth::Four, families: FAMILIES.into(), ..desk.context };
+    assert_eq!(words(&desk.said()), [&["OPEN", "KEEPALIVE"], &chosen[..], &ENDS].concat());
 }
 
 #[test]
@@ -375,7 +408,7 @@ fn room_is_respected_to_the_message() {
     let mut desk = Desk::established();
     let host = |n: u32| Prefix::host(Ipv4Addr::from_bits(0x0A00_0000 + n).into());
     let routes: RouteSet = (0..6000).map(|n| (host(n), Arc::default())).collect();
-    desk.plan(Plan { routes, node_addresses: vec![], bounds: Bounds::everything() });
+    desk.plan(Plan { routes, bounds: Bounds::everything(), ..Plan::default() });
     let mut out = BytesMut::new();
     for limit in [1, 19, 4096, 5000] {
         out.clear();

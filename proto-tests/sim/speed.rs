@@ -23,8 +23,7 @@ fn drain(desk: &mut Desk, plan: RouteSet) -> (u64, usize, Duration) {
     let before = desk.sent("UPDATE");
     let (mut octets, mut out) = (0, BytesMut::with_capacity(LIMIT + 4096));
     let start = Instant::now();
-    desk.peer
-        .handle(Input::Plan(Plan { routes: plan, node_addresses: vec![], bounds: Bounds::everything() }), desk.now);
+    desk.peer.handle(Input::Plan(Plan { routes: plan, bounds: Bounds::everything(), ..Plan::default() }), desk.now);
     loop {
         out.clear();
         desk.peer.transmit(desk.conn, &mut out, LIMIT, desk.now);

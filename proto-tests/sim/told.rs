@@ -16,6 +16,8 @@ pub struct Told {
     pub end_of_rib_checked: u64,
     /// Stories that ended with routes at the router.
     pub with_routes: u64,
+    /// Stories that ended with more routes wanted than the router accepts.
+    pub limited: u64,
 }
 
 impl Told {
@@ -32,6 +34,7 @@ impl Told {
         self.stopped += other.stopped;
         self.end_of_rib_checked += other.end_of_rib_checked;
         self.with_routes += other.with_routes;
+        self.limited += other.limited;
     }
 
     /// A simulation in which nothing happens proves nothing.
@@ -48,6 +51,7 @@ impl Told {
             ("stopped", self.stopped * 4),
             ("half open", self.half_open * 8),
             ("garbage", self.garbage * 8),
+            ("limited", self.limited * 12),
         ] {
             assert!(count >= seeds, "too little of {what}: {self:?}");
         }

@@ -92,6 +92,7 @@ impl Story {
             next_hops: hops.into(),
             bounds: bounds(true),
             remote: "192.0.2.254".parse().unwrap(),
+            link_locals: Default::default(),
             only_to_customer: None,
         };
         let out = AdjRibOut::new(FAMILIES);

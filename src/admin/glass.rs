@@ -2,8 +2,9 @@
 //! RFC 3339 timestamps, never durations: two readers at two times see the same.
 
 use super::handles::{Handles, PeerHandles, Standing};
-use crate::peer::status::{EndOfRib, Graceful};
-use crate::peer::{PeerName, Phase, Plan, Status};
+use crate::peer::status::{self, Consequence, EndOfRib, Graceful};
+use crate::peer::transport::{self, Signed};
+use crate::peer::{Limit, PeerName, Phase, Plan, Status};
 use crate::rib::{Attributes, NextHop};
 use crate::wire::{Bandwidth, Family, Prefix};
 use jiff::{SignedDuration, Timestamp};
@@ -38,6 +39,8 @@ pub struct Peer {
     pub name: String,
     /// Where we dial.
     pub address: IpAddr,
+    /// The interface that the session is bound to.
+    pub interface: Option<String>,
     /// TCP port.
     pub port: u16,
     /// Its AS.
@@ -50,8 +53,12 @@ pub struct Peer {
     pub retry_at: Option<Timestamp>,
     /// What exists only in Established.
     pub session: Option<Session>,
+    /// What the kernel says about the session's socket.
+    pub transport: Option<Transport>,
     /// Why and when the last session or attempt ended.
     pub last_down: Option<Down>,
+    /// What is wrong beside the session: a password file that cannot be read any more, say.
+    pub remarks: Vec<String>,
     /// Times Established was reached.
     pub established_count: u64,
     /// Routes that should be announced, a family; absent before the first plan.
@@ -62,16 +69,60 @@ pub struct Peer {
     pub unannounced: BTreeMap<String, String>,
     /// Routes wanted that never leave, and why (the first few).
     pub barred: Vec<String>,
+    /// Families of the session of which the router accepts only so many prefixes.
+    pub prefix_limits: BTreeMap<String, PrefixLimit>,
     /// Routes it offered; parsed and discarded.
     pub discarded: u64,
-    /// Malformed attributes in its UPDATEs that the session survived (RFC 7606).
-    pub faults: u64,
+    /// What was malformed in what it sent, and what came of it (RFC 7606 §2).
+    pub malformed: Vec<Malformed>,
+    /// The newest messages with something malformed in them, newest last (the first few of many at once).
+    pub incidents: Vec<Incident>,
     /// Messages sent, by name.
     pub sent: BTreeMap<String, u64>,
     /// Messages received, by name.
     pub received: BTreeMap<String, u64>,
     /// The newest NOTIFICATIONs of both directions, newest last.
     pub notifications: Vec<String>,
+}
+
+/// Something malformed, counted.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Malformed {
+    /// What was wrong.
+    pub cause: String,
+    /// What came of it.
+    pub consequence: String,
+    /// How often.
+    pub count: u64,
+}
+
+/// A message with something malformed in it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Incident {
+    /// Counted from 1 since the peer began.
+    pub number: u64,
+    /// What came of it.
+    pub consequence: String,
+    /// What was wrong.
+    pub what: String,
+    /// The prefixes that it is about, where they can be told.
+    pub nlri: String,
+    /// The message, or its beginning, in hexadecimal.
+    pub octets: String,
+}
+
+/// How many prefixes of a family a router accepts.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PrefixLimit {
+    /// As configured.
+    pub accepts: u32,
+    /// The most that are sent: 90 % of it.
+    pub most: usize,
+    /// Routes that are not sent because of it.
+    pub held_back: usize,
 }
 
 /// An Established session.
@@ -94,6 +145,31 @@ pub struct Session {
     pub next_hops: BTreeMap<String, IpAddr>,
     /// When the first table and its End-of-RIB were out.
     pub end_of_rib: Option<Timestamp>,
+}
+
+/// The options of a session's socket, read from the live one.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Transport {
+    /// Our end.
+    pub local: String,
+    /// The router's end.
+    pub remote: String,
+    /// The interface that the socket is bound to (SO_BINDTODEVICE).
+    pub interface: Option<String>,
+    /// TTL or hop limit sent (IP_TTL, IPV6_UNICAST_HOPS).
+    pub ttl: u8,
+    /// The least that is accepted (IP_MINTTL, IPV6_MINHOPCOUNT; RFC 5082); 0: any.
+    pub least_ttl: u8,
+    /// TOS or traffic class: 192 is DSCP CS6.
+    pub traffic_class: u8,
+    /// TCP_USER_TIMEOUT; absent: the kernel's own.
+    pub user_timeout_milliseconds: Option<u64>,
+    /// Octets of data a segment (TCP_MAXSEG).
+    pub segment_size: u16,
+    /// TCP-MD5: `no`, or `keyInstalled`: the kernel took the key for this very socket. It cannot be read back without
+    /// CAP_NET_ADMIN (which `ss -ti` has as root), so this one is not read, but what the kernel answered.
+    pub md5: String,
 }
 
 /// The end of a session or attempt.
@@ -152,6 +228,8 @@ pub enum RouteState {
     NoSession,
     /// The session does not carry this family, or has no next hop for it.
     FamilyNotCarried,
+    /// It would be one more than the router is trusted to accept.
+    HeldBack,
 }
 
 impl RouteState {
@@ -162,6 +240,7 @@ impl RouteState {
             RouteState::Sending => "sending",
             RouteState::NoSession => "no session",
             RouteState::FamilyNotCarried => "family not carried",
+            RouteState::HeldBack => "held back",
         }
     }
 }
@@ -208,7 +287,8 @@ pub fn peers(handles: &Handles, clock: Clock) -> Peers {
             .values()
             .map(|peer| {
                 let (status, plan) = peer.now();
-                Peer::of(&status, plan.as_ref(), clock)
+                let transport = peer.transport.borrow().as_ref().map(Transport::of);
+                Peer { transport, remarks: peer.remarks.clone(), ..Peer::of(&status, plan.as_ref(), clock) }
             })
             .collect(),
     }
@@ -222,6 +302,7 @@ impl Peer {
         Self {
             name: status.name.to_string(),
             address: status.address.ip(),
+            interface: status.interface.as_ref().map(ToString::to_string),
             port: status.address.port(),
             asn: status.asn.0,
             state: status.phase.name().to_owned(),
@@ -233,6 +314,8 @@ impl Peer {
                 }
             },
             session: Session::of(&status.phase, clock),
+            transport: None,
+            remarks: Vec::new(),
             last_down: status
                 .last_down
                 .as_ref()
@@ -242,12 +325,53 @@ impl Peer {
             advertised: by_text(&status.advertised),
             unannounced: by_text(&status.unannounced),
             barred: status.barred.clone(),
+            prefix_limits: status.limits.iter().map(|(family, limit)| (family.to_string(), limit.into())).collect(),
             discarded: status.discarded,
-            faults: status.faults,
+            malformed: status.malformed.iter().map(|(what, count)| Malformed::of(*what, *count)).collect(),
+            incidents: status.incidents.iter().map(Incident::from).collect(),
             sent: names(&status.sent),
             received: names(&status.received),
             notifications: status.notifications.clone(),
         }
+    }
+}
+
+impl Transport {
+    fn of(of: &transport::Transport) -> Self {
+        Self {
+            local: of.local.to_string(),
+            remote: of.remote.to_string(),
+            interface: of.interface.as_ref().map(ToString::to_string),
+            ttl: of.ttl,
+            least_ttl: of.least_ttl,
+            traffic_class: of.traffic_class,
+            user_timeout_milliseconds: of.user_timeout.and_then(|time| u64::try_from(time.as_millis()).ok()),
+            segment_size: of.segment_size,
+            md5: match of.signed {
+                Signed::No => "no",
+                Signed::KeyInstalled => "keyInstalled",
+            }
+            .to_owned(),
+        }
+    }
+}
+
+impl Malformed {
+    fn of((cause, consequence): (&str, Consequence), count: u64) -> Self {
+        Self { cause: cause.to_owned(), consequence: consequence.name().to_owned(), count }
+    }
+}
+
+impl From<&status::Incident> for Incident {
+    fn from(incident: &status::Incident) -> Self {
+        let status::Incident { number, consequence, what, nlri, octets } = incident.clone();
+        Self { number, consequence: consequence.name().to_owned(), what, nlri, octets }
+    }
+}
+
+impl From<&Limit> for PrefixLimit {
+    fn from(Limit { accepts, most, held_back, room: _ }: &Limit) -> Self {
+        Self { accepts: *accepts, most: *most, held_back: held_back.len() }
     }
 }
 
@@ -319,7 +443,7 @@ impl Route {
         Self {
             peer: status.name.to_string(),
             prefix: prefix.to_string(),
-            state: RouteState::of(&status.phase, prefix.family(), status),
+            state: RouteState::of(prefix, status),
             next_hop: match attributes.next_hop {
                 NextHop::Own => own,
                 NextHop::Address(address) => Some(address),
@@ -334,8 +458,9 @@ impl Route {
 }
 
 impl RouteState {
-    fn of(phase: &Phase, family: Family, status: &Status) -> Self {
-        match phase {
+    fn of(prefix: &Prefix, status: &Status) -> Self {
+        let family = prefix.family();
+        match &status.phase {
             Phase::Idle { .. } | Phase::Connect | Phase::Active | Phase::OpenSent | Phase::OpenConfirm => {
                 Self::NoSession
             }
@@ -343,6 +468,11 @@ impl RouteState {
                 if !families.contains(&family) || status.unannounced.contains_key(&family) =>
             {
                 Self::FamilyNotCarried
+            }
+            Phase::Established { .. }
+                if status.limits.get(&family).is_some_and(|limit| limit.held_back.contains(prefix)) =>
+            {
+                Self::HeldBack
             }
             Phase::Established { end_of_rib: EndOfRib::Pending, .. } => Self::Sending,
             Phase::Established { end_of_rib: EndOfRib::Sent(_), .. } => Self::Announced,

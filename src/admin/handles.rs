@@ -1,6 +1,7 @@
 //! Handles on the state that other rooms publish; all that the admin room knows.
 
 use crate::advertise::NodeName;
+use crate::peer::transport::Transport;
 use crate::peer::{Identity, PeerName, Plan, Status};
 use std::collections::BTreeMap;
 use std::fmt;
@@ -52,6 +53,10 @@ pub struct PeerHandles {
     pub status: watch::Receiver<Status>,
     /// Published by the speaker; `None` before the first plan.
     pub plan: watch::Receiver<Option<Plan>>,
+    /// Published by its driver: the options of the session's socket. `None` without a session.
+    pub transport: watch::Receiver<Option<Transport>>,
+    /// What is wrong beside the session, in words.
+    pub remarks: Vec<String>,
 }
 
 impl PeerHandles {

@@ -1,7 +1,9 @@
 //! Every metric. What belongs to a peer is read from its status at each scrape, so that its series end with it.
 
 use super::handles::{Handles, Listing, PeerHandles, Standing, WatchState};
-use crate::peer::{Phase, Status};
+use crate::peer::status::Consequence;
+use crate::peer::{Limit, Phase, Status};
+use crate::wire;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric};
 use prometheus_client::metrics::counter::{ConstCounter, Counter};
@@ -115,6 +117,7 @@ impl Collector for Scrape {
         sessions(&mut encoder, &peers)?;
         messages(&mut encoder, &peers)?;
         routes(&mut encoder, &peers)?;
+        limits(&mut encoder, &peers)?;
         let known = u8::from(matches!(speakers.standing, Standing::Known(_)));
         gauge(
             &mut encoder,
@@ -241,11 +244,40 @@ fn routes(encoder: &mut DescriptorEncoder<'_>, peers: &[Seen]) -> fmt::Result {
         "Routes that a peer offered, which were parsed and discarded",
         peers.iter().map(|peer| (peer.label(), peer.status.discarded)),
     )?;
+    let malformed = peers.iter().flat_map(|peer| {
+        let one = |((cause, consequence), count): (&(&'static str, Consequence), &u64)| {
+            let consequence = consequence.name().to_owned();
+            ([("peer", peer.name()), ("cause", (*cause).to_owned()), ("consequence", consequence)], *count)
+        };
+        peer.status.malformed.iter().map(one)
+    });
     counter(
         encoder,
-        "bgp_malformed_attributes",
-        "Malformed attributes in a peer's UPDATEs that its session survived (RFC 7606)",
-        peers.iter().map(|peer| (peer.label(), peer.status.faults)),
+        "bgp_malformed",
+        "What was malformed in what a peer sent, by cause, and what came of it (RFC 7606)",
+        malformed,
+    )
+}
+
+fn limits(encoder: &mut DescriptorEncoder<'_>, peers: &[Seen]) -> fmt::Result {
+    let of = |peer: &Seen, value: fn(&Limit) -> f64| {
+        let (label, limits) = (peer.name(), peer.status.limits.clone());
+        let one = move |(family, limit): (wire::Family, Limit)| {
+            ([("peer", label.clone()), ("family", family.to_string())], value(&limit))
+        };
+        limits.into_iter().map(one)
+    };
+    gauge(
+        encoder,
+        "bgp_prefix_limit",
+        "Prefixes that a peer accepts, by family, where the configuration says so; at most 90 % are sent",
+        peers.iter().flat_map(|peer| of(peer, |limit| limit.accepts.into())),
+    )?;
+    gauge(
+        encoder,
+        "bgp_routes_held_back",
+        "Routes not sent because a peer would hold more than 90 % of what it accepts, by family",
+        peers.iter().flat_map(|peer| of(peer, |limit| f64_of(limit.held_back.len()))),
     )
 }
 

@@ -87,7 +87,12 @@ mod tests {
 
     /// What is missing with one peer.
     fn with(listing: Listing, standing: Standing, plan: Option<Plan>, status: Status, now: Instant) -> String {
-        let peer = PeerHandles { status: watch::channel(status).1, plan: watch::channel(plan).1 };
+        let peer = PeerHandles {
+            status: watch::channel(status).1,
+            plan: watch::channel(plan).1,
+            transport: watch::channel(None).1,
+            remarks: Vec::new(),
+        };
         let speakers = Speakers { standing, peers: [("r1".into(), peer)].into(), doubts: Vec::new() };
         let state = WatchState { name: "services".to_owned(), listing, last_event: None, trouble: None };
         let handles = Handles {

@@ -4,6 +4,7 @@ use super::client;
 use crate::admin::glass::{Peer, Peers, Routes};
 use anyhow::Context;
 use comfy_table::{ContentArrangement, Table, presets};
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -106,6 +107,9 @@ fn peers_text(answer: &Peers) -> String {
     for line in answer.waiting.iter().chain(&answer.doubts) {
         text += &format!("! {line}\n");
     }
+    for peer in &answer.peers {
+        text.extend(peer.remarks.iter().map(|remark| format!("! {}: {remark}\n", peer.name)));
+    }
     let mut table = table(["NAME", "ADDRESS", "AS", "STATE", "SINCE", "HOLD", "IPV4", "IPV6", "LAST ERROR"]);
     for peer in &answer.peers {
         table.add_row(peer_row(peer));
@@ -120,14 +124,18 @@ fn peer_row(peer: &Peer) -> [String; 9] {
     let sent = |family: &str| match (&peer.session, peer.unannounced.contains_key(family)) {
         (None, _) => "-".to_owned(),
         (Some(session), false) if session.families.iter().any(|carried| carried == family) => {
-            peer.advertised.get(family).copied().unwrap_or(0).to_string()
+            let count = peer.advertised.get(family).copied().unwrap_or(0);
+            match peer.prefix_limits.get(family).map_or(0, |limit| limit.held_back) {
+                0 => count.to_string(),
+                held_back => format!("{count} ({held_back} held back)"),
+            }
         }
         (Some(_), _) => "no".to_owned(),
     };
     let port = if peer.port == 179 { String::new() } else { format!(" port {}", peer.port) };
     [
         peer.name.clone(),
-        format!("{}{port}", peer.address),
+        format!("{}{port}", whereabouts(peer)),
         peer.asn.to_string(),
         peer.state.clone(),
         since.unwrap_or(peer.started).to_string(),
@@ -136,6 +144,16 @@ fn peer_row(peer: &Peer) -> [String; 9] {
         sent("ipv6-unicast"),
         peer.last_down.as_ref().map_or("-".to_owned(), |down| down.reason.clone()),
     ]
+}
+
+/// The address, with its interface where it means nothing without; only that, while a router is looked for there.
+fn whereabouts(peer: &Peer) -> String {
+    let on = peer.interface.as_deref().unwrap_or_default();
+    match peer.address {
+        IpAddr::V6(v6) if v6.is_unspecified() => format!("on {on}"),
+        IpAddr::V6(v6) if v6.is_unicast_link_local() => format!("{v6}%{on}"),
+        IpAddr::V4(_) | IpAddr::V6(_) => peer.address.to_string(),
+    }
 }
 
 fn routes_text(answer: &Routes) -> String {

@@ -25,6 +25,8 @@ pub enum PeerChange {
     Removed,
     /// It must begin anew, for these reasons; at least one.
     Restart(Vec<Cause>),
+    /// It goes on, signed with another key.
+    Rekeyed,
 }
 
 /// Whether what is announced is decided by other rules.
@@ -53,6 +55,8 @@ pub enum Cause {
     HoldTime,
     /// The address we dial from.
     SourceAddress,
+    /// The interface that it is bound to.
+    Interface,
     /// The families offered in our OPEN.
     Families,
     /// The TTL of the connection.
@@ -65,7 +69,7 @@ pub enum Cause {
     GracefulRestart,
     /// The longest message.
     MessageSize,
-    /// The TCP-MD5 key.
+    /// Signed or not; another key alone is [`PeerChange::Rekeyed`].
     Password,
     /// What we are to the peer.
     Role,
@@ -83,6 +87,7 @@ impl fmt::Display for Cause {
             Cause::Asn => "AS number",
             Cause::HoldTime => "hold time",
             Cause::SourceAddress => "source address",
+            Cause::Interface => "interface",
             Cause::Families => "families",
             Cause::Ttl => "TTL",
             Cause::Opening => "who dials",
@@ -104,12 +109,17 @@ pub fn diff(old: &Config, new: &Config, name: &str, node: &Node) -> Changes {
     let here = after.iter().filter_map(|(peer, settings)| {
         let change = match before.get(peer).map(|running| restart_causes(running, settings)) {
             None => PeerChange::Added,
-            Some(causes) if causes.is_empty() => return None,
-            Some(causes) => PeerChange::Restart(causes),
+            Some(causes) if !causes.is_empty() => PeerChange::Restart(causes),
+            Some(_) if before[peer].neighbor.password != settings.neighbor.password => PeerChange::Rekeyed,
+            Some(_) => return None,
         };
         Some((Arc::clone(peer), change))
     });
-    let policy = if old.policy == new.policy { PolicyChange::Same } else { PolicyChange::Replan };
+    let limits = |config: &Config| -> BTreeMap<_, _> {
+        config.peers.iter().map(|(name, peer)| (Arc::clone(name), peer.prefix_limits.clone())).collect()
+    };
+    let same = old.policy == new.policy && limits(old) == limits(new);
+    let policy = if same { PolicyChange::Same } else { PolicyChange::Replan };
     Changes { peers: gone.chain(here).collect(), policy }
 }
 
@@ -126,6 +136,7 @@ pub fn restart_causes(running: &Settings, wanted: &Settings) -> Vec<Cause> {
         asn,
         hold_time,
         source_address,
+        interface,
         families,
         ttl,
         opening,
@@ -145,13 +156,15 @@ pub fn restart_causes(running: &Settings, wanted: &Settings) -> Vec<Cause> {
         (Cause::Asn, *asn != other.asn),
         (Cause::HoldTime, *hold_time != other.hold_time),
         (Cause::SourceAddress, *source_address != other.source_address),
+        (Cause::Interface, *interface != other.interface),
         (Cause::Families, *families != other.families),
         (Cause::Ttl, *ttl != other.ttl),
         (Cause::Opening, *opening != other.opening),
         (Cause::DelayOpen, *delay_open != other.delay_open),
         (Cause::GracefulRestart, *graceful_restart != other.graceful_restart),
         (Cause::MessageSize, *message_size != other.message_size),
-        (Cause::Password, *password != other.password),
+        // A live socket takes another key; one that was begun unsigned is not made a signed one under way, nor the reverse.
+        (Cause::Password, password.is_some() != other.password.is_some()),
         (Cause::Role, *role != other.role),
         (Cause::SendHoldTime, *send_hold_time != other.send_hold_time),
     ];
@@ -199,6 +212,7 @@ advertisements:
             ("address: 172.30.1.1, asn: 64500, port: 1179", Cause::Port),
             ("address: 172.30.1.1, asn: 64500, holdTime: 9s", Cause::HoldTime),
             ("address: 172.30.1.1, asn: 64500, sourceAddress: 10.0.0.1", Cause::SourceAddress),
+            ("address: 172.30.1.1, asn: 64500, interface: eth0", Cause::Interface),
             ("address: 172.30.1.1, asn: 64500, families: [ipv4]", Cause::Families),
             ("address: 172.30.1.1, asn: 64500, ttlSecurity: 1", Cause::Ttl),
             ("address: 172.30.1.1, asn: 64500, passive: true", Cause::Opening),
@@ -234,9 +248,25 @@ advertisements:
     }
 
     #[test]
+    fn another_key_is_soft_and_none_is_not() {
+        let of = |before: &str, after: &str| {
+            let with = |password: &str| config(&BEFORE.replace("1, asn: 64500", &format!("1, asn: 64500{password}")));
+            diff(&with(before), &with(after), "n1", &node("r1")).peers.remove("a")
+        };
+        assert_eq!(of(", password: old", ", password: new"), Some(PeerChange::Rekeyed));
+        assert_eq!(of(", password: old", ", password: old"), None);
+        assert_eq!(of(", password: old", ""), Some(PeerChange::Restart(vec![Cause::Password])));
+        // What is soft about a session is no change of it at all: where the key is read, where routes are sent to.
+        for soft in [", passwordFile: /k", ", nextHop: {ipv4: 10.0.0.9}"] {
+            assert_eq!(of("", soft), None, "{soft}");
+        }
+    }
+
+    #[test]
     fn policy_is_soft() {
         for (from, to) in [
             ("198.51.100.0/24", "198.51.100.0/25"),
+            ("address: 172.30.1.1, asn: 64500", "address: 172.30.1.1, asn: 64500, prefixLimit: {ipv4: 10}"),
             ("{name: all}", "{name: all, communities: [no-export]}"),
             ("{name: all}", "{name: all}\nservices: {classless: false}"),
             ("{name: all}", "{name: all}\nignoreExcludeLabel: true"),

@@ -28,4 +28,4 @@ pub use error::{Diagnostics, Finding, Severity, Style};
 pub use listen::Listen;
 pub use peers::PeerConfig;
 pub use resolve::Config;
-pub use transport::Reach;
+pub use transport::{Reach, RouterAdvertisements};

@@ -87,6 +87,14 @@ pub struct Peer {
     pub role: Option<Spanned<String>>,
     /// The key of TCP-MD5.
     pub password: Option<Spanned<String>>,
+    /// The file that holds it instead.
+    pub password_file: Option<Spanned<String>>,
+    /// The interface that the session is bound to; without an address, where the router is looked for.
+    pub interface: Option<Spanned<String>>,
+    /// Whether we send router advertisements on the interface.
+    pub router_advertisements: Option<Spanned<bool>>,
+    /// Next hops instead of our own.
+    pub next_hop: Option<NextHop>,
     /// The address to dial from.
     pub source_address: Option<Spanned<String>>,
     /// Largest distance in hops (RFC 5082).
@@ -95,8 +103,30 @@ pub struct Peer {
     pub ebgp_multihop: Option<Spanned<i64>>,
     /// `ipv4`, `ipv6`; both where absent.
     pub families: List<String>,
+    /// How many prefixes the router accepts from one of us.
+    pub prefix_limit: Option<PrefixLimit>,
     /// The nodes with a session.
     pub node_selector: Option<Selector>,
+}
+
+/// `nextHop`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct NextHop {
+    /// For IPv4 routes.
+    pub ipv4: Option<Spanned<String>>,
+    /// For IPv6 routes.
+    pub ipv6: Option<Spanned<String>>,
+}
+
+/// `prefixLimit`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct PrefixLimit {
+    /// Of IPv4; no limit that we know of where absent.
+    pub ipv4: Option<Spanned<i64>>,
+    /// Of IPv6, likewise.
+    pub ipv6: Option<Spanned<i64>>,
 }
 
 /// `gracefulRestart`.

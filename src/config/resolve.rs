@@ -52,7 +52,7 @@ impl Config {
                 None
             }
         };
-        let found = Diagnostics::new(name, text, out);
+        let found = Diagnostics::new(name, &shape::masked(text), out);
         match config {
             Some(config) if found.count(Severity::Error) == 0 => Ok((config, found)),
             Some(_) | None => Err(found),

@@ -81,6 +81,56 @@ fn syntax(place: Place, message: &str) -> Finding {
     Finding::error(place, message).help(help)
 }
 
+/// The text as reports show it: the value of every `password` is stars, in as many characters and octets.
+pub fn masked(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(at) = rest.find("password") {
+        let (before, from) = rest.split_at(at);
+        shown += before;
+        let (key, after) = from.split_at("password".len());
+        shown += key;
+        let line = shown.rsplit('\n').next().unwrap_or_default();
+        let secret = secret_in(line, after);
+        shown += &after[..secret.start];
+        shown.extend(after[secret.clone()].chars().map(star));
+        rest = &after[secret.end..];
+    }
+    shown + rest
+}
+
+/// A star as wide as a character.
+fn star(c: char) -> char {
+    match (c, c.len_utf8()) {
+        ('\n' | '\r', _) => c,
+        (_, 1) => '*',
+        (_, 2) => '×',
+        (_, 3) => '•',
+        (_, _) => '🞶',
+    }
+}
+
+/// Where the value is in what follows the word `password`; empty where the word is no key. Rather too much than too little.
+fn secret_in(line: &str, after: &str) -> std::ops::Range<usize> {
+    let colon = after.trim_start_matches(['"', '\'']).trim_start_matches(' ');
+    let Some(value) = colon.strip_prefix(':') else { return 0..0 };
+    let value = value.trim_start_matches([' ', '\t']);
+    let start = after.len() - value.len();
+    let indent = |line: &str| line.len() - line.trim_start_matches([' ', '-']).len();
+    let len = match value.chars().next() {
+        Some(quote @ ('"' | '\'')) => value[1..].find(quote).map_or(value.len(), |at| at + 2),
+        Some('|' | '>') => {
+            let mut lines = value.split_inclusive('\n');
+            let head = lines.next().map_or(0, str::len);
+            let block = lines.take_while(|next| next.trim().is_empty() || indent(next) > indent(line));
+            head + block.map(str::len).sum::<usize>()
+        }
+        _ if line.contains('{') => value.find([',', '}', '\n']).unwrap_or(value.len()),
+        _ => value.find('\n').unwrap_or(value.len()),
+    };
+    start..start + len
+}
+
 /// The key that a value belongs to.
 #[derive(Debug, PartialEq, Eq)]
 struct Key {
@@ -173,8 +223,17 @@ const EXAMPLES: &[(&str, Level, &str)] = &[
     ("enabled", Level::Inside, "true"),
     ("restartTime", Level::Inside, "120s"),
     ("extendedMessages", Level::Inside, "true"),
+    ("prefixLimit", Level::Inside, "{ipv4: 1000, ipv6: 1000}"),
+    ("ipv4", Level::Inside, "1000"),
+    ("ipv6", Level::Inside, "1000"),
     ("role", Level::Inside, "customer"),
     ("password", Level::Inside, "correct-horse"),
+    ("passwordFile", Level::Inside, "/etc/herald/keys/tor-a"),
+    ("interface", Level::Inside, "eth0"),
+    ("routerAdvertisements", Level::Inside, "true"),
+    ("nextHop", Level::Inside, "{ipv4: 172.30.1.11, ipv6: \"2001:db8:1::11\"}"),
+    ("ipv4", Level::Inside, "172.30.1.11"),
+    ("ipv6", Level::Inside, "2001:db8:1::11"),
     ("delayOpen", Level::Inside, "5s"),
     ("sendHoldTime", Level::Inside, "8m"),
     ("sourceAddress", Level::Inside, "172.30.1.11"),
@@ -197,3 +256,25 @@ const EXAMPLES: &[(&str, Level, &str)] = &[
     ("linkBandwidth", Level::Inside, "10Gbit/s"),
     ("announceWithoutEndpoints", Level::Inside, "true"),
 ];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_report_shows_a_password() {
+        for (text, shown) in [
+            ("- name: a\n  password: hunter2, too\n  asn: 1", "- name: a\n  password: ************\n  asn: 1"),
+            ("- {name: a, password: hunter2, asn: 1}", "- {name: a, password: *******, asn: 1}"),
+            ("{password: 'a, b}', asn: 1}", "{password: *******, asn: 1}"),
+            ("{\"password\": \"x\"}", "{\"password\": ***}"),
+            ("  password: |\n    deep\n\n    secret\n  asn: 1", "  password: *\n********\n\n**********\n  asn: 1"),
+            ("passwordFile: /etc/key", "passwordFile: /etc/key"),
+            ("password: größe", "password: **××*"),
+            ("password: \"never closed\nasn: 1", "password: *************\n******"),
+        ] {
+            assert_eq!(masked(text), shown);
+            assert_eq!((shown.len(), shown.chars().count()), (text.len(), text.chars().count()));
+        }
+    }
+}

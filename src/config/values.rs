@@ -1,6 +1,7 @@
 //! Single values: numbers in range, addresses, times.
 
 use super::error::{Finding, Place};
+use crate::peer::settings::{InterfaceName, is_link_local};
 use crate::wire::{Asn, Bandwidth, RouterId};
 use serde_saphyr::Spanned;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -69,10 +70,32 @@ pub fn session_address(what: &str, value: &Spanned<String>, out: &mut Vec<Findin
     };
     let help = match address.to_canonical() {
         canonical if canonical != address => format!("write {canonical}"),
+        address if what == "address" && is_link_local(&address) => {
+            "add 'interface: eth0', the interface that leads to the router".to_owned()
+        }
         _ => "write an address such as 172.30.1.1 or 2001:db8::1".to_owned(),
     };
     out.push(Finding::error(place, format!("{address} {wrong}")).help(help));
     None
+}
+
+/// The address of a router that is reached by an interface: it may be link-local.
+pub fn address_on_link(value: &Spanned<String>, out: &mut Vec<Finding>) -> Option<IpAddr> {
+    match value.value.parse::<IpAddr>() {
+        Ok(address) if is_link_local(&address) => Some(address),
+        Ok(_) | Err(_) => session_address("address", value, out),
+    }
+}
+
+/// The name of a network interface.
+pub fn interface(value: &Spanned<String>, out: &mut Vec<Finding>) -> Option<InterfaceName> {
+    let name = InterfaceName::new(&value.value);
+    if name.is_none() {
+        let title = format!("{:?} is no name of an interface", value.value);
+        let help = format!("write it as 'ip link' shows it, such as eth0: 1 to {} characters", InterfaceName::MAX);
+        out.push(Finding::error(Place::of(value), title).help(help));
+    }
+    name
 }
 
 /// What was probably meant by a text that is more than an address.
@@ -82,8 +105,13 @@ fn instead(what: &str, text: &str) -> Option<String> {
     }
     let (address, _) = text.split_once(['/', '%'])?;
     let address: IpAddr = address.parse().ok()?;
-    if text.contains('%') {
-        return Some("an interface cannot be named; use an address that is not link-local".to_owned());
+    if let Some((_, interface)) = text.split_once('%') {
+        return Some(match what {
+            "address" => {
+                format!("write {address}; the interface has a key of its own: 'interface: {interface}'")
+            }
+            _ => "an interface cannot be named here; use an address that is not link-local".to_owned(),
+        });
     }
     Some(format!("'{what}' is one address; write {address}"))
 }

@@ -57,7 +57,7 @@ async fn allocate(options: Options) -> anyhow::Result<()> {
     let stop = CancellationToken::new();
     let mut tasks = Tasks::new();
     open_doors(&mut tasks, (&options.socket, options.metrics), &router, &stop).await?;
-    let follow = file.follow(hangup, config, reloads);
+    let follow = file.follow(hangup, config, reloads, |_| {});
     tasks.spawn(async {
         follow.await;
         ("configuration", Ok(()))

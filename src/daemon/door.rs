@@ -3,9 +3,8 @@
 use crate::advertise::NodeSelector;
 use crate::config::{Config, Listen, Reach};
 use crate::net::Accepted;
-use crate::net::listener::{self, Keys};
+use crate::net::listener::{self, Failures, Lines, Rules};
 use crate::peer::{Neighbor, PeerName};
-use ipnetwork::IpNetwork;
 use std::net::IpAddr;
 use std::sync::Arc;
 use tokio::sync::{mpsc, watch};
@@ -20,7 +19,8 @@ pub const RANGE_LIMIT: usize = 256;
 /// The door for routers: it follows the configuration.
 pub struct Door {
     open: Option<(Listen, AbortOnDropHandle<()>)>,
-    keys: watch::Sender<Keys>,
+    rules: watch::Sender<Rules>,
+    failures: (watch::Sender<Failures>, watch::Receiver<Failures>),
     sender: mpsc::Sender<Accepted>,
     accepted: mpsc::Receiver<Accepted>,
 }
@@ -29,14 +29,15 @@ impl Door {
     /// Nowhere yet.
     pub fn closed() -> Self {
         let (sender, accepted) = mpsc::channel(QUEUE);
-        Self { open: None, keys: watch::channel(Keys::new()).0, sender, accepted }
+        let (rules, failures) = (watch::channel(Rules::new()).0, watch::channel(Failures::new()));
+        Self { open: None, rules, failures, sender, accepted }
     }
 
-    /// Listens where the configuration says, and nowhere else; whoever has a key must sign with it.
-    pub fn follow(&mut self, listen: Option<&Listen>, keys: Keys) {
-        self.keys.send_if_modified(|held| {
-            let changed = *held != keys;
-            *held = keys;
+    /// Listens where the configuration says, and nowhere else, for whom the rules name, as they say.
+    pub fn follow(&mut self, listen: Option<&Listen>, rules: Rules) {
+        self.rules.send_if_modified(|held| {
+            let changed = *held != rules;
+            *held = rules;
             changed
         });
         if self.open.as_ref().map(|(open, _)| open) == listen {
@@ -44,32 +45,27 @@ impl Door {
         }
         // Closed before another one opens: both may want the same port.
         self.open = None;
+        self.failures.0.send_if_modified(|failures| !std::mem::take(failures).is_empty());
         self.open = listen.map(|listen| {
-            let serve = listener::run(listen.clone(), self.keys.subscribe(), self.sender.clone());
+            let (rules, to, failures) = (self.rules.subscribe(), self.sender.clone(), self.failures.0.clone());
+            let serve = listener::run(listen.clone(), Lines { rules, to, failures });
             (listen.clone(), AbortOnDropHandle::new(tokio::spawn(serve)))
         });
     }
 
-    /// The next connection. May be dropped and called again.
-    pub async fn accept(&mut self) -> Accepted {
-        match self.accepted.recv().await {
-            Some(accepted) => accepted,
-            None => std::future::pending().await,
+    /// Keys that could not be installed.
+    pub fn failures(&self) -> Failures {
+        self.failures.1.borrow().clone()
+    }
+
+    /// The next connection, or `None` when keys failed or no longer do. May be dropped and called again.
+    pub async fn news(&mut self) -> Option<Accepted> {
+        // Both senders are ours: neither can end.
+        tokio::select! {
+            accepted = self.accepted.recv() => accepted,
+            _ = self.failures.1.changed() => None,
         }
     }
-}
-
-/// The keys of this configuration's peers, by the addresses that they hold for.
-pub fn keys(config: &Config, here: impl Fn(&NodeSelector) -> bool) -> Keys {
-    let peers = config.peers.values().filter(|peer| here(&peer.nodes));
-    let keys = peers.filter_map(|peer| {
-        let whom = match peer.reach {
-            Reach::One => IpNetwork::from(peer.neighbor.address),
-            Reach::Range(range) => range,
-        };
-        Some((whom, peer.neighbor.password.clone()?))
-    });
-    keys.collect()
 }
 
 /// A peer of a range: which entry it comes from, and its address.
@@ -84,9 +80,9 @@ pub struct Member {
 impl Member {
     /// The member of a range of this configuration that a router would be.
     pub fn of(config: &Config, address: IpAddr, here: impl Fn(&NodeSelector) -> bool) -> Option<Self> {
-        let of = |range: IpNetwork| range.contains(address);
+        let of = |range: ipnetwork::IpNetwork| range.contains(address);
         let found = config.peers.iter().find(|(_, peer)| match peer.reach {
-            Reach::One => false,
+            Reach::One | Reach::OnLink => false,
             Reach::Range(range) => of(range) && here(&peer.nodes),
         });
         found.map(|(range, _)| Self { range: Arc::clone(range), address })
@@ -104,7 +100,7 @@ impl Member {
             Reach::Range(range) if range.contains(self.address) => {
                 Some(Neighbor { name: self.name(), address: self.address, ..peer.neighbor.clone() })
             }
-            Reach::One | Reach::Range(_) => None,
+            Reach::One | Reach::OnLink | Reach::Range(_) => None,
         }
     }
 }

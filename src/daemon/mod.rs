@@ -8,8 +8,11 @@ pub mod allocate;
 pub mod boot;
 pub mod door;
 pub mod identity;
+pub mod keys;
+pub mod on_link;
 pub mod reload;
 pub mod run;
 pub mod speaker;
+pub mod wanted;
 
 pub use run::{Options, Source, run};

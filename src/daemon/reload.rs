@@ -45,8 +45,15 @@ impl ConfigFile {
         Ok((Self { path, seen: Seen::Text(text) }, config))
     }
 
-    /// Looks at the file every five seconds and at each `hangup`; publishes what is new and good. Never ends by itself.
-    pub async fn follow(mut self, mut hangup: Signal, config: watch::Sender<Arc<Config>>, reloads: Reloads) {
+    /// Looks at the file every five seconds and at each `hangup`; publishes what is new and good. Each time `beside` may look
+    /// at other files that the configuration names, before that is published. Never ends by itself.
+    pub async fn follow(
+        mut self,
+        mut hangup: Signal,
+        config: watch::Sender<Arc<Config>>,
+        reloads: Reloads,
+        beside: impl Fn(&Config),
+    ) {
         let mut tick = tokio::time::interval(POLL);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -55,14 +62,21 @@ impl ConfigFile {
                 _ = hangup.recv() => info!("SIGHUP: looking at {}", self.path.display()),
             }
             let now = look(&self.path);
-            if now != self.seen {
+            let new = (now != self.seen).then(|| {
                 self.seen = now;
-                self.take(&config, &reloads);
+                self.take(&reloads)
+            });
+            let new = new.flatten();
+            let in_use = config.borrow().clone();
+            beside(new.as_ref().unwrap_or(&in_use));
+            if let Some(new) = new {
+                publish(&config, new);
             }
         }
     }
 
-    fn take(&self, config: &watch::Sender<Arc<Config>>, reloads: &Reloads) {
+    /// The configuration that the file now holds, if it is a good one.
+    fn take(&self, reloads: &Reloads) -> Option<Config> {
         let name = self.path.display().to_string();
         let read = match &self.seen {
             Seen::Text(text) => Config::parse(&name, text).map_err(|report| report.to_string()),
@@ -74,11 +88,12 @@ impl ConfigFile {
                 if !warnings.is_empty() {
                     warn!("{name} is used, but look at this:\n{warnings}");
                 }
-                publish(config, new);
+                Some(new)
             }
             Err(report) => {
                 reloads.failed();
                 error!("{name} is refused; the configuration before it stays in use:\n{report}");
+                None
             }
         }
     }

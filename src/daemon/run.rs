@@ -1,6 +1,7 @@
 //! One process: wire, supervise, stop in order.
 
 use super::boot;
+use super::keys::KeyRing;
 use super::reload::ConfigFile;
 use super::speaker::{Channels, Speaker};
 use crate::admin::{self, Handles, Metrics, Speakers, Standing, WatchState, server};
@@ -74,6 +75,7 @@ async fn speak(options: Options) -> anyhow::Result<()> {
     let mut signals = Signals::new()?;
     let hangup = signal(SignalKind::hangup()).context("cannot wait for SIGHUP")?;
     let (file, config) = ConfigFile::open(options.config.clone())?;
+    let (keys, keys_read) = watch::channel(Arc::new(KeyRing::default().next(&config)));
     let (config, config_read) = watch::channel(Arc::new(config));
     let (view, view_read) = watch::channel(None);
     let (health, health_read) = watch::channel(WatchHealth::default());
@@ -93,13 +95,13 @@ async fn speak(options: Options) -> anyhow::Result<()> {
     open_doors(&mut tasks, (&options.socket, options.metrics), &server::router(handles, metrics.clone()), &stop)
         .await?;
     feed(&mut tasks, options.source, view, health, &stop).await?;
-    let follow = file.follow(hangup, config, metrics.reloads());
+    let follow = file.follow(hangup, config, metrics.reloads(), move |config| KeyRing::refresh(&keys, config));
     tasks.spawn(async {
         follow.await;
         ("configuration", Ok(()))
     });
     let restart_state = boot::restart_state(options.state.as_deref());
-    let channels = Channels { config: config_read, view: view_read, speakers };
+    let channels = Channels { config: config_read, keys: keys_read, view: view_read, speakers };
     let speaker = tokio::spawn(Speaker::new(options.node.clone(), channels, metrics, restart_state).run(stop.clone()));
     info!(node = %options.node, version = env!("CARGO_PKG_VERSION"), "herald speaks");
     supervise(&mut signals, tasks, ("speaker", speaker), stop).await

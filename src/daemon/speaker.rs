@@ -1,21 +1,26 @@
 //! Running peers equal to the configuration, and to each of them its routes.
 
-use super::door::{self, Door, Member, RANGE_LIMIT};
+use super::door::{Door, Member, RANGE_LIMIT};
 use super::identity::{Doubts, Identities};
+use super::keys::KeyRing;
+use super::on_link::OnLink;
+use super::wanted::{Known, Verdict, Wish};
 use crate::admin::{Metrics, PeerHandles, Speakers, Standing};
 use crate::advertise::{self, ClusterView, NodeName, NodeSelector, Planner};
+use crate::config::Config;
 use crate::config::diff::{Cause, restart_causes};
-use crate::config::{Config, Reach};
-use crate::net::{Accepted, Driver, Lines};
-use crate::peer::settings::RestartState;
+use crate::net::listener::Rules;
+use crate::net::socket::interface_index;
+use crate::net::{Accepted, Driver, Lines, Readings};
+use crate::peer::settings::{Password, RestartState, Whereabouts};
 use crate::peer::status::FirstTable;
-use crate::peer::{Identity, Neighbor, PeerName, Phase, Plan, Settings, Status, Stop};
-use crate::rib::Bounds;
+use crate::peer::{Identity, PeerName, Phase, Plan, Settings, Status, Stop};
+use crate::rib::{Bounds, RouteSet};
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -31,6 +36,8 @@ const SHUTDOWN_TEXT: &str = "herald is stopping";
 pub struct Channels {
     /// The configuration in use.
     pub config: watch::Receiver<Arc<Config>>,
+    /// Passwords of files that it names.
+    pub keys: watch::Receiver<Arc<KeyRing>>,
     /// The cluster; `None` until it was read completely once.
     pub view: watch::Receiver<Option<Arc<ClusterView>>>,
     /// For the admin room.
@@ -46,15 +53,20 @@ pub struct Speaker {
     doubts: Doubts,
     planner: Planner,
     planned: Option<Planned>,
+    /// Peers as they should be, by the newest look.
+    wishes: BTreeMap<PeerName, Wish>,
     running: BTreeMap<PeerName, Running>,
+    /// Peers that must not have a session now.
+    held: BTreeMap<PeerName, Held>,
     /// Routers of ranges that dialled us.
     members: BTreeMap<PeerName, Member>,
     /// How the process stands towards routers that it has told nothing.
     restart_state: RestartState,
     /// Routers that had End-of-RIB from this process, on a session that is gone.
-    told: BTreeSet<IpAddr>,
+    told: BTreeSet<Whereabouts>,
     door: Door,
-    stopping: BTreeMap<PeerName, SocketAddr>,
+    on_link: OnLink,
+    stopping: BTreeMap<PeerName, End>,
     tasks: JoinSet<PeerName>,
 }
 
@@ -69,10 +81,21 @@ struct Planned {
 struct Running {
     settings: Settings,
     plan: watch::Sender<Option<Plan>>,
-    status: watch::Receiver<Status>,
+    key: watch::Sender<Option<Password>>,
+    readings: Readings,
     stop: oneshot::Sender<Stop>,
     accepted: mpsc::Sender<Accepted>,
 }
+
+/// A peer that must not have a session now, as others see it.
+struct Held {
+    since: Instant,
+    why: String,
+    status: watch::Receiver<Status>,
+}
+
+/// What two connections at a time would be refused to: a router's address and port.
+type End = (Whereabouts, u16);
 
 /// Connections of one peer that its driver has not looked at yet. A router dials once at a time.
 const ACCEPTED_QUEUE: usize = 2;
@@ -88,11 +111,14 @@ impl Speaker {
             doubts: Doubts::default(),
             planner: Planner::default(),
             planned: None,
+            wishes: BTreeMap::new(),
             running: BTreeMap::new(),
+            held: BTreeMap::new(),
             members: BTreeMap::new(),
             restart_state,
             told: BTreeSet::new(),
             door: Door::closed(),
+            on_link: OnLink::idle(),
             stopping: BTreeMap::new(),
             tasks: JoinSet::new(),
         }
@@ -111,9 +137,11 @@ impl Speaker {
                 biased;
                 () = stop.cancelled() => break,
                 Ok(()) = self.channels.config.changed() => {}
+                Ok(()) = self.channels.keys.changed() => {}
                 Ok(()) = self.channels.view.changed() => {}
+                () = self.on_link.changed() => {}
                 Some(ended) = self.tasks.join_next() => self.forget(&ended?),
-                accepted = self.door.accept() => {
+                news = self.door.news() => if let Some(accepted) = news {
                     self.on_accepted(accepted);
                     continue;
                 }
@@ -128,40 +156,77 @@ impl Speaker {
     fn reconcile(&mut self) {
         let config = self.channels.config.borrow_and_update().clone();
         let view = self.channels.view.borrow_and_update().clone();
-        let keys = door::keys(&config, |nodes| self.is_here(nodes, view.as_deref()));
-        self.door.follow(config.listen.as_ref(), keys);
+        self.look(&config, view.as_deref());
         let standing = match self.identities.ours(&config, view.as_deref(), &self.node) {
             Ok(identity) => Standing::Known(identity),
             Err(why) => Standing::Waiting(why),
         };
         if let Standing::Known(identity) = &standing {
-            let wanted = self.wanted(&config, view.as_deref(), *identity);
-            self.run_exactly(&wanted);
-            self.members.retain(|name, _| wanted.contains_key(name));
+            self.run_exactly(&self.wanted(*identity));
+            self.hold(*identity);
+            self.members.retain(|name, _| self.running.contains_key(name));
         }
         if let Some(view) = view.as_deref() {
             self.plan(&config, view);
         }
-        self.hand_out();
+        self.hand_out(&config);
         self.publish(standing, &config, view.as_deref());
     }
 
-    /// The peers that this node should have. One whose selector cannot be judged yet waits; one without starts at once.
-    fn wanted(&self, config: &Config, view: Option<&ClusterView>, identity: Identity) -> BTreeMap<PeerName, Settings> {
-        let here = |nodes: &NodeSelector| self.is_here(nodes, view);
-        let peers = config.peers.values().filter(|peer| peer.reach == Reach::One && here(&peer.nodes));
-        let members = self.members.values().filter_map(|member| member.neighbor(config, here));
-        let neighbors = peers.map(|peer| peer.neighbor.clone()).chain(members);
-        let settings = |neighbor: Neighbor| {
-            let restart_state = self.restart_state_towards(neighbor.address);
-            (neighbor.name.clone(), Settings { identity, neighbor, restart_state })
+    /// Finds out who should be a peer now, and has the door and the links follow. A peer whose selector cannot be judged yet
+    /// waits; one without starts at once.
+    fn look(&mut self, config: &Config, view: Option<&ClusterView>) {
+        let (found, silent, failures) = (self.on_link.found(), self.on_link.silent(), self.door.failures());
+        let keys = self.channels.keys.borrow_and_update().clone();
+        let known = Known {
+            config,
+            here: &|nodes| self.is_here(nodes, view),
+            keys: &keys,
+            found: &found,
+            silent: &silent,
+            failures: &failures,
+            members: &self.members,
+            running: &|name| self.running.get(name).map(|running| &running.settings.neighbor),
         };
-        neighbors.map(settings).collect()
+        let (wishes, rules, links) = (known.peers(), known.rules(), known.links());
+        self.wishes = wishes;
+        self.on_link.follow(&links);
+        self.door.follow(config.listen.as_ref(), rules);
+    }
+
+    /// What peers that may have a session are to be told.
+    fn wanted(&self, identity: Identity) -> BTreeMap<PeerName, Settings> {
+        let run = self.wishes.iter().filter(|(_, wish)| wish.verdict == Verdict::Run);
+        run.map(|(name, wish)| (name.clone(), self.settings(wish, identity))).collect()
+    }
+
+    fn settings(&self, wish: &Wish, identity: Identity) -> Settings {
+        let restart_state = self.restart_state_towards(&wish.neighbor.whereabouts());
+        Settings { identity, neighbor: wish.neighbor.clone(), restart_state }
     }
 
     /// Routers that had all routes from this process do not see a restart when a session begins anew.
-    fn restart_state_towards(&self, router: IpAddr) -> RestartState {
-        if self.told.contains(&router) { RestartState::Running } else { self.restart_state }
+    fn restart_state_towards(&self, router: &Whereabouts) -> RestartState {
+        if self.told.contains(router) { RestartState::Running } else { self.restart_state }
+    }
+
+    /// Shows peers that must not have a session as what they are.
+    fn hold(&mut self, identity: Identity) {
+        let mut before = std::mem::take(&mut self.held);
+        let now = tokio::time::Instant::now().into_std();
+        for (name, wish) in &self.wishes {
+            let Verdict::Hold(why) = &wish.verdict else { continue };
+            let held = match before.remove(name) {
+                Some(held) if held.why == *why => held,
+                earlier => {
+                    warn!(peer = %name, why, "peer is held back");
+                    let since = earlier.map_or(now, |earlier| earlier.since);
+                    let status = Status::held_back(&self.settings(wish, identity), since, why, now);
+                    Held { since, why: why.clone(), status: watch::channel(status).1 }
+                }
+            };
+            self.held.insert(name.clone(), held);
+        }
     }
 
     fn is_here(&self, nodes: &NodeSelector, view: Option<&ClusterView>) -> bool {
@@ -171,18 +236,17 @@ impl Speaker {
 
     /// A router dialled. Its driver decides what becomes of the connection; a router of nobody is not answered.
     fn on_accepted(&mut self, accepted: Accepted) {
-        let ip = accepted.remote.ip();
-        let of = |running: &&Running| running.settings.neighbor.address == ip;
-        if !self.running.values().any(|running| of(&running)) {
-            self.admit_member(ip);
+        let remote = accepted.remote;
+        if !self.running.values().any(|running| running.is_at(remote)) {
+            self.admit_member(remote.ip());
         }
-        match self.running.values().find(of) {
+        match self.running.values().find(|running| running.is_at(remote)) {
             Some(running) => {
                 if running.accepted.try_send(accepted).is_err() {
                     debug!(peer = %running.settings.neighbor.name, "the peer dials faster than it is answered; closed");
                 }
             }
-            None => debug!(remote = %accepted.remote, "a connection from no peer of this node; closed"),
+            None => debug!(%remote, "a connection from no peer of this node; closed"),
         }
     }
 
@@ -206,7 +270,7 @@ impl Speaker {
             return true;
         }
         let idle = |name: &PeerName| {
-            let status = self.running.get(name).map(|running| running.status.borrow());
+            let status = self.running.get(name).map(|running| running.readings.status.borrow());
             status.is_none_or(|status| !matches!(status.phase, Phase::Established { .. }))
         };
         let Some(idle) = of_range().map(|(name, _)| name).find(|name| idle(name)).cloned() else {
@@ -220,7 +284,10 @@ impl Speaker {
     fn run_exactly(&mut self, wanted: &BTreeMap<PeerName, Settings>) {
         let leaving = self.running.iter().filter_map(|(name, running)| {
             let (reason, why) = match wanted.get(name).map(|settings| restart_causes(&running.settings, settings)) {
-                None => (Stop::Deconfigured, "this node no longer has it".to_owned()),
+                None => match self.wishes.get(name).map(|wish| &wish.verdict) {
+                    Some(Verdict::Hold(why)) => (Stop::ConfigurationChange, why.clone()),
+                    Some(Verdict::Run) | None => (Stop::Deconfigured, "this node no longer has it".to_owned()),
+                },
                 Some(causes) if causes.is_empty() => return None,
                 Some(causes) => (Stop::ConfigurationChange, format!("new {}", join(&causes))),
             };
@@ -231,33 +298,38 @@ impl Speaker {
         }
         for (name, settings) in wanted {
             // A second connection to a router that still holds the first would be refused.
-            let address = end_of(settings);
-            let in_the_way = self.stopping.contains_key(name) || self.stopping.values().any(|other| *other == address);
-            if !in_the_way && !self.running.contains_key(name) {
-                self.start(name, settings);
+            let end = end_of(settings);
+            let in_the_way = self.stopping.contains_key(name) || self.stopping.values().any(|other| *other == end);
+            match self.running.get_mut(name) {
+                Some(running) => running.follow(settings),
+                None if in_the_way => {}
+                None => self.start(name, settings),
             }
         }
     }
 
     fn start(&mut self, name: &PeerName, settings: &Settings) {
-        info!(peer = %name, address = %end_of(settings), asn = %settings.neighbor.asn, "peer starts");
-        let (driver, status) = Driver::new(settings.clone(), fastrand::u64(..));
+        let neighbor = &settings.neighbor;
+        info!(peer = %name, address = %neighbor.address, port = neighbor.port, asn = %neighbor.asn, "peer starts");
+        let (driver, readings) = Driver::new(settings.clone(), fastrand::u64(..));
         let (plan, plan_read) = watch::channel(None);
+        let (key, key_read) = watch::channel(neighbor.password.clone());
         let (stop, stop_read) = oneshot::channel();
         let (accepted, accepted_read) = mpsc::channel(ACCEPTED_QUEUE);
         let ended = name.clone();
         self.tasks.spawn(async move {
-            driver.run(Lines { plan: plan_read, accepted: accepted_read }, stop_read).await;
+            driver.run(Lines { plan: plan_read, key: key_read, accepted: accepted_read }, stop_read).await;
             ended
         });
-        self.running.insert(name.clone(), Running { settings: settings.clone(), plan, status, stop, accepted });
+        let running = Running { settings: settings.clone(), plan, key, readings, stop, accepted };
+        self.running.insert(name.clone(), running);
     }
 
     fn stop(&mut self, name: &PeerName, reason: Stop, why: &str) {
         let Some(running) = self.running.remove(name) else { return };
         info!(peer = %name, why, "peer stops");
-        if running.status.borrow().first_table == FirstTable::Sent {
-            self.told.insert(running.settings.neighbor.address);
+        if running.readings.status.borrow().first_table == FirstTable::Sent {
+            self.told.insert(running.settings.neighbor.whereabouts());
         }
         self.stopping.insert(name.clone(), end_of(&running.settings));
         // A driver that ended by itself no longer listens; its task is about to be joined.
@@ -287,14 +359,17 @@ impl Speaker {
     }
 
     /// Gives every peer its routes. Without a plan they have none, which is not the same as no routes.
-    fn hand_out(&self) {
+    fn hand_out(&self, config: &Config) {
         let Some(planned) = &self.planned else { return };
         for (name, running) in &self.running {
             // A router of a range is told what the range is told.
             let entry = self.members.get(name).map_or(&name.0, |member| &member.range);
             let routes = planned.routes.routes.get(entry).cloned().unwrap_or_default();
-            let bounds = planned.bounds.clone();
-            let plan = Plan { routes, node_addresses: planned.node_addresses.clone(), bounds };
+            let of = config.peers.get(entry);
+            let prefix_limits = of.map(|peer| peer.prefix_limits.clone()).unwrap_or_default();
+            let next_hops = of.map(|peer| peer.next_hops.clone()).unwrap_or_default();
+            let (node_addresses, bounds) = (planned.node_addresses.clone(), planned.bounds.clone());
+            let plan = Plan { routes, node_addresses, next_hops, bounds, prefix_limits };
             running.plan.send_if_modified(|held| {
                 let changed = held.as_ref() != Some(&plan);
                 if changed {
@@ -306,9 +381,18 @@ impl Speaker {
     }
 
     fn publish(&mut self, standing: Standing, config: &Arc<Config>, view: Option<&ClusterView>) {
-        let peers = self.running.iter().map(|(name, running)| {
-            (name.clone(), PeerHandles { status: running.status.clone(), plan: running.plan.subscribe() })
+        let remarks = |name| self.wishes.get(name).map(|wish| wish.remarks.clone()).unwrap_or_default();
+        let running = self.running.iter().map(|(name, running)| {
+            let Readings { status, transport } = running.readings.clone();
+            let plan = running.plan.subscribe();
+            (name.clone(), PeerHandles { status, plan, transport, remarks: remarks(name) })
         });
+        let held = self.held.iter().map(|(name, held)| {
+            let nothing = Plan { routes: RouteSet::new(), ..Plan::default() };
+            let (plan, transport) = (watch::channel(Some(nothing)).1, watch::channel(None).1);
+            (name.clone(), PeerHandles { status: held.status.clone(), plan, transport, remarks: remarks(name) })
+        });
+        let peers: BTreeMap<_, _> = held.chain(running).collect();
         let before = self.channels.speakers.borrow().clone();
         let doubts = view.map(|view| self.doubts.about(config, view).to_vec()).unwrap_or_default();
         for doubt in doubts.iter().filter(|doubt| !before.doubts.contains(doubt)) {
@@ -319,11 +403,11 @@ impl Speaker {
         {
             info!("no session is begun yet: {why}");
         }
-        self.channels.speakers.send_replace(Arc::new(Speakers { standing, peers: peers.collect(), doubts }));
+        self.channels.speakers.send_replace(Arc::new(Speakers { standing, peers, doubts }));
     }
 
     async fn shut_down(mut self) {
-        self.door.follow(None, door::keys(&self.channels.config.borrow().clone(), |_| true));
+        self.door.follow(None, Rules::new());
         for (_, running) in std::mem::take(&mut self.running) {
             let _ended = running.stop.send(Stop::Shutdown(SHUTDOWN_TEXT.to_owned()));
         }
@@ -338,6 +422,30 @@ fn join(causes: &[Cause]) -> String {
     causes.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }
 
-fn end_of(settings: &Settings) -> SocketAddr {
-    SocketAddr::new(settings.neighbor.address, settings.neighbor.port)
+fn end_of(settings: &Settings) -> End {
+    (settings.neighbor.whereabouts(), settings.neighbor.port)
+}
+
+impl Running {
+    /// Takes what need not end the session.
+    fn follow(&mut self, settings: &Settings) {
+        let password = &settings.neighbor.password;
+        self.key.send_if_modified(|held| {
+            let changed = held != password;
+            held.clone_from(password);
+            changed
+        });
+        self.settings.neighbor.password.clone_from(password);
+    }
+
+    /// Whether a connection comes from this router: its address, and its interface where the address is link-local.
+    fn is_at(&self, remote: SocketAddr) -> bool {
+        let Whereabouts { address, interface } = self.settings.neighbor.whereabouts();
+        let scope = match remote {
+            SocketAddr::V4(_) => 0,
+            SocketAddr::V6(v6) => v6.scope_id(),
+        };
+        address == remote.ip()
+            && interface.is_none_or(|interface| interface_index(&interface).is_ok_and(|index| index == scope))
+    }
 }

@@ -194,6 +194,14 @@ impl Terms {
         self.families.contains(&Family::IPV4_UNICAST)
     }
 
+    /// The AS that paths from the peer must begin with (RFC 4271 §6.3). A route server does not add its own (RFC 7947 §2.2.2).
+    fn first_as(&self) -> Option<Asn> {
+        match (self.peer_kind(), self.role) {
+            (PeerKind::Internal, _) | (PeerKind::External, Some(Role::RouteServerClient)) => None,
+            (PeerKind::External, _) => Some(self.peer_asn),
+        }
+    }
+
     /// RFC 9234 §4.2: no role on one side is none on both.
     fn check_role(&self, theirs: &Open) -> Result<(), Refusal> {
         let said =
@@ -232,6 +240,7 @@ impl Terms {
         let context = Context {
             as_width: if four_octets || planted(Bug::WideToNarrow) { AsWidth::Four } else { AsWidth::Two },
             peer_kind: self.peer_kind(),
+            first_as: self.first_as(),
             families: theirs.families().into_iter().filter(|family| self.families.contains(family)).collect(),
             max_len: if offered(&Capability::ExtendedMessage) || planted(Bug::LongUnasked) {
                 self.message_size.octets()
@@ -373,6 +382,20 @@ mod tests {
         assert_eq!(judge(Some(Role::Customer), &[Role::Customer]), mismatch);
         assert_eq!(judge(Some(Role::Customer), &[Role::Provider, Role::Peer]), mismatch);
         assert_eq!(judge(Some(Role::Peer), &[Role::Unassigned(9)]), mismatch);
+    }
+
+    #[test]
+    fn paths_of_an_external_peer_begin_with_it_unless_it_is_a_route_server() {
+        let first = |change: fn(&mut Terms)| {
+            let mut terms = Terms { asn: Asn(64512), peer_asn: Asn(64513), ..terms() };
+            change(&mut terms);
+            let theirs = Open { my_as: terms.peer_asn.two_octets(), ..open(vec![]) };
+            terms.negotiate(&theirs).unwrap().context.first_as
+        };
+        assert_eq!(first(|_| {}), Some(Asn(64513)));
+        assert_eq!(first(|terms| terms.role = Some(Role::Customer)), Some(Asn(64513)));
+        assert_eq!(first(|terms| terms.role = Some(Role::RouteServerClient)), None);
+        assert_eq!(first(|terms| terms.peer_asn = terms.asn), None);
     }
 
     #[test]

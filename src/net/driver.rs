@@ -1,10 +1,12 @@
 //! One task a peer: wait, feed, drain, publish.
 
+use super::connection;
 use super::journal;
 use super::links::{Links, Read, Ready};
 use super::listener::Accepted;
-use super::socket;
-use crate::peer::{CloseHow, ConnId, Input, Output, Peer, Plan, Settings, Status, Stop};
+use crate::peer::settings::Password;
+use crate::peer::transport::{Signed, Transport};
+use crate::peer::{CloseHow, ConnId, Input, Output, Peer, Phase, Plan, Settings, Status, Stop};
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use std::future::Future;
@@ -20,6 +22,9 @@ const OUTPUT_LIMIT: usize = 256 * 1024;
 /// Last words and the wait for the peer's end take at most this long.
 const FAREWELL: Duration = Duration::from_secs(1);
 
+/// Connections at a time that last words are waited for on. A router that opens and leaves hundreds would else hold as many.
+const FAREWELLS: usize = 8;
+
 /// A peer that was told to stop is left behind after this long, whatever it still wanted to say.
 const STOP_LIMIT: Duration = Duration::from_secs(5);
 
@@ -30,8 +35,20 @@ const LOOK_AGAIN: Duration = Duration::from_secs(1);
 pub struct Lines {
     /// The newest plan.
     pub plan: watch::Receiver<Option<Plan>>,
+    /// The key that connections are signed with. Another one is taken by live connections; from none to one, or back, is the
+    /// business of a new driver.
+    pub key: watch::Receiver<Option<Password>>,
     /// Connections that the peer opened.
     pub accepted: mpsc::Receiver<Accepted>,
+}
+
+/// Where the state of a driver can be read.
+#[derive(Debug, Clone)]
+pub struct Readings {
+    /// Where the peer stands.
+    pub status: watch::Receiver<Status>,
+    /// What the kernel says about the connection of its session; `None` without a session.
+    pub transport: watch::Receiver<Option<Transport>>,
 }
 
 type Farewell = Pin<Box<dyn Future<Output = ()> + Send>>;
@@ -43,21 +60,24 @@ pub struct Driver {
     links: Links,
     farewells: FuturesUnordered<Farewell>,
     status: watch::Sender<Status>,
+    transport: watch::Sender<Option<Transport>>,
 }
 
 impl Driver {
-    /// A peer at rest, and where its status can be read. `seed` decides the jitter of its timers.
-    pub fn new(settings: Settings, seed: u64) -> (Self, watch::Receiver<Status>) {
+    /// A peer at rest, and where its state can be read. `seed` decides the jitter of its timers.
+    pub fn new(settings: Settings, seed: u64) -> (Self, Readings) {
         let peer = Peer::new(settings.clone(), seed, now());
-        let (status, published) = watch::channel(peer.status().clone());
+        let (status, status_read) = watch::channel(peer.status().clone());
+        let (transport, transport_read) = watch::channel(None);
         let driver = Self {
             peer,
             settings: Arc::new(settings),
             links: Links::default(),
             farewells: FuturesUnordered::new(),
             status,
+            transport,
         };
-        (driver, published)
+        (driver, Readings { status: status_read, transport: transport_read })
     }
 
     /// Runs until `stop` says why to end and the last words are said. A dropped sender of `stop` ends it as a shutdown.
@@ -87,6 +107,7 @@ impl Driver {
                 () = at(deadline) => self.on_timeout(),
                 () = at(look_again) => {}
                 Ok(()) = lines.plan.changed() => self.on_plan(&mut lines.plan),
+                Ok(()) = lines.key.changed() => self.on_key(&mut lines.key),
                 Some(accepted) = lines.accepted.recv() => self.on_accepted(accepted),
             }
             // One step, then the others have their turn: a peer with much to say delays nobody.
@@ -133,9 +154,28 @@ impl Driver {
         waiting
     }
 
-    fn on_accepted(&mut self, Accepted { stream, remote }: Accepted) {
+    /// Another key: connections that live go on with it. One that does not take it ends.
+    fn on_key(&mut self, key: &mut watch::Receiver<Option<Password>>) {
+        let Some(password) = key.borrow_and_update().clone() else { return };
+        if self.settings.neighbor.password.as_ref() == Some(&password) {
+            return;
+        }
+        let open = self.links.open();
+        let rekeyed = |id: &ConnId| self.links.stream(*id).map_or(Ok(()), |stream| stream.rekey(&password));
+        let failed: Vec<_> = open.iter().map(rekeyed).collect();
+        Arc::make_mut(&mut self.settings).neighbor.password = Some(password);
+        tracing::info!(peer = %self.settings.neighbor.name, connections = open.len(), "another password is in use");
+        for (id, outcome) in open.into_iter().zip(failed) {
+            if let Err(error) = outcome {
+                self.closed(id, Some(format!("the connection did not take the new password: {error}")));
+            }
+        }
+    }
+
+    fn on_accepted(&mut self, accepted: Accepted) {
+        let Accepted { stream, remote, syn, .. } = accepted;
         let name = &self.settings.neighbor.name;
-        match socket::admit(&self.settings, &stream) {
+        match connection::admit(&self.settings, &stream, syn) {
             Ok(end) => match self.peer.accept(end, now()) {
                 Some(id) => self.links.adopt(id, stream),
                 None => tracing::debug!(peer = %name, %remote, "a connection of the peer is not welcome now; closed"),
@@ -205,6 +245,7 @@ impl Driver {
         let Some(mut stream) = self.links.remove(id) else { return };
         match how {
             CloseHow::Now => {}
+            CloseHow::AfterFlush if self.farewells.len() >= FAREWELLS => {}
             CloseHow::AfterFlush => {
                 // What follows a failed write would be lost anyhow.
                 if stream.write(|out| self.peer.transmit(id, out, usize::MAX, now())).is_ok() {
@@ -216,7 +257,36 @@ impl Driver {
         }
     }
 
-    fn publish(&self) {
+    fn publish(&mut self) {
+        let changed = self.publish_status();
+        if changed {
+            self.publish_transport();
+        }
+    }
+
+    /// Reads the options of the session's socket: whenever something happened to the session, which is seldom.
+    fn publish_transport(&mut self) {
+        let signed = match self.settings.neighbor.password {
+            Some(_) => Signed::KeyInstalled,
+            None => Signed::No,
+        };
+        let now = match &self.peer.status().phase {
+            Phase::Established { local, .. } => {
+                let all = self.links.open();
+                let mut all = all.into_iter().filter_map(|id| self.links.stream(id)?.read_back(signed));
+                let local = *local;
+                all.find(|transport| transport.local == local)
+            }
+            Phase::Idle { .. } | Phase::Connect | Phase::Active | Phase::OpenSent | Phase::OpenConfirm => None,
+        };
+        self.transport.send_if_modified(|published| {
+            let changed = *published != now;
+            *published = now;
+            changed
+        });
+    }
+
+    fn publish_status(&self) -> bool {
         let status = self.peer.status();
         self.status.send_if_modified(|published| {
             if published == status {
@@ -225,7 +295,7 @@ impl Driver {
             journal::report(published, status);
             published.clone_from(status);
             true
-        });
+        })
     }
 }
 

@@ -1,7 +1,8 @@
 //! What changed between two statuses of a peer, as log lines: sessions up and down with their reason, NOTIFICATIONs spelled out.
 
-use crate::peer::status::EndOfRib;
-use crate::peer::{Phase, Status};
+use crate::peer::status::{EndOfRib, Incident};
+use crate::peer::{Limit, Phase, Room, Status};
+use crate::wire::Family;
 use tracing::{debug, info, warn};
 
 /// Logs what is new. A failure that repeats itself is logged once; its repetitions are for `debug`.
@@ -9,6 +10,7 @@ pub fn report(before: &Status, after: &Status) {
     for notification in news(&before.notifications, &after.notifications) {
         warn!(peer = %after.name, address = %after.address, "NOTIFICATION {notification}");
     }
+    incidents(before, after);
     for barred in after.barred.iter().filter(|barred| !before.barred.contains(barred)) {
         warn!(peer = %after.name, "this route never leaves: {barred}");
     }
@@ -26,6 +28,46 @@ pub fn report(before: &Status, after: &Status) {
         }
     }
     phase(before, after);
+    for (family, limit) in &after.limits {
+        let before = before.limits.get(family).map_or(Room::Ample, |before| before.room);
+        if limit.room != before {
+            room(after, *family, limit);
+        }
+    }
+}
+
+/// A peer's limit came nearer, or went further away.
+fn room(status: &Status, family: Family, Limit { accepts, most, held_back, room }: &Limit) {
+    let (peer, announced) = (&status.name, status.advertised.get(&family).copied().unwrap_or(0));
+    match room {
+        Room::Ample => {
+            info!(%peer, %family, announced, accepts, "less than 75 % of what the peer accepts is announced")
+        }
+        Room::Scarce => warn!(%peer, %family, announced, accepts, most,
+            "75 % of what the peer accepts is announced, and at 90 % nothing more is: raise the limit on the router and \
+             'prefixLimit' here"),
+        Room::Full => {
+            let first = held_back.get_min().map(ToString::to_string).unwrap_or_default();
+            warn!(%peer, %family, announced, accepts, most, held_back = held_back.len(), first,
+                "routes are held back: the peer would end the session at its prefix limit; raise it on the router and \
+                 'prefixLimit' here");
+        }
+    }
+}
+
+/// What was malformed. Where there was too much of it to spell out, the next line says how much was only counted.
+fn incidents(before: &Status, after: &Status) {
+    let mut told = before.incidents.last().map_or(0, |incident| incident.number);
+    for incident in &after.incidents {
+        if incident.number <= told {
+            continue;
+        }
+        let Incident { number, consequence, what, nlri, octets } = incident;
+        let only_counted = number - told - 1;
+        warn!(peer = %after.name, address = %after.address, consequence = consequence.name(), nlri, octets, only_counted,
+            "the peer sent something malformed: {what}");
+        told = *number;
+    }
 }
 
 fn phase(before: &Status, after: &Status) {

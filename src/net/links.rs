@@ -1,6 +1,9 @@
 //! The connections of one peer: which are being opened, which are open, and what is buffered for them.
 
+use super::connection::{self, DialError};
 use super::socket;
+use crate::peer::settings::Password;
+use crate::peer::transport::{Signed, Transport};
 use crate::peer::{ConnId, LocalEnd, Settings};
 use bytes::{Buf, BytesMut};
 use std::collections::BTreeMap;
@@ -15,7 +18,7 @@ use tokio::net::TcpStream;
 /// Octets taken from a socket in one step; after each the other tasks have their turn.
 const READ_STEP: usize = 64 * 1024;
 
-type Dial = Pin<Box<dyn Future<Output = Result<(TcpStream, LocalEnd), socket::DialError>> + Send>>;
+type Dial = Pin<Box<dyn Future<Output = Result<(TcpStream, LocalEnd), DialError>> + Send>>;
 
 /// Something a connection is ready for.
 #[derive(Debug)]
@@ -36,7 +39,7 @@ pub struct Links {
 impl Links {
     /// Begins to dial.
     pub fn dial(&mut self, id: ConnId, settings: Arc<Settings>) {
-        self.dials.insert(id, Box::pin(async move { socket::dial(&settings).await }));
+        self.dials.insert(id, Box::pin(async move { connection::dial(&settings).await }));
     }
 
     /// Takes a connection that the peer opened.
@@ -77,11 +80,7 @@ impl Links {
         ready.map_or(Poll::Pending, |(id, _)| Poll::Ready(Ready::Stream(*id)))
     }
 
-    fn keep(
-        &mut self,
-        id: ConnId,
-        outcome: Result<(TcpStream, LocalEnd), socket::DialError>,
-    ) -> Result<LocalEnd, String> {
+    fn keep(&mut self, id: ConnId, outcome: Result<(TcpStream, LocalEnd), DialError>) -> Result<LocalEnd, String> {
         let (tcp, end) = outcome.map_err(|error| error.to_string())?;
         self.streams.insert(id, Stream::new(tcp));
         Ok(end)
@@ -155,6 +154,19 @@ impl Stream {
         Look { progress, waiting: acknowledged < self.written }
     }
 
+    /// Signs with another key from now on.
+    ///
+    /// # Errors
+    /// The kernel refuses; the connection must not go on.
+    pub fn rekey(&self, password: &Password) -> io::Result<()> {
+        connection::rekey(&self.tcp, password)
+    }
+
+    /// What the kernel says about it, as long as there is something to say.
+    pub fn read_back(&self, signed: Signed) -> Option<Transport> {
+        connection::read_back(&self.tcp, signed).ok()
+    }
+
     fn poll_ready(&self, cx: &mut Context<'_>) -> Poll<()> {
         // An error of polling shows again, with its words, when the socket is read or written.
         if self.tcp.poll_read_ready(cx).is_ready() {
@@ -173,7 +185,7 @@ impl Stream {
             Ok(0) => Read::End(None),
             Ok(_) => Read::Some,
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Read::Nothing,
-            Err(error) => Read::End(Some(socket::explain(&error))),
+            Err(error) => Read::End(Some(connection::explain(&error))),
         }
     }
 
@@ -193,7 +205,7 @@ impl Stream {
                 self.written += written as u64;
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-            Err(error) => return Err(socket::explain(&error)),
+            Err(error) => return Err(connection::explain(&error)),
         }
         Ok(())
     }

@@ -4,11 +4,15 @@
 //! a NOTIFICATION that we send is not lost to a reset of the connection.
 //! Deliberately absent: which peers exist and who may dial us (the speaker's business), BFD.
 
+pub mod beacon;
+pub mod connection;
 pub mod driver;
 mod journal;
 mod links;
 pub mod listener;
+pub mod neighbours;
 pub mod socket;
+mod syn;
 
-pub use driver::{Driver, Lines};
+pub use driver::{Driver, Lines, Readings};
 pub use listener::Accepted;

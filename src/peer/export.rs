@@ -1,12 +1,12 @@
 //! What an Established session sends: the Adj-RIB-Out with its way out.
 
 use super::next_hop;
-use super::seam::LocalEnd;
+use super::seam::{LocalEnd, Plan};
 use super::settings::{Role, Settings};
-use super::status::EndOfRib;
+use super::status::{EndOfRib, Limit, Room};
 use crate::fsm::{Negotiated, Refresh};
 use crate::planted::{Bug, planted};
-use crate::rib::{AdjRibOut, Bounds, Egress, RouteSet};
+use crate::rib::{AdjRibOut, Admission, Bounds, Egress, PrefixLimits};
 use crate::wire::route_refresh::RefreshKind;
 use crate::wire::{Asn, Context, Family, Message, RouteRefresh};
 use bytes::BytesMut;
@@ -50,7 +50,7 @@ pub(super) struct Export {
 }
 
 impl Export {
-    pub(super) fn new(settings: &Settings, negotiated: &Negotiated, end: &LocalEnd, node_addresses: &[IpAddr]) -> Self {
+    pub(super) fn new(settings: &Settings, negotiated: &Negotiated, end: &LocalEnd, plan: Option<&Plan>) -> Self {
         let context = negotiated.context.clone();
         let mut export = Self {
             adj_out: AdjRibOut::new(context.families.iter().copied()),
@@ -67,28 +67,36 @@ impl Export {
                 asn: settings.identity.asn,
                 context,
                 next_hops: BTreeMap::new(),
+                link_locals: BTreeMap::new(),
                 bounds: Bounds::default(),
                 only_to_customer: only_to_customer(settings),
                 remote: end.remote.ip(),
             },
             end_of_rib: EndOfRib::Pending,
         };
-        export.relocate(end, node_addresses);
+        let nothing = Plan::default();
+        export.relocate(end, plan.unwrap_or(&nothing));
+        if let Some(plan) = plan {
+            export.confine(&plan.bounds);
+        }
         export
     }
 
     /// Chooses next hops anew. What went out with another one goes out again, or is withdrawn.
-    pub(super) fn relocate(&mut self, end: &LocalEnd, node_addresses: &[IpAddr]) {
+    pub(super) fn relocate(&mut self, end: &LocalEnd, plan: &Plan) {
         let families = &self.egress.context.families;
-        let chosen = next_hop::choose(&self.egress.context, end, node_addresses);
+        let chosen = next_hop::choose(&self.egress.context, end, &plan.node_addresses, &plan.next_hops);
         for family in families {
-            if self.egress.next_hops.get(family) != chosen.found.get(family) {
+            let same = self.egress.next_hops.get(family) == chosen.found.get(family)
+                && self.egress.link_locals.get(family) == chosen.link_locals.get(family);
+            if !same {
                 self.adj_out.forget(*family, &self.egress);
             }
             self.unannounced.remove(family);
         }
         self.unannounced.extend(chosen.missing);
         self.egress.next_hops = chosen.found;
+        self.egress.link_locals = chosen.link_locals;
     }
 
     /// Takes other bounds. What went out under the old ones goes out again, or is withdrawn.
@@ -109,9 +117,16 @@ impl Export {
         }
     }
 
-    /// Appends what leads to `wanted`; see [`AdjRibOut::write`]. Families that were asked for again go between two marks
+    /// Appends what leads to as much of the plan as `admission` lets through; see [`AdjRibOut::write`]. Families that were asked for again go between two marks
     /// where the peer knows them, and not before the first table is out (RFC 7313 §4.1).
-    pub(super) fn write(&mut self, wanted: &RouteSet, out: &mut BytesMut, limit: usize, now: Instant) -> Written {
+    pub(super) fn write(
+        &mut self,
+        plan: &Plan,
+        admission: &mut Admission,
+        out: &mut BytesMut,
+        limit: usize,
+        now: Instant,
+    ) -> Written {
         let mut written = Written { updates: 0, marks: 0 };
         if planted(Bug::ForeignFamilyAwaited) && !self.unannounced.is_empty() {
             return written;
@@ -127,7 +142,8 @@ impl Export {
                 }
             }
         }
-        written.updates = self.adj_out.write(wanted, &self.egress, out, limit);
+        let admitted = admission.admit(&plan.routes, &self.egress, &plan.prefix_limits);
+        written.updates = self.adj_out.write(admitted, &self.egress, out, limit);
         // Room left over means that nothing is left to be sent.
         if out.len() < limit {
             for family in std::mem::take(&mut self.open) {
@@ -170,6 +186,21 @@ impl Export {
 
     pub(super) fn end_of_rib(&self) -> EndOfRib {
         self.end_of_rib
+    }
+
+    /// Where each family of the session stands that has a limit.
+    pub(super) fn limits(&self, limits: &PrefixLimits, admission: &Admission) -> BTreeMap<Family, Limit> {
+        let of = |family: &Family| {
+            let accepts = *limits.0.get(family)?;
+            let held_back = admission.held_back().get(family).cloned().unwrap_or_default();
+            let room = match held_back.is_empty() {
+                false => Room::Full,
+                true if limits.is_near(*family, admission.count(*family)) => Room::Scarce,
+                true => Room::Ample,
+            };
+            Some((*family, Limit { accepts, most: limits.most(*family), held_back, room }))
+        };
+        self.egress.context.families.iter().filter_map(of).collect()
     }
 
     pub(super) fn barred(&self) -> Vec<String> {

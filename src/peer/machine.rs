@@ -2,6 +2,7 @@
 
 use super::collision::{self, End, Verdict};
 use super::export::{Export, Written};
+use super::intake::Intake;
 use super::link::{self, Connection, Link, Queue};
 use super::restart::Manner;
 use super::seam::{CloseHow, ConnId, Input, LocalEnd, Output, Plan, Stop};
@@ -11,9 +12,9 @@ use super::status::{EndOfRib, FirstTable, Phase, Status};
 use crate::fsm::restart::{Graceful, Restart};
 use crate::fsm::{self, Down, Event, Origin, Parting, Session, State, Terms};
 use crate::planted::{Bug, planted};
-use crate::rib::RouteSet;
+use crate::rib::Admission;
 use crate::wire::route_refresh::RefreshKind;
-use crate::wire::{Attribute, Message, Open, Update, frame};
+use crate::wire::{self, Message, Open, frame};
 use bytes::BytesMut;
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Instant;
@@ -38,6 +39,9 @@ pub struct Peer {
     pub(super) last_words: BTreeMap<ConnId, Queue>,
     /// The newest plan. `None`: not planned yet, which is not an empty plan; nothing is sent until there is one.
     pub(super) plan: Option<Plan>,
+    /// Which routes of it are sent, where the peer takes only so many.
+    admission: Admission,
+    intake: Intake,
     pub(super) outputs: VecDeque<Output>,
     connections: u64,
     status: Status,
@@ -67,6 +71,8 @@ impl Peer {
             life: Life::Running,
             last_words: BTreeMap::new(),
             plan: None,
+            admission: Admission::default(),
+            intake: Intake::new(now),
             outputs: VecDeque::new(),
             connections: 0,
         }
@@ -147,7 +153,7 @@ impl Peer {
             return;
         }
         let Some(which) = self.side_of(conn) else { return };
-        let Self { home, guest, status, plan, restart_state, .. } = self;
+        let Self { home, guest, status, plan, admission, restart_state, .. } = self;
         let Some(side) = (match which {
             Which::Home => Some(home),
             Which::Guest => guest.as_mut(),
@@ -160,13 +166,13 @@ impl Peer {
             Link::Up(connection, export) => {
                 connection.queue.write(out, limit, &mut status.sent);
                 if planted(Bug::EndOfRibBeforePlan) && plan.is_none() {
-                    export.write(&RouteSet::new(), out, limit, now);
+                    export.write(&Plan::default(), admission, out, limit, now);
                 }
                 let Some(plan) = plan else { return };
                 if planted(Bug::NoTableForPlainPeer) && *restart_state != RestartState::Running && is_plain {
                     return;
                 }
-                let Written { updates, marks } = export.write(&plan.routes, out, limit, now);
+                let Written { updates, marks } = export.write(plan, admission, out, limit, now);
                 for (name, count) in [(link::UPDATE, updates), (link::ROUTE_REFRESH, marks)] {
                     if count > 0 {
                         *status.sent.entry(name).or_default() += count;
@@ -262,7 +268,7 @@ impl Peer {
 
     fn planned(&mut self, plan: Plan) {
         if let Link::Up(connection, export) = &mut self.home.link {
-            export.relocate(&connection.end, &plan.node_addresses);
+            export.relocate(&connection.end, &plan);
             export.confine(&plan.bounds);
         }
         self.plan = Some(plan);
@@ -275,26 +281,34 @@ impl Peer {
                 break;
             }
             let context = side.session.reading();
-            let decoded = match frame(octets, context) {
+            let whole = match frame(octets, context) {
                 Ok(None) => return,
-                Ok(Some(whole)) => Message::decode(&whole, context),
-                Err(error) => Err(error),
+                Ok(Some(whole)) => whole,
+                Err(error) => {
+                    self.malformed(which, error, octets, now);
+                    continue;
+                }
             };
-            match decoded {
-                Ok(message) => self.message(which, message, now),
-                Err(error) => self.event(which, Event::malformed(error.into()), now),
+            match Message::decode(&whole, context) {
+                Ok(message) => self.message(which, message, &whole, now),
+                Err(error) => self.malformed(which, error, &whole, now),
             }
         }
         // The connection is no longer ours: whatever else came on it has no reader.
         octets.clear();
     }
 
-    fn message(&mut self, which: Which, message: Message, now: Instant) {
+    fn malformed(&mut self, which: Which, error: wire::Error, octets: &[u8], now: Instant) {
+        self.intake.error(&error, octets, &mut self.status, now);
+        self.event(which, Event::malformed(error.into()), now);
+    }
+
+    fn message(&mut self, which: Which, message: Message, octets: &[u8], now: Instant) {
         *self.status.received.entry(link::name(&message)).or_default() += 1;
         match message {
             Message::Open(open) => self.open(which, open, now),
             Message::Update(update) => {
-                self.discard(&update);
+                self.intake.update(&update, octets, &mut self.status, now);
                 self.event(which, Event::UpdateMsg, now);
             }
             Message::Notification(notification) => {
@@ -344,33 +358,6 @@ impl Peer {
             side.session.handle_open(open, now);
             self.follow(which, now);
         }
-    }
-
-    /// Counts what a peer announces. Nothing of it is kept.
-    fn discard(&mut self, update: &Update) {
-        let offered = update.attributes.iter().map(|attribute| match attribute {
-            Attribute::MpReach(reach) => reach.nlri.len(),
-            Attribute::Origin(_)
-            | Attribute::AsPath(_)
-            | Attribute::NextHop(_)
-            | Attribute::MultiExitDisc(_)
-            | Attribute::LocalPref(_)
-            | Attribute::AtomicAggregate
-            | Attribute::Aggregator(_)
-            | Attribute::Communities(_)
-            | Attribute::OriginatorId(_)
-            | Attribute::ClusterList(_)
-            | Attribute::MpUnreach(_)
-            | Attribute::ExtendedCommunities(_)
-            | Attribute::As4Path(_)
-            | Attribute::As4Aggregator(_)
-            | Attribute::Ipv6ExtendedCommunities(_)
-            | Attribute::LargeCommunities(_)
-            | Attribute::OnlyToCustomer(_)
-            | Attribute::Unknown { .. } => 0,
-        });
-        self.status.discarded += (update.nlri.len() + offered.sum::<usize>()) as u64;
-        self.status.faults += update.faults.len() as u64;
     }
 
     // === the sessions and what they ask for ===
@@ -466,11 +453,7 @@ impl Peer {
         self.home.link = match std::mem::replace(&mut self.home.link, Link::Absent) {
             Link::Opening(connection) => {
                 self.status.established_count += 1;
-                let node_addresses = self.plan.as_ref().map_or(&[][..], |plan| &plan.node_addresses);
-                let mut export = Export::new(&self.settings, negotiated, &connection.end, node_addresses);
-                if let Some(plan) = &self.plan {
-                    export.confine(&plan.bounds);
-                }
+                let export = Export::new(&self.settings, negotiated, &connection.end, self.plan.as_ref());
                 Link::Up(connection, Box::new(export))
             }
             unchanged @ (Link::Absent | Link::Dialing(_) | Link::Up(..)) => unchanged,
@@ -550,12 +533,15 @@ impl Peer {
             self.status.advertised.clear();
             self.status.unannounced.clear();
             self.status.barred.clear();
+            self.status.limits.clear();
             return;
         };
         let status = &mut self.status;
         status.advertised.clone_from(export.advertised());
         status.unannounced.clone_from(export.unannounced());
         status.barred = export.barred();
+        status.limits =
+            self.plan.as_ref().map(|plan| export.limits(&plan.prefix_limits, &self.admission)).unwrap_or_default();
         if let State::Established(negotiated, since) = self.home.session.state() {
             status.phase = Phase::Established {
                 since: *since,

@@ -5,6 +5,7 @@
 
 pub mod collision;
 mod export;
+mod intake;
 mod likeness;
 mod link;
 pub mod machine;
@@ -14,9 +15,10 @@ pub mod seam;
 pub mod settings;
 mod side;
 pub mod status;
+pub mod transport;
 
 pub use machine::Peer;
 pub use seam::{CloseHow, ConnId, Input, LocalEnd, Output, Plan, Stop};
 pub use settings::{Identity, Neighbor, PeerName, Settings};
 pub use side::Which;
-pub use status::{EndOfRib, Phase, Status};
+pub use status::{EndOfRib, Limit, Phase, Room, Status};

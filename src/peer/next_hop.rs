@@ -1,34 +1,55 @@
 //! Which of our addresses a router should send traffic to (RFC 4271 §5.1.3, RFC 2545 §3).
 
 use super::seam::LocalEnd;
+use super::settings::{NextHopOverrides, is_link_local};
 use crate::wire::{Context, Family};
 use std::collections::BTreeMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 
 /// Next hops of a session, and why a family has none.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(super) struct NextHops {
     pub(super) found: BTreeMap<Family, IpAddr>,
+    /// Our link-local address, for each family that sends it beside the next hop.
+    pub(super) link_locals: BTreeMap<Family, Ipv6Addr>,
     pub(super) missing: BTreeMap<Family, String>,
 }
 
-/// Chooses for each family: the session's own address, else one of its interface, else one of the node; a loopback address
-/// of the other family only where there is nothing else, since it is the same one on every node. IPv4 routes without an
-/// IPv4 address go by an IPv6 one where the session may (RFC 8950).
-pub(super) fn choose(context: &Context, end: &LocalEnd, node_addresses: &[IpAddr]) -> NextHops {
+/// Chooses for each family: what is fixed; else the session's own address, else one of its interface, else one of the node; a
+/// loopback address of the other family only where there is nothing else, since it is the same one on every node. IPv4
+/// routes without an IPv4 address go by an IPv6 one where the session may (RFC 8950).
+///
+/// On a link-local session the node's IPv4 address comes after that: the router has no IPv4 on the link to resolve it by.
+/// There our link-local address goes along with a next hop of ours, which the router then need not look for.
+pub(super) fn choose(
+    context: &Context,
+    end: &LocalEnd,
+    node_addresses: &[IpAddr],
+    fixed: &NextHopOverrides,
+) -> NextHops {
     let local = end.local.ip().to_canonical();
     let mut others: Vec<IpAddr> = end.interface.iter().chain(node_addresses).map(|a| a.to_canonical()).collect();
     others.sort_by_key(IpAddr::is_loopback);
     let mut chosen = NextHops::default();
-    let first = |of: Family| {
-        let mut all = std::iter::once(local).chain(others.iter().copied());
-        all.find(|address| family_of(address) == of && is_usable(address, &local))
-    };
+    let usable = |of: Family, address: &IpAddr| family_of(address) == of && is_usable(address, &local);
+    let first = |of: Family| std::iter::once(&local).chain(&others).find(|address| usable(of, address)).copied();
+    let on_link = |of: Family| end.interface.iter().map(IpAddr::to_canonical).find(|address| usable(of, address));
     for family in &context.families {
+        if let Some(address) = fixed.get(family) {
+            chosen.found.insert(*family, *address);
+            continue;
+        }
         let foreign = || context.ipv6_next_hops.contains(family).then(|| first(Family::IPV6_UNICAST)).flatten();
-        match first(*family).or_else(foreign) {
+        let own = match is_link_local(&local) {
+            true => on_link(*family).or_else(foreign).or_else(|| first(*family)),
+            false => first(*family).or_else(foreign),
+        };
+        match own {
             Some(address) => {
                 chosen.found.insert(*family, address);
+                if let (IpAddr::V6(_), IpAddr::V6(local), true) = (address, local, is_link_local(&local)) {
+                    chosen.link_locals.insert(*family, local);
+                }
             }
             None => {
                 chosen.missing.insert(*family, explain(*family));
@@ -81,7 +102,7 @@ mod tests {
             remote: "192.0.2.254:179".parse().unwrap(),
             interface: parse(interface),
         };
-        choose(&context(&[]), &end, &parse(node))
+        choose(&context(&[]), &end, &parse(node), &NextHopOverrides::new())
     }
 
     fn found(hops: &NextHops) -> Vec<String> {
@@ -119,7 +140,7 @@ mod tests {
             remote: "[2001:db8::fe]:179".parse().unwrap(),
             interface: interface.iter().map(|text| text.parse().unwrap()).collect(),
         };
-        let choose = |end: &LocalEnd| found(&super::choose(&context(&[Family::IPV4_UNICAST]), end, &[]));
+        let choose = |end: &LocalEnd| found(&super::choose(&context(&[Family::IPV4_UNICAST]), end, &[], &[].into()));
         assert_eq!(choose(&end("[2001:db8::1]:1", &["2001:db8::1"])), ["2001:db8::1", "2001:db8::1"]);
         assert_eq!(choose(&end("[2001:db8::1]:1", &["2001:db8::1", "192.0.2.1"])), ["192.0.2.1", "2001:db8::1"]);
         assert_eq!(choose(&end("[fe80::1]:1", &["fe80::1", "2001:db8::7"])), ["2001:db8::7", "2001:db8::7"]);
@@ -138,6 +159,46 @@ mod tests {
     fn a_link_local_session_sends_a_global_address() {
         let hops = next_hops("[fe80::1]:1", &["fe80::1", "2001:db8::1"], &["192.0.2.1"]);
         assert_eq!(found(&hops), ["192.0.2.1", "2001:db8::1"]);
+        assert_eq!(hops.link_locals, [(Family::IPV6_UNICAST, "fe80::1".parse().unwrap())].into());
         assert!(next_hops("[fe80::1]:1", &["fe80::1"], &[]).found.is_empty());
+        assert!(next_hops("[2001:db8::1]:1", &["fe80::1"], &[]).link_locals.is_empty(), "16 octets elsewhere");
+    }
+
+    #[test]
+    fn a_router_on_an_unnumbered_link_is_not_sent_to_an_ipv4_address_elsewhere() {
+        let end = LocalEnd {
+            local: "[fe80::1]:1".parse().unwrap(),
+            remote: "[fe80::2]:179".parse().unwrap(),
+            interface: vec!["fe80::1".parse().unwrap(), "2001:db8::1".parse().unwrap()],
+        };
+        let node = ["10.0.0.1".parse().unwrap()];
+        let both = choose(&context(&[Family::IPV4_UNICAST]), &end, &node, &[].into());
+        assert_eq!(found(&both), ["2001:db8::1", "2001:db8::1"]);
+        assert_eq!(both.link_locals.len(), 2);
+        let plain = choose(&context(&[]), &end, &node, &[].into());
+        assert_eq!(found(&plain), ["10.0.0.1", "2001:db8::1"], "without RFC 8950 there is no other");
+        assert_eq!(plain.link_locals.keys().collect::<Vec<_>>(), [&Family::IPV6_UNICAST]);
+        let numbered =
+            LocalEnd { interface: vec!["192.0.2.1".parse().unwrap(), "2001:db8::1".parse().unwrap()], ..end };
+        let hops = choose(&context(&[Family::IPV4_UNICAST]), &numbered, &node, &[].into());
+        assert_eq!(found(&hops), ["192.0.2.1", "2001:db8::1"]);
+    }
+
+    #[test]
+    fn what_is_fixed_goes_before_everything_and_alone() {
+        let end = LocalEnd {
+            local: "[fe80::1]:1".parse().unwrap(),
+            remote: "[fe80::2]:179".parse().unwrap(),
+            interface: vec!["fe80::1".parse().unwrap(), "2001:db8::1".parse().unwrap()],
+        };
+        let fixed = [
+            (Family::IPV4_UNICAST, "192.0.2.99".parse().unwrap()),
+            (Family::IPV6_UNICAST, "2001:db8::99".parse().unwrap()),
+        ];
+        let hops = choose(&context(&[Family::IPV4_UNICAST]), &end, &[], &fixed.into());
+        assert_eq!(found(&hops), ["192.0.2.99", "2001:db8::99"]);
+        assert!(hops.link_locals.is_empty(), "our link-local address does not lead to an address that is not ours");
+        let only_v4 = choose(&context(&[]), &end, &[], &[fixed[0]].into());
+        assert_eq!(found(&only_v4), ["192.0.2.99", "2001:db8::1"]);
     }
 }

@@ -1,6 +1,7 @@
 //! What a peer and its driver say to each other.
 
-use crate::rib::{Bounds, RouteSet};
+use super::settings::NextHopOverrides;
+use crate::rib::{Bounds, PrefixLimits, RouteSet};
 use bytes::BytesMut;
 use std::net::{IpAddr, SocketAddr};
 
@@ -26,8 +27,12 @@ pub struct Plan {
     pub routes: RouteSet,
     /// The node's InternalIPs: next hops of the family that the session's interface lacks.
     pub node_addresses: Vec<IpAddr>,
+    /// Next hops that go before any address of ours.
+    pub next_hops: NextHopOverrides,
     /// The addresses outside of which nothing leaves, whatever `routes` say.
     pub bounds: Bounds,
+    /// How many routes the peer accepts, where that is known.
+    pub prefix_limits: PrefixLimits,
 }
 
 /// Why a peer is stopped (the stopping table).

@@ -1,7 +1,7 @@
 //! What a session needs to be told.
 
 use crate::wire::{Asn, Family, PeerKind, RouterId};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -52,6 +52,42 @@ impl fmt::Debug for Password {
     }
 }
 
+/// The name of a network interface, as the kernel takes it: 1 to 15 octets, no `/` and no white space.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct InterfaceName(Arc<str>);
+
+impl InterfaceName {
+    /// The longest that Linux takes (IFNAMSIZ, less the zero at the end).
+    pub const MAX: usize = 15;
+
+    /// A name, if it is a possible one.
+    pub fn new(name: &str) -> Option<Self> {
+        let odd = |c: char| c == '/' || c == ':' || c.is_whitespace() || c.is_control();
+        let fits = (1..=Self::MAX).contains(&name.len()) && !matches!(name, "." | "..") && !name.contains(odd);
+        fits.then(|| Self(name.into()))
+    }
+
+    /// As text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for InterfaceName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// Where a neighbour is: a link-local address is one on its interface only.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Whereabouts {
+    /// Its address.
+    pub address: IpAddr,
+    /// The interface, where the address is link-local.
+    pub interface: Option<InterfaceName>,
+}
+
 /// Who this node is in BGP.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Identity {
@@ -76,6 +112,8 @@ pub struct Neighbor {
     pub hold_time: Duration,
     /// The address we dial from; the kernel chooses where absent.
     pub source_address: Option<IpAddr>,
+    /// The interface that the session is bound to; the routing table decides where absent.
+    pub interface: Option<InterfaceName>,
     /// The families we offer.
     pub families: BTreeSet<Family>,
     /// How far away the peer may be, and what TTL guards it.
@@ -106,6 +144,7 @@ impl Neighbor {
             asn,
             hold_time: Duration::from_secs(90),
             source_address: None,
+            interface: None,
             families: [Family::IPV4_UNICAST, Family::IPV6_UNICAST].into(),
             ttl: Ttl::Default,
             opening: Opening::Active,
@@ -118,6 +157,25 @@ impl Neighbor {
         }
     }
 }
+
+impl Neighbor {
+    /// Where it is.
+    pub fn whereabouts(&self) -> Whereabouts {
+        let interface = is_link_local(&self.address).then(|| self.interface.clone()).flatten();
+        Whereabouts { address: self.address, interface }
+    }
+}
+
+/// Whether an address means something on one link only: fe80::/10.
+pub fn is_link_local(address: &IpAddr) -> bool {
+    match address {
+        IpAddr::V4(_) => false,
+        IpAddr::V6(v6) => v6.is_unicast_link_local(),
+    }
+}
+
+/// Next hops that are sent instead of our own, a family; the family's own addresses.
+pub type NextHopOverrides = BTreeMap<Family, IpAddr>;
 
 /// The TTL (hop limit) of a session's packets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

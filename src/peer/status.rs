@@ -1,7 +1,8 @@
 //! What is known about a peer, for people and for metrics.
 
-use super::settings::{PeerName, Settings};
-use crate::wire::{Asn, Family, RouterId};
+use super::settings::{InterfaceName, PeerName, Settings};
+use crate::wire::{Asn, Family, Prefix, RouterId};
+use imbl::OrdSet;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
@@ -13,8 +14,10 @@ pub use crate::fsm::restart::Graceful;
 pub struct Status {
     /// Its name in the configuration.
     pub name: PeerName,
-    /// Where we dial.
+    /// Where we dial; `::` while a router is looked for.
     pub address: SocketAddr,
+    /// The interface that the session is bound to.
+    pub interface: Option<InterfaceName>,
     /// Its configured AS.
     pub asn: Asn,
     /// Where the session stands.
@@ -41,10 +44,82 @@ pub struct Status {
     pub unannounced: BTreeMap<Family, String>,
     /// Routes wanted that never leave (a default route, loopback and the like), spelled out; at most 8 are named.
     pub barred: Vec<String>,
+    /// Families of the session of which the peer accepts only so many routes.
+    pub limits: BTreeMap<Family, Limit>,
     /// Routes a peer offered that were parsed and discarded.
     pub discarded: u64,
     /// Malformed attributes in a peer's UPDATEs that the session survived (RFC 7606).
     pub faults: u64,
+    /// What was malformed in what the peer sent, by cause and consequence: how often.
+    pub malformed: BTreeMap<(&'static str, Consequence), u64>,
+    /// Messages with something malformed in them, all of them.
+    pub incident_count: u64,
+    /// The newest of them that are spelled out, newest last; at most 8 are kept, and of many at once only the first few.
+    pub incidents: Vec<Incident>,
+}
+
+/// What came of something malformed (RFC 7606 §2), weakest first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Consequence {
+    /// A route whose next hop no host can have was ignored (RFC 4271 §6.3).
+    RoutesIgnored,
+    /// The attribute was dropped.
+    AttributeDiscard,
+    /// The routes of the message were taken as withdrawn.
+    TreatAsWithdraw,
+    /// The session ended.
+    SessionReset,
+}
+
+impl Consequence {
+    /// As RFC 7606 names it, for labels.
+    pub fn name(self) -> &'static str {
+        match self {
+            Consequence::RoutesIgnored => "routes-ignored",
+            Consequence::AttributeDiscard => "attribute-discard",
+            Consequence::TreatAsWithdraw => "treat-as-withdraw",
+            Consequence::SessionReset => "session-reset",
+        }
+    }
+}
+
+/// A message with something malformed in it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Incident {
+    /// Counted from 1 since the peer began.
+    pub number: u64,
+    /// The strongest of all faults.
+    pub consequence: Consequence,
+    /// What was wrong, with the octets of each attribute.
+    pub what: String,
+    /// The prefixes that the message is about; empty where they cannot be told.
+    pub nlri: String,
+    /// The message, or its beginning, in hexadecimal.
+    pub octets: String,
+}
+
+/// How many routes of a family a peer accepts, and how we keep below that.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Limit {
+    /// As configured: what the peer accepts.
+    pub accepts: u32,
+    /// The most that are sent: 90 % of it.
+    pub most: usize,
+    /// Routes that are not sent, because then there would be more.
+    pub held_back: OrdSet<Prefix>,
+    /// How near the limit is.
+    pub room: Room,
+}
+
+/// How near a limit is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Room {
+    /// Less than 75 % of what the peer accepts is sent.
+    Ample,
+    /// 75 % and more, and everything wanted is sent.
+    Scarce,
+    /// Something is held back.
+    Full,
 }
 
 /// Where a session stands: the states of RFC 4271 §8.2.2 with what exists only in them.
@@ -103,12 +178,18 @@ pub enum EndOfRib {
 }
 
 impl Status {
+    /// The status of a peer that must not be begun with, since `since`; why, for people.
+    pub fn held_back(settings: &Settings, since: Instant, why: &str, now: Instant) -> Self {
+        Self { last_down: Some((now, why.to_owned())), ..Self::at_rest(settings, since) }
+    }
+
     /// The status of a peer that was made and not started.
     pub(super) fn at_rest(settings: &Settings, now: Instant) -> Self {
         let neighbor = &settings.neighbor;
         Self {
             name: neighbor.name.clone(),
             address: SocketAddr::new(neighbor.address, neighbor.port),
+            interface: neighbor.interface.clone(),
             asn: neighbor.asn,
             phase: Phase::Idle { retry_at: None },
             started: now,
@@ -122,8 +203,12 @@ impl Status {
             advertised: BTreeMap::new(),
             unannounced: BTreeMap::new(),
             barred: Vec::new(),
+            limits: BTreeMap::new(),
             discarded: 0,
             faults: 0,
+            malformed: BTreeMap::new(),
+            incident_count: 0,
+            incidents: Vec::new(),
         }
     }
 }

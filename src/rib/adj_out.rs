@@ -170,6 +170,7 @@ mod tests {
             asn: Asn(64512),
             context,
             next_hops: [(V4, "192.0.2.1".parse().unwrap())].into(),
+            link_locals: [].into(),
             bounds: Bounds::everything(),
             only_to_customer: None,
             remote: "192.0.2.254".parse().unwrap(),

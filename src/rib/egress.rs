@@ -22,6 +22,8 @@ pub struct Egress {
     pub context: Context,
     /// Our own next hop, for each family that was negotiated and has one. What is not here is not announced.
     pub next_hops: BTreeMap<Family, IpAddr>,
+    /// Our link-local address, for each family that sends it beside its own next hop (RFC 2545 §3).
+    pub link_locals: BTreeMap<Family, Ipv6Addr>,
     /// The addresses outside of which nothing leaves.
     pub bounds: Bounds,
     /// ONLY_TO_CUSTOMER, where the roles of the session ask for it (RFC 9234 §5).
@@ -118,14 +120,14 @@ impl Egress {
         Barred::of(prefix)
             .or((!planted(Bug::OutOfBounds) && !self.bounds.permit(prefix)).then_some(Barred::OutOfBounds))
             .or((attributes.community_octets() > room).then_some(Barred::TooManyCommunities))
-            .or(self.leads_back(attributes).then_some(Barred::PeersOwnAddress))
+            .or(self.leads_back(prefix.family(), attributes).then_some(Barred::PeersOwnAddress))
     }
 
-    fn leads_back(&self, attributes: &Attributes) -> bool {
-        match attributes.next_hop {
-            NextHop::Own => false,
-            NextHop::Address(address) => address.to_canonical() == self.remote.to_canonical(),
-        }
+    /// On loopback both ends may have one address, and nothing leads back.
+    fn leads_back(&self, family: Family, attributes: &Attributes) -> bool {
+        let remote = self.remote.to_canonical();
+        let next_hop = self.next_hop(family, attributes).map(|address| address.to_canonical());
+        next_hop == Some(remote) && !remote.is_loopback()
     }
 
     /// The next hop sent with a route of `family`; of the same family always, as long as RFC 8950 is not spoken.
@@ -137,6 +139,14 @@ impl Egress {
                 let fits = family == if address.is_ipv4() { Family::IPV4_UNICAST } else { Family::IPV6_UNICAST };
                 (fits && self.context.families.contains(&family)).then_some(address)
             }
+        }
+    }
+
+    /// What goes along with the next hop of a route of `family`: only with our own.
+    pub fn link_local(&self, family: Family, attributes: &Attributes) -> Option<Ipv6Addr> {
+        match attributes.next_hop {
+            NextHop::Own => self.link_locals.get(&family).copied(),
+            NextHop::Address(_) => None,
         }
     }
 
@@ -182,6 +192,7 @@ mod tests {
             asn: Asn(64512),
             context,
             next_hops: [(Family::IPV4_UNICAST, "192.0.2.1".parse().unwrap())].into(),
+            link_locals: BTreeMap::new(),
             bounds: Bounds::everything(),
             only_to_customer: None,
             remote: "192.0.2.254".parse().unwrap(),

@@ -4,12 +4,14 @@
 //! Deliberately absent: sessions, time, and why a route is wanted.
 
 pub mod adj_out;
+pub mod admission;
 pub mod bounds;
 pub mod egress;
 pub mod pack;
 pub mod route;
 
 pub use adj_out::AdjRibOut;
+pub use admission::{Admission, PrefixLimits};
 pub use bounds::Bounds;
 pub use egress::{Barred, Egress};
 pub use pack::Delta;

@@ -178,8 +178,8 @@ fn write_announcement(
     out: &mut BytesMut,
 ) -> usize {
     let next_hop = egress.next_hop(family, attributes).expect(PERMITTED);
-    let attributes = &egress.attributes(attributes);
-    let announce = Announce { attributes, next_hop, link_local: None, family, prefixes };
+    let (policy, attributes) = (attributes, &egress.attributes(attributes));
+    let announce = Announce { attributes, next_hop, link_local: egress.link_local(family, policy), family, prefixes };
     announce.encode(&egress.context, out).expect(PERMITTED)
 }
 
@@ -262,6 +262,7 @@ mod tests {
             asn: Asn(64512),
             context,
             next_hops: next_hops.into(),
+            link_locals: BTreeMap::new(),
             bounds: Bounds::everything(),
             only_to_customer: None,
             remote: "192.0.2.254".parse().unwrap(),

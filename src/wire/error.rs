@@ -127,6 +127,27 @@ pub enum Error {
 }
 
 impl Error {
+    /// A short name for counting; of a fault that resets for lack of a route, the fault's own.
+    pub fn cause(&self) -> &'static str {
+        match self {
+            Error::Marker { .. } => "header-marker",
+            Error::Length { .. } => "header-length",
+            Error::Type { .. } => "header-type",
+            Error::Version { .. } => "open-version",
+            Error::AsZero { .. } => "open-as-zero",
+            Error::HoldTime { .. } => "open-hold-time",
+            Error::RouterIdZero => "open-router-id",
+            Error::OptionalParameter { .. } => "open-optional-parameter",
+            Error::Open { .. } => "open-lengths",
+            Error::UpdateLengths { .. } => "update-lengths",
+            Error::Network { .. } => "update-prefix",
+            Error::Multiprotocol { .. } => "multiprotocol",
+            Error::MultiprotocolRepeated { .. } => "multiprotocol-repeated",
+            Error::NothingToWithdraw { reason, .. } => reason.cause(),
+            Error::RefreshLength { .. } => "refresh-length",
+        }
+    }
+
     /// What the peer is told (RFC 4271 §6.1–§6.3).
     pub fn notification(&self) -> Notification {
         let (code, subcode, data): (u8, u8, Bytes) = match self {

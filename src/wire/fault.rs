@@ -86,6 +86,30 @@ impl Reason {
     }
 }
 
+impl Reason {
+    /// A short name for counting.
+    pub fn cause(self) -> &'static str {
+        match self {
+            Reason::ListBroken => "attribute-list",
+            Reason::Flags => "attribute-flags",
+            Reason::Length => "attribute-length",
+            Reason::Repeated => "attribute-repeated",
+            Reason::Missing => "attribute-missing",
+            Reason::UnrecognizedWellKnown => "well-known-unrecognized",
+            Reason::OriginUndefined => "origin-undefined",
+            Reason::SegmentType => "as-path-segment-type",
+            Reason::SegmentEmpty => "as-path-segment-empty",
+            Reason::SegmentLength => "as-path-segment-length",
+            Reason::AsZero => "as-zero",
+            Reason::AsSet => "as-set",
+            Reason::ConfedSegment => "confederation-segment",
+            Reason::FirstAs => "first-as",
+            Reason::NotFromExternal => "not-from-external",
+            Reason::NotFromFourOctetSpeaker => "not-from-four-octet-speaker",
+        }
+    }
+}
+
 impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {

@@ -62,6 +62,15 @@ impl Update {
         self.named().filter(|(_, next_hop)| !can_be_next_hop(*next_hop))
     }
 
+    /// Every prefix that the message announces, whatever is wrong with it.
+    pub fn offered(&self) -> impl Iterator<Item = Prefix> {
+        let mp = self.attributes.iter().flat_map(|attribute| match attribute {
+            Attribute::MpReach(reach) => &reach.nlri[..],
+            _ => &[],
+        });
+        self.nlri.iter().chain(mp).map(|nlri| nlri.prefix)
+    }
+
     fn named(&self) -> impl Iterator<Item = (Prefix, IpAddr)> {
         let wanted = self.verdict() < Some(Verdict::TreatAsWithdraw);
         let body_hop = self.attributes.iter().find_map(|attribute| match attribute {

@@ -70,7 +70,12 @@ fn judge_datagrams(samples: &[Sample], cut: Instant, gone: Instant) -> Outcome {
     if affected == 0 || affected == legs.len() {
         return Err(format!("{affected} of {} flows took the leg that was cut: this shows nothing", legs.len()));
     }
-    same("datagrams lost over surviving legs", surviving, 0)?;
+    same("datagrams lost over surviving legs", surviving, 0).map_err(|e| {
+        let seconds = |at: Instant| if at < cut { -(cut - at).as_secs_f32() } else { (at - cut).as_secs_f32() };
+        let told = lost.iter().filter(|sample| !on_lost(&sample.flow));
+        let told: Vec<String> = told.map(|sample| format!("{}:{:.2}", sample.flow, seconds(sample.sent))).collect();
+        format!("{e}; as flow:seconds after the cut: {}", told.join(" "))
+    })?;
     same("datagrams lost after the change", late, 0)
 }
 

@@ -2,8 +2,9 @@
 
 use super::same;
 use crate::bed::Bed;
-use crate::e2e::{Hash, Suite, Test, When, listed};
+use crate::e2e::{Behind, Suite, Test, When, listed};
 use crate::rig::Outcome;
+use crate::topology::InternalIps;
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -16,30 +17,43 @@ pub fn quick(bed: &Bed) -> Outcome {
     bed.herald()?;
     let suite = Suite::start(bed)?;
     for test in listed()?.iter().filter(|test| test.when == When::Quick) {
-        suite.choose_by(test.hash)?;
+        suite.prepare(test.behind)?;
         told(test, &suite.run(test))?;
     }
     Ok(())
 }
 
 /// All that apply; the list is exactly what the suite has under the name of load balancers.
+///
+/// On nodes with an InternalIP of each family one of them fails whatever announces: it asks every InternalIP for the health of an
+/// IPv4 service, and kube-proxy answers on IPv4 alone.
 pub fn all(bed: &Bed) -> Outcome {
+    same("the nodes' InternalIPs (the long cases run by `--ignored`)", bed.internal_ips, InternalIps::V4)?;
     bed.herald()?;
     let suite = Suite::start(bed)?;
     let listed = listed()?;
     let names: BTreeSet<String> = listed.iter().map(|test| test.name.to_owned()).collect();
     same("the names in e2e.tsv", names, suite.known()?.into_iter().collect())?;
-    // Affinity first: the others take so long that the hash would have to change under them.
-    let mut failures = Vec::new();
-    for hash in [Hash::Addresses, Hash::Ports] {
-        suite.choose_by(hash)?;
-        let tests = listed.iter().filter(|test| test.hash == hash && test.when != When::Never && asked_for(test));
-        failures.extend(abreast(&suite, &tests.collect::<Vec<_>>()));
+    let (mut ran, mut failures) = (0, Vec::new());
+    for behind in [Behind::Addresses, Behind::Ports, Behind::Finalizers] {
+        let tests = listed.iter().filter(|test| test.behind == behind && test.when != When::Never && asked_for(test));
+        let tests: Vec<&Test> = tests.collect();
+        if tests.is_empty() {
+            continue;
+        }
+        ran += tests.len();
+        match suite.prepare(behind) {
+            Ok(()) => failures.extend(abreast(&suite, &tests)),
+            Err(what) => failures.extend(tests.iter().map(|test| format!("{} could not be run: {what}", test.name))),
+        }
     }
     let never: Vec<&str> = listed.iter().filter(|test| test.when == When::Never).map(Test::short).collect();
-    println!("  {} of {} did not pass; not applicable: {never:?}", failures.len(), listed.len() - never.len());
-    suite.choose_by(Hash::Ports)?;
-    if failures.is_empty() { Ok(()) } else { Err(failures.join("\n")) }
+    println!("  {} of the suite's {} passed; not applicable: {never:?}", ran - failures.len(), listed.len());
+    match (ran, failures.is_empty()) {
+        (0, _) => Err("no test of the list was asked for".to_owned()),
+        (_, true) => Ok(()),
+        (_, false) => Err(failures.join("\n")),
+    }
 }
 
 /// `HERALD_E2E=WORDS` asks for the tests alone whose names hold these words.

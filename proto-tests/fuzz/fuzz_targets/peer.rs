@@ -84,7 +84,7 @@ impl Desk {
                 let routes = (0..which % 8).map(|n| ([198, 51, 100, n].into(), Default::default()));
                 let routes =
                     routes.map(|(address, attributes)| (herald::wire::Prefix::host(address), attributes)).collect();
-                self.feed(Input::Plan(Plan { routes, node_addresses: vec![], bounds: Bounds::everything() }));
+                self.feed(Input::Plan(Plan { routes, bounds: Bounds::everything(), ..Plan::default() }));
             }
             10 => {
                 let body = &input[..input.len().min(usize::from(which))];

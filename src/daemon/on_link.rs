@@ -1,0 +1,77 @@
+//! What goes on on links: looking for routers, and being heard by those that wait for it.
+
+use super::wanted::Links;
+use crate::net::beacon::{self, Silent};
+use crate::net::neighbours::{self, Found};
+use crate::peer::settings::InterfaceName;
+use std::collections::{BTreeMap, BTreeSet};
+use tokio::sync::watch;
+use tokio_util::task::AbortOnDropHandle;
+
+/// The tasks on links; they follow what is asked.
+pub struct OnLink {
+    look: watch::Sender<BTreeSet<InterfaceName>>,
+    found: (watch::Sender<Found>, watch::Receiver<Found>),
+    silent: (watch::Sender<Silent>, watch::Receiver<Silent>),
+    /// Runs while there is something to look for.
+    watcher: Option<AbortOnDropHandle<()>>,
+    beacons: BTreeMap<InterfaceName, AbortOnDropHandle<()>>,
+}
+
+impl OnLink {
+    /// Nothing is asked yet.
+    pub fn idle() -> Self {
+        Self {
+            look: watch::channel(BTreeSet::new()).0,
+            found: watch::channel(Found::new()),
+            silent: watch::channel(Silent::new()),
+            watcher: None,
+            beacons: BTreeMap::new(),
+        }
+    }
+
+    /// Looks and advertises on these interfaces, and on no others.
+    pub fn follow(&mut self, links: &Links) {
+        self.look.send_if_modified(|held| {
+            let changed = *held != links.look;
+            held.clone_from(&links.look);
+            changed
+        });
+        if links.look.is_empty() {
+            self.watcher = None;
+        } else {
+            let start = || {
+                let watch = neighbours::run(self.look.subscribe(), self.found.0.clone());
+                AbortOnDropHandle::new(tokio::spawn(watch))
+            };
+            self.watcher.get_or_insert_with(start);
+        }
+        self.beacons.retain(|interface, _| links.advertise.contains(interface));
+        for interface in &links.advertise {
+            let start = || {
+                let send = beacon::run(interface.clone(), self.silent.0.clone());
+                AbortOnDropHandle::new(tokio::spawn(send))
+            };
+            self.beacons.entry(interface.clone()).or_insert_with(start);
+        }
+    }
+
+    /// The routers found so far.
+    pub fn found(&self) -> Found {
+        self.found.1.borrow().clone()
+    }
+
+    /// Where we cannot be heard.
+    pub fn silent(&self) -> Silent {
+        self.silent.1.borrow().clone()
+    }
+
+    /// Waits for something new. May be dropped and called again.
+    pub async fn changed(&mut self) {
+        // The senders are ours: neither can end.
+        tokio::select! {
+            _ = self.found.1.changed() => {}
+            _ = self.silent.1.changed() => {}
+        }
+    }
+}
