@@ -120,7 +120,8 @@ fn play(on: &str, other: &str, higher: &str, event: &str) -> [String; 2] {
     }
     let state = |scene: &Scene| scene.peer.connections().find(|(_, id, _)| *id == that).map(|(.., state)| state.name());
     assert_eq!(state(&scene), Some(other), "{on} | {other} | {higher} | {event}: the scene is not what the row says");
-    (scene.said(this), scene.said(that));
+    scene.said(this);
+    scene.said(that);
     while scene.peer.poll_output().is_some() {}
     match event {
         "open" | "restart" | "stranger" => scene.hear(this, &second_open),
