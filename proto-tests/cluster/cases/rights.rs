@@ -43,7 +43,9 @@ pub fn exactly_the_reviewed_list(bed: &Bed) -> Outcome {
         }
     }
     // Some questions asked the other way round, so that a review that hides something is noticed.
-    refused(bed, "speaker", &["patch services", "create events", "list allocations", "create leases"])?;
+    let written = ["create allocations", "update allocations", "patch allocations", "delete allocations"];
+    refused(bed, "speaker", &written)?;
+    refused(bed, "speaker", &["patch services", "create events", "get allocations", "create leases"])?;
     refused(bed, "allocator", &["patch services", "update services", "update services/status", "list endpointslices"])?;
     for who in ["speaker", "allocator"] {
         let never = [
