@@ -7,6 +7,7 @@ use crate::line::{Line, fresh};
 use crate::octets::{REFRESHES, Told, Who, hex, message};
 use crate::router::NODE_ASN;
 use crate::table::EXTERNAL_ASN;
+use crate::tar::untar;
 use crate::ward::{Bounds, EXTERNAL, INTERNAL, Peak, Ward};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
@@ -212,18 +213,4 @@ fn streams(folder: &Path) -> Result<Vec<Vec<u8>>, String> {
     }
     let wanted = 2443 + 292;
     if streams.len() == wanted { Ok(streams) } else { Err(format!("{} streams instead of {wanted}", streams.len())) }
-}
-
-/// The contents of the plain files of a tar archive.
-fn untar(mut archive: &[u8]) -> Vec<Vec<u8>> {
-    let mut contents = Vec::new();
-    while archive.len() >= 512 && archive[0] != 0 {
-        let size = std::str::from_utf8(&archive[124..135]).unwrap().trim_matches(['\0', ' ']);
-        let size = usize::from_str_radix(size, 8).unwrap();
-        if matches!(archive[156], 0 | b'0') {
-            contents.push(archive[512..512 + size].to_vec());
-        }
-        archive = &archive[512 + size.next_multiple_of(512)..];
-    }
-    contents
 }

@@ -116,6 +116,7 @@ pub fn out_of_descriptors(_form: Form) -> Result<String, String> {
         peak.see(&ward);
     }
     ward.wait("no descriptor left", |ward| ward.vitals().descriptors + 2 >= limit)?;
+    // Longer than the healthy neighbour's hold time: what would starve it has the time to.
     thread::sleep(Duration::from_secs(7));
     peak.see(&ward);
     drop(lines);

@@ -18,6 +18,8 @@ mod process;
 mod pure;
 mod sweep;
 mod table;
+#[path = "../wire/tar.rs"]
+mod tar;
 #[path = "../wire/verdicts.rs"]
 #[expect(dead_code, reason = "another suite's, which needs more of it")]
 mod verdicts;

@@ -1,5 +1,6 @@
 //! Messages that nobody here wrote: captures, route collectors, fuzzers' finds and proofs of concept.
 
+use super::tar::untar;
 use crate::hostile::{survive, survive_stream};
 use crate::{generate, mrt};
 use herald::wire::{AsWidth, Attribute, Context, Family, Message, PeerKind, Prefix, Update, Verdict};
@@ -44,20 +45,6 @@ pub fn unpacked(path: &Path) -> Vec<u8> {
     let output = Command::new("gzip").arg("-dc").arg(path).output().expect("gzip is installed");
     assert!(output.status.success(), "gzip -dc {}: {}", path.display(), String::from_utf8_lossy(&output.stderr));
     output.stdout
-}
-
-/// The contents of the plain files of a tar archive.
-fn untar(mut archive: &[u8]) -> Vec<Vec<u8>> {
-    let mut contents = Vec::new();
-    while archive.len() >= 512 && archive[0] != 0 {
-        let size = std::str::from_utf8(&archive[124..135]).unwrap().trim_matches(['\0', ' ']);
-        let size = usize::from_str_radix(size, 8).unwrap();
-        if matches!(archive[156], 0 | b'0') {
-            contents.push(archive[512..512 + size].to_vec());
-        }
-        archive = &archive[512 + size.next_multiple_of(512)..];
-    }
-    contents
 }
 
 pub fn rows(path: &Path) -> Vec<Value> {

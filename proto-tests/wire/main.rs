@@ -17,4 +17,5 @@ mod packing_tables;
 mod printed;
 mod round_trips;
 mod sayable;
+mod tar;
 mod verdicts;

@@ -42,7 +42,7 @@ pub struct Arguments {
 /// Runs the allocator until it is told to stop.
 pub fn run(arguments: Arguments) -> ExitCode {
     if let Err(error) = begin_logging(arguments.log_format) {
-        eprintln!("herald: HERALD_LOG is not a filter such as 'info' or 'herald=debug': {error}");
+        eprintln!("herald: {error}");
         return ExitCode::FAILURE;
     }
     let options = allocate::Options {

@@ -16,11 +16,16 @@ pub enum LogFormat {
     Json,
 }
 
+/// HERALD_LOG is no filter.
+#[derive(Debug, thiserror::Error)]
+#[error("HERALD_LOG is not a filter such as 'info' or 'herald=debug': {0}")]
+pub struct BadFilter(#[from] tracing_subscriber::filter::ParseError);
+
 /// Begins to write log lines to standard error.
 ///
 /// # Errors
 /// HERALD_LOG is no filter.
-pub fn begin_logging(format: LogFormat) -> Result<(), tracing_subscriber::filter::ParseError> {
+pub fn begin_logging(format: LogFormat) -> Result<(), BadFilter> {
     let filter = match std::env::var("HERALD_LOG") {
         Ok(directives) => EnvFilter::builder().parse(directives)?,
         Err(_) => EnvFilter::new(DEFAULT_FILTER),

@@ -151,6 +151,7 @@ pub fn hold_3(cell: Cell<'_>) -> Outcome {
     let session = Session { hold: 3, ..Session::default() };
     carries_and(cell, &session, |router, herald| {
         let begin = herald.peer()?["session"]["since"].clone();
+        // Two hold times in which nothing shall happen.
         thread::sleep(Duration::from_secs(7));
         let peer = herald.peer()?;
         if peer["session"]["since"] != begin || peer["session"]["holdTimeSeconds"] != 3 {
