@@ -69,7 +69,8 @@ pub fn survived(session: Session) -> Result<String, String> {
     Ok(format!("{counts:?}; {}", ward.unharmed(Bounds::default(), peak)?))
 }
 
-/// One of every sort of reset, or all of them: the NOTIFICATION with its data, then an orderly end.
+/// One of every sort of reset, for some unknown types or for all: the NOTIFICATION with its data, then an orderly end. (Each
+/// value of the flags is in `pure`: half a million resets, of which a live session would show nothing more.)
 pub fn resets(form: Form) -> Result<String, String> {
     let ward = Ward::start("")?;
     let mut peak = Peak::default();
@@ -100,6 +101,5 @@ fn reset_by(session: Session, form: Form) -> Vec<Shot> {
     let of =
         move |code| [Beside::Route, Beside::Nothing].map(|beside| shots(session, beside, code)).into_iter().flatten();
     let all = (0..=255).filter(chosen).flat_map(of).filter(|shot| shot.expected() == Expected::Reset);
-    all.filter(|shot| form == Form::Long || seen.insert((shot.beside == Beside::Route, shot.code, shot.class())))
-        .collect()
+    all.filter(|shot| seen.insert((shot.beside == Beside::Route, shot.code, shot.class()))).collect()
 }

@@ -20,6 +20,16 @@ pub const ROUTER: [IpAddr; 2] =
 pub const SPEAKER: [IpAddr; 2] =
     [IpAddr::V4(Ipv4Addr::new(172, 30, 1, 2)), IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0x30, 1, 0, 0, 0, 2))];
 
+/// The router's link-local address and herald's, on every link.
+pub const LINK_LOCAL: [IpAddr; 2] =
+    [IpAddr::V6(Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 1)), IpAddr::V6(Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 2))];
+
+/// What the namespaces and interfaces of a cell's bed begin with. Behind a link-local address an interface is written `%m007s`,
+/// and OpenBGPD 7.7 prints that as a format: m is a letter that does no harm there.
+pub fn name(number: usize) -> String {
+    format!("m{number:03}")
+}
+
 /// What the link carries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Wires {
@@ -49,7 +59,7 @@ impl Bed {
     /// # Errors
     /// A command failed.
     pub fn build(rig: &Rig, number: usize, wires: Wires) -> Outcome<Self> {
-        let short = format!("c{number:03}");
+        let short = name(number);
         let prefix = format!("{}{short}", rig.prefix());
         clean::everything(&prefix, Path::new("/nonexistent"))?;
         let (speaker, router) =
@@ -60,6 +70,11 @@ impl Bed {
             pair.into_iter().map(on).filter(|at| wires == Wires::Both || at.is_ipv6()).collect()
         };
         let link = Link::make((&speaker, &ends(SPEAKER)), (&router, &ends(ROUTER)))?;
+        // The kernel's own link-local addresses go: a session would begin from either.
+        for (end, address) in [(&link.b, "fe80::1/64"), (&link.a, "fe80::2/64")] {
+            end.space.ip(&[format!("address flush dev {} scope link", end.device)])?;
+            end.space.address(&end.device, &[address.parse().expect("it is one")])?;
+        }
         router.forward()?;
         // A withdrawn service leads nowhere.
         router.dead_ends(&[

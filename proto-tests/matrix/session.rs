@@ -1,6 +1,6 @@
 //! A session in no router's language: what a row wants of the router, and what it tells herald.
 
-use crate::bed::{ROUTER, SPEAKER, Wires};
+use crate::bed::{self, LINK_LOCAL, ROUTER, SPEAKER, Wires};
 use std::fmt::Write as _;
 use std::net::IpAddr;
 
@@ -71,6 +71,8 @@ pub enum Ask {
     RouterRange,
     /// herald names a block, not the router's address.
     OurRange,
+    /// Each end is at its link-local address, on the link of the cell of this number.
+    LinkLocal(usize),
 }
 
 /// A session as a row wants it.
@@ -134,18 +136,42 @@ impl Session {
             | Ask::ExtendedMessages
             | Ask::GracefulRestart
             | Ask::RouterRange
+            | Ask::OurRange
+            | Ask::LinkLocal(_) => None,
+        })
+    }
+
+    /// The interfaces of herald and of the router, where link-local addresses need them.
+    pub fn devices(&self) -> Option<[String; 2]> {
+        self.asks.iter().find_map(|ask| match ask {
+            Ask::LinkLocal(number) => Some(["r", "s"].map(|end| format!("{}{end}", bed::name(*number)))),
+            Ask::Password(_)
+            | Ask::TtlSecurity
+            | Ask::ExtendedNextHop
+            | Ask::TwoOctetAs
+            | Ask::ExtendedMessages
+            | Ask::GracefulRestart
+            | Ask::RouterRange
             | Ask::OurRange => None,
         })
     }
 
     /// Where the router is.
     pub fn router(&self) -> IpAddr {
-        self.over.of(ROUTER)
+        if self.devices().is_some() { LINK_LOCAL[0] } else { self.over.of(ROUTER) }
     }
 
     /// Where herald is.
     pub fn speaker(&self) -> IpAddr {
-        self.over.of(SPEAKER)
+        if self.devices().is_some() { LINK_LOCAL[1] } else { self.over.of(SPEAKER) }
+    }
+
+    /// One of the two addresses as the router's own files write it: with the router's interface behind it where it needs one.
+    pub fn scoped(&self, address: IpAddr) -> String {
+        match self.devices() {
+            Some([_, device]) => format!("{address}%{device}"),
+            None => address.to_string(),
+        }
     }
 
     /// The next hop of a family's routes.
@@ -181,6 +207,9 @@ impl Session {
             line(format!("range: \"{}\"", self.over.of(["172.30.1.0/24", "2001:db8:30:1::/64"])));
         } else {
             line(format!("address: \"{}\"", self.router()));
+            if let Some([device, _]) = self.devices() {
+                line(format!("interface: {device}"));
+            }
             if self.dials == Dials::Router {
                 line("passive: true".to_owned());
             }
@@ -195,7 +224,7 @@ impl Session {
                 Ask::ExtendedMessages => line("extendedMessages: true".to_owned()),
                 Ask::GracefulRestart => line("gracefulRestart: {restartTime: 60s}".to_owned()),
                 // Offered always, or the router's business alone.
-                Ask::ExtendedNextHop | Ask::TwoOctetAs | Ask::RouterRange | Ask::OurRange => {}
+                Ask::ExtendedNextHop | Ask::TwoOctetAs | Ask::RouterRange | Ask::OurRange | Ask::LinkLocal(_) => {}
             }
         }
         text

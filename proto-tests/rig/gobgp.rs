@@ -80,7 +80,8 @@ impl GoBgp {
         let entries = all.as_array().into_iter().flatten().map(|entry| &entry["state"]);
         Ok(entries
             .filter_map(|state| {
-                let at = state["neighbor_address"].as_str()?.parse().ok()?;
+                // Behind a link-local address it writes the interface.
+                let at = state["neighbor_address"].as_str()?.split('%').next()?.parse().ok()?;
                 let number = state["session_state"].as_u64().unwrap_or_default();
                 let word = usize::try_from(number).ok().and_then(|n| STATES.get(n)).copied().unwrap_or("?");
                 Some((at, word.to_owned()))

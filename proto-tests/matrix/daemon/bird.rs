@@ -63,6 +63,9 @@ fn configuration(session: &Session) -> String {
     } else {
         line(format!("neighbor {}{port} {asn}", session.speaker()));
     }
+    if let Some([_, device]) = session.devices() {
+        line(format!("interface \"{device}\""));
+    }
     if session.dials == Dials::Herald {
         line("passive on".to_owned());
     }
@@ -74,7 +77,7 @@ fn configuration(session: &Session) -> String {
             Ask::ExtendedMessages => line("enable extended messages on".to_owned()),
             Ask::GracefulRestart => line("graceful restart aware".to_owned()),
             // Below, above, or not the router's business.
-            Ask::ExtendedNextHop | Ask::RouterRange | Ask::OurRange => {}
+            Ask::ExtendedNextHop | Ask::RouterRange | Ask::OurRange | Ask::LinkLocal(_) => {}
         }
     }
     for family in &session.families {

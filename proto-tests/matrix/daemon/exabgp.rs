@@ -32,10 +32,12 @@ pub fn start(rig: &Rig, bed: &Bed, session: &Session) -> Outcome<Cell> {
     write_file(&script, &format!("#!/bin/sh\ntail -n 0 -F {at}/orders &\nexec cat >> {at}/events\n"))?;
     fs::set_permissions(&script, Permissions::from_mode(0o755)).map_err(|e| format!("{}: {e}", script.display()))?;
     write_file(&file, &configuration(session, &script.display().to_string()))?;
+    // It knows no interface behind an address and cannot listen at a link-local one alone.
+    let bind = if session.devices().is_some() { "::".to_owned() } else { session.router().to_string() };
     let mut command = bed.router.command("exabgp");
     command
         .env("exabgp.daemon.user", "root")
-        .env("exabgp.tcp.bind", session.router().to_string())
+        .env("exabgp.tcp.bind", bind)
         .env("exabgp.tcp.port", "179")
         .env("exabgp.api.cli", "false")
         .env("exabgp.log.destination", "stdout")
@@ -78,7 +80,7 @@ fn configuration(session: &Session, script: &str) -> String {
                 capabilities.push_str("nexthop enable; ");
                 line("nexthop { ipv4 unicast ipv6; }".to_owned());
             }
-            Ask::RouterRange | Ask::OurRange => {}
+            Ask::RouterRange | Ask::OurRange | Ask::LinkLocal(_) => {}
         }
     }
     line(format!("capability {{ {capabilities}}}"));

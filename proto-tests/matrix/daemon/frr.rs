@@ -65,7 +65,9 @@ fn neighbour(session: &Session) -> String {
         Dials::Herald => {}
         Dials::Router | Dials::Each => line(format!("port {OUR_PORT}")),
     }
-    if !range {
+    if let Some([_, device]) = session.devices() {
+        line(format!("interface {device}"));
+    } else if !range {
         line(format!("update-source {}", session.router()));
     }
     for ask in &session.asks {
@@ -80,7 +82,7 @@ fn neighbour(session: &Session) -> String {
             }
             Ask::GracefulRestart => line("graceful-restart-helper".to_owned()),
             // Offered always, or told elsewhere.
-            Ask::ExtendedMessages | Ask::RouterRange | Ask::OurRange => {}
+            Ask::ExtendedMessages | Ask::RouterRange | Ask::OurRange | Ask::LinkLocal(_) => {}
         }
     }
     let _infallible = writeln!(text, " {first_as} neighbor {name} enforce-first-as");

@@ -28,7 +28,7 @@ fn configuration(session: &Session) -> String {
     let (table, key, name) = if range {
         ("peer-groups", "peer-group-name", "speakers".to_owned())
     } else {
-        ("neighbors", "neighbor-address", session.speaker().to_string())
+        ("neighbors", "neighbor-address", session.scoped(session.speaker()))
     };
     let at = format!("[[{table}]]\n [{table}.config]\n  {key} = \"{name}\"\n  peer-as = {}\n", session.ours);
     text.push_str(&at);
@@ -49,7 +49,7 @@ fn configuration(session: &Session) -> String {
         }
     }
     if !range {
-        let _infallible = writeln!(text, "  local-address = \"{}\"", session.router());
+        let _infallible = writeln!(text, "  local-address = \"{}\"", session.scoped(session.router()));
     }
     if session.wants(Ask::TtlSecurity) {
         let _infallible = write!(text, " [{table}.ttl-security.config]\n  enabled = true\n  ttl-min = 255\n");

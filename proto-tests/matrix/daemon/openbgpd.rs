@@ -10,7 +10,6 @@ use crate::session::{Ask, Dials, OUR_PORT, Session};
 use ipnetwork::IpNetwork;
 use serde_json::Value;
 use std::fmt::Write as _;
-use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -18,7 +17,7 @@ use std::time::Duration;
 pub struct Cell {
     space: Namespace,
     dir: PathBuf,
-    at: IpAddr,
+    at: String,
     daemon: Process,
 }
 
@@ -32,7 +31,7 @@ pub fn start(rig: &Rig, bed: &Bed, session: &Session) -> Outcome<Cell> {
     let mut command = bed.router.command("bgpd");
     command.arg("-d").arg("-f").arg(&file);
     let daemon = Process::start(rig, &format!("openbgpd-{}", bed.router.short()), command)?;
-    let mut cell = Cell { space: bed.router.clone(), dir, at: session.speaker(), daemon };
+    let mut cell = Cell { space: bed.router.clone(), dir, at: session.scoped(session.speaker()), daemon };
     wait_until(Duration::from_secs(30), "bgpd to answer", || {
         cell.daemon.alive()?;
         cell.shell(&["show", "summary"])
@@ -44,13 +43,13 @@ fn configuration(session: &Session, socket: &str) -> String {
     let mut text = format!(
         "AS {}\nrouter-id 172.30.255.1\nsocket \"{socket}\"\nfib-update no\nlisten on {}\nconnect-retry 1\n",
         session.theirs,
-        session.router()
+        session.scoped(session.router())
     );
     let block = session.over.of(["172.30.1.0/24", "2001:db8:30:1::/64"]);
-    let at = if session.wants(Ask::RouterRange) { block.to_owned() } else { session.speaker().to_string() };
+    let at = if session.wants(Ask::RouterRange) { block.to_owned() } else { session.scoped(session.speaker()) };
     let _infallible = write!(text, "neighbor {at} {{\n remote-as {}\n descr speaker\n", session.ours);
     let mut line = |words: String| text.push_str(&format!(" {words}\n"));
-    line(format!("local-address {}", session.router()));
+    line(format!("local-address {}", session.scoped(session.router())));
     line(format!("holdtime {}", session.hold));
     line("export none".to_owned());
     match session.dials {
@@ -68,7 +67,7 @@ fn configuration(session: &Session, socket: &str) -> String {
             Ask::TtlSecurity => line("ttl-security yes".to_owned()),
             Ask::TwoOctetAs => line("announce as-4byte no".to_owned()),
             Ask::GracefulRestart => line("announce restart yes".to_owned()),
-            Ask::ExtendedNextHop | Ask::ExtendedMessages | Ask::RouterRange | Ask::OurRange => {}
+            Ask::ExtendedNextHop | Ask::ExtendedMessages | Ask::RouterRange | Ask::OurRange | Ask::LinkLocal(_) => {}
         }
     }
     text.push_str("}\nallow from any\n");
@@ -87,7 +86,7 @@ impl Cell {
     }
 
     fn neighbour(&self, words: &[&str]) -> Outcome {
-        self.shell(&[&["neighbor", &self.at.to_string()], words].concat()).map(drop)
+        self.shell(&[&["neighbor", &self.at], words].concat()).map(drop)
     }
 }
 
@@ -95,7 +94,7 @@ impl Router for Cell {
     fn state(&self) -> Outcome<String> {
         let all = self.ask(&["show", "neighbor"])?;
         let peers = all["neighbors"].as_array().into_iter().flatten();
-        let found = peers.filter(|peer| peer["remote_addr"] == self.at.to_string().as_str());
+        let found = peers.filter(|peer| peer["remote_addr"] == self.at.as_str());
         Ok(found.filter_map(|peer| peer["state"].as_str()).next_back().unwrap_or("no session").to_owned())
     }
 

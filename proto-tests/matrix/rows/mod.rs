@@ -47,6 +47,7 @@ pub const ROWS: &[(&str, Work)] = &[
     ("passive", session::passive),
     ("our-range", session::our_range),
     ("their-range", session::their_range),
+    ("link-local", session::link_local),
     ("two-octet-as", session::two_octet_as),
     ("hold-3", session::hold_3),
     ("extended-messages", session::extended_messages),

@@ -1,9 +1,9 @@
 //! Rows that ask whether a kind of session comes up and carries routes both ways: there, and gone again.
 
 use super::{Cell, PATIENCE, route, wanted};
-use crate::bed::{ROUTER, Wires};
+use crate::bed::{LINK_LOCAL, ROUTER, SPEAKER, Wires};
 use crate::capture::Capture;
-use crate::daemon::{Router, Seen};
+use crate::daemon::{Kind, Router, Seen};
 use crate::herald::Herald;
 use crate::rig::{Outcome, wait_until};
 use crate::session::{Ask, Dials, Family, Session};
@@ -125,6 +125,35 @@ pub fn our_range(cell: Cell<'_>) -> Outcome {
 /// The router takes every speaker of a block.
 pub fn their_range(cell: Cell<'_>) -> Outcome {
     carries(cell, &Session::asking(&[Ask::RouterRange]))
+}
+
+/// Each end is at its link-local address. Of the two halves of an IPv6 next hop (RFC 2545 §3) FRR uses the link-local one, BIRD
+/// the global one.
+pub fn link_local(cell: Cell<'_>) -> Outcome {
+    // FRR 10 resolves link-local next hops only on connections that it opened (its issue 14818); 8.4 opens none here.
+    let dials = if cell.kind == Kind::Frr10 { Dials::Router } else { Dials::Herald };
+    let session = Session { over: Family::V6, dials, ..Session::asking(&[Ask::LinkLocal(cell.number)]) };
+    let bed = cell.bed(&session)?;
+    let (router, herald) = cell.start(&bed, &session)?;
+    for services in [&[1, 2][..], &[1], &[1, 3]] {
+        let right = wait_until(PATIENCE, "the routes", || {
+            let (state, mut has) = (router.state()?, super::ours(router.table()?));
+            for hops in has.values_mut() {
+                if hops.remove(&LINK_LOCAL[1]) {
+                    hops.insert(SPEAKER[1]);
+                }
+            }
+            let want = wanted(&session, services);
+            if has == want { Ok(()) } else { Err(format!("{state}; {has:?}, wanted {want:?}")) }
+        });
+        right.map_err(|what| format!("{what}\nherald:\n{}", herald.log_end()))?;
+        match services.len() {
+            1 => bed.service(3)?,
+            _ if services.contains(&2) => bed.delete(2)?,
+            _ => {}
+        }
+    }
+    Ok(())
 }
 
 /// herald's AS needs four octets and the router knows only two: it sees AS_TRANS, and the real path in AS4_PATH.
