@@ -27,7 +27,8 @@ pub fn one_octet_a_second(form: Form) -> Result<String, String> {
     let each = if form == Form::Long { 60 } else { 16 };
     let mut drops: Vec<JoinHandle<Result<(), String>>> = Vec::new();
     let speaker = ward.speaker;
-    for _ in 0..each {
+    let before = ward.vitals().descriptors;
+    for round in 1..=each {
         drops.push(thread::spawn(move || {
             // Thirty octets of capabilities more than there is time for.
             let open = Who::new(EXTERNAL_ASN, 90).with(&[200, 40]).with(&[0; 40]).open();
@@ -40,6 +41,8 @@ pub fn one_octet_a_second(form: Form) -> Result<String, String> {
                 drip(line, &octets, &End { told: (4, 0), after: HOLD })
             }));
         }
+        // Only so many may wait at the door at once.
+        ward.wait("the dripping routers are in", |ward| ward.vitals().descriptors >= before + 3 * round)?;
     }
     let mut peak = Peak::default();
     while !drops.iter().all(JoinHandle::is_finished) {

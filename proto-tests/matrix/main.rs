@@ -93,11 +93,14 @@ fn begin() -> Outcome<Ground> {
 
 fn trials(matrix: &Matrix, ground: Option<&Arc<Ground>>, results: &Results) -> Vec<Trial> {
     let all = std::env::var("HERALD_MATRIX").is_ok_and(|which| which == "all");
-    let chosen = matrix.cells().filter(|(_, _, when)| match when {
+    let wanted = |when: &When| match when {
         When::Always => true,
         When::Soak => all,
         When::Cannot(_) => false,
-    });
+    };
+    let mut chosen: Vec<_> = matrix.cells().filter(|(_, _, when)| wanted(when)).collect();
+    // What takes longest by far begins first, and the rest finds place beside it.
+    chosen.sort_by_key(|(row, _, _)| *row != "both-dial");
     let trial = |(number, (row, kind, _)): (usize, (&str, Kind, &When))| {
         let (row, ground, results) = (row.to_owned(), ground.cloned(), Arc::clone(results));
         Trial::test(format!("{row}::{}", kind.name()), move || {
@@ -110,5 +113,5 @@ fn trials(matrix: &Matrix, ground: Option<&Arc<Ground>>, results: &Results) -> V
             outcome.map_err(Failed::from)
         })
     };
-    chosen.enumerate().map(trial).collect()
+    chosen.into_iter().enumerate().map(trial).collect()
 }

@@ -254,7 +254,10 @@ impl Driver {
         let Some(mut stream) = self.links.remove(id) else { return };
         match how {
             CloseHow::Now => {}
-            CloseHow::AfterFlush if self.farewells.len() >= FAREWELLS => {}
+            // The peer keeps its last words until they are taken, or until it hears that nobody will.
+            CloseHow::AfterFlush if self.farewells.len() >= FAREWELLS => {
+                self.peer.handle(Input::Closed(id, None), now());
+            }
             CloseHow::AfterFlush => {
                 // What follows a failed write would be lost anyhow.
                 let written = stream.write(|out| self.peer.transmit(id, out, usize::MAX, now()));

@@ -184,7 +184,13 @@ impl Stream {
         match self.tcp.try_read_buf(&mut self.input) {
             Ok(0) => Read::End(None),
             Ok(_) => Read::Some,
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Read::Nothing,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                // Most connections are silent most of the time: hundreds of them hold no buffers meanwhile.
+                if self.input.is_empty() {
+                    self.input = BytesMut::new();
+                }
+                Read::Nothing
+            }
             Err(error) => Read::End(Some(connection::explain(&error))),
         }
     }
