@@ -37,7 +37,7 @@ pub fn half_open_from_strangers(form: Form) -> Result<String, String> {
     let before = ward.vitals().descriptors;
     let mut peak = Peak::default();
     let mut lines = Vec::new();
-    for at in 0..if form == Form::Long { 15_000 } else { 3000 } {
+    for at in 0..if form == Form::Long { 8000 } else { 3000 } {
         lines.push(silent(fresh(STRANGERS), ward.speaker)?);
         if at % 64 == 0 {
             peak.see(&ward);
