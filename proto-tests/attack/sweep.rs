@@ -91,7 +91,8 @@ pub fn resets(form: Form) -> Result<String, String> {
         }
     }
     // Thousands of routers come and go: two ranges remember the newest 256 of each, and there the growth ends.
-    let bounds = Bounds { growth_kib: 24 * 1024, ..Bounds::default() };
+    let growth_kib = if form == Form::Long { 24 * 1024 } else { Bounds::default().growth_kib };
+    let bounds = Bounds { growth_kib, ..Bounds::default() };
     Ok(format!("sessions reset, by NOTIFICATION: {counts:?}; {}", ward.unharmed(bounds, peak)?))
 }
 
