@@ -70,8 +70,8 @@ struct Server {
     version: u64,
     services: BTreeMap<Uid, (u64, Claim)>,
     records: BTreeMap<IpAddr, (u64, Record)>,
-    /// Whom a record has ever named as one who shares.
-    shared: BTreeSet<(Uid, IpAddr)>,
+    /// Who has ever asked to share.
+    sharers: BTreeSet<Uid>,
     service_log: Vec<(u64, Uid, Option<Claim>)>,
     record_log: Vec<(u64, IpAddr, Option<Record>)>,
 }
@@ -79,6 +79,9 @@ struct Server {
 impl Server {
     fn put_service(&mut self, claim: Claim) {
         self.version += 1;
+        if claim.terms.sharing != Sharing::Exclusive {
+            self.sharers.insert(claim.uid.clone());
+        }
         self.service_log.push((self.version, claim.uid.clone(), Some(claim.clone())));
         self.services.insert(claim.uid.clone(), (self.version, claim));
     }
@@ -97,10 +100,6 @@ impl Server {
                     return Landing::Conflict;
                 }
                 self.version += 1;
-                if let Some(Tenure::Held(holders)) = record.as_ref().map(|record| &record.tenure) {
-                    let sharing = holders.iter().filter(|holder| holder.terms.sharing != Sharing::Exclusive);
-                    self.shared.extend(sharing.map(|holder| (holder.uid.clone(), *address)));
-                }
                 match record {
                     Some(record) => drop(self.records.insert(*address, (self.version, record.clone()))),
                     None => drop(self.records.remove(address)),
@@ -125,7 +124,7 @@ impl Server {
     /// A write of a status takes an address away only if the user asked for that.
     fn keeps_what_it_shows(&self, claim: &Claim, shown: &[IpAddr]) {
         for before in claim.shown.iter().filter(|before| !shown.contains(before)) {
-            if self.promise == Promise::Unshared && self.shared.contains(&(claim.uid.clone(), *before)) {
+            if self.promise == Promise::Unshared && self.sharers.contains(&claim.uid) {
                 continue;
             }
             let family = Family::of(*before);
@@ -160,11 +159,11 @@ impl Server {
             claim.shown.iter().for_each(|address| shown.entry(*address).or_default().push(claim));
         }
         // An address that others go on sharing does not rest: who has just left it may be shown once more, by a late write of
-        // another leader. That can befall only who shares; whoever does not is alone with its address.
+        // another leader. That can befall only who has asked to share; whoever has not is alone with its address.
         for (address, claims) in shown.iter().filter(|(_, claims)| claims.len() > 1) {
             for claim in claims.iter().filter(|claim| !self.names(*address, &claim.uid)) {
-                let shared = self.shared.contains(&(claim.uid.clone(), *address));
-                assert!(shared, "{} shows {address}, which is held by others", claim.service);
+                let sharer = self.sharers.contains(&claim.uid);
+                assert!(sharer, "{} shows {address}, which is held by others", claim.service);
             }
         }
     }
@@ -177,7 +176,7 @@ enum Promise {
     Records,
     /// No two statuses show one address. As long as what two leaders write lands within a cool-down.
     Statuses,
-    /// Nobody who never shared it loses what its status shows. As long as one leads, and the writes of the dead land within a
+    /// Nobody who never asked to share loses what its status shows. As long as one leads, and the writes of the dead land within a
     /// cool-down.
     Unshared,
     /// Nobody loses what its status shows. As long as one leads, and no dead one's write lands.
@@ -373,50 +372,6 @@ impl Cluster {
     }
 
     fn step(&mut self, step: Step) {
-        if std::env::var("TRACE").is_ok() {
-            eprintln!(
-                "-- {:?}",
-                match &step {
-                    Step::Put(c) => format!("put {} {:?} {:?} {:?}", c.service, c.families, c.addresses, c.pool),
-                    s => format!("{s:?}"),
-                }
-            );
-            eprintln!(
-                "   server {:?} {:?}",
-                self.server.services.values().map(|(v, c)| format!("{v} {} {:?}", c.uid, c.shown)).collect::<Vec<_>>(),
-                self.server
-                    .records
-                    .values()
-                    .map(|(v, r)| format!(
-                        "{v} {} {:?}",
-                        r.address,
-                        match &r.tenure {
-                            Tenure::Held(h) => h.iter().map(|h| h.uid.to_string()).collect::<Vec<_>>(),
-                            _ => vec![],
-                        }
-                    ))
-                    .collect::<Vec<_>>()
-            );
-            for l in &self.leaders {
-                eprintln!(
-                    "   leader {:?} owes {:?}",
-                    l.allocator
-                        .services()
-                        .map(|(u, _)| format!(
-                            "{u} {:?}",
-                            l.allocator
-                                .status(u)
-                                .unwrap()
-                                .assigned
-                                .iter()
-                                .map(|a| format!("{} {:?}", a.address, a.phase))
-                                .collect::<Vec<_>>()
-                        ))
-                        .collect::<Vec<_>>(),
-                    l.owes().len()
-                );
-            }
-        }
         let count = self.leaders.len();
         match step {
             Step::Put(mut claim) => {

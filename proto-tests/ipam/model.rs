@@ -303,7 +303,10 @@ impl Model {
 
     fn amend(&mut self, claim: &Claim) -> bool {
         let mut refused = false;
-        let own: Vec<IpAddr> = claim.families.wanted().iter().flat_map(|f| self.holds(&claim.uid, *f)).collect();
+        self.disputed.retain(|(who, _)| *who != claim.uid);
+        // What is being replaced goes on its old terms.
+        let stays = |family: &Family| self.keeper(claim, *family).or_else(|| self.anchor(claim, *family));
+        let own: Vec<IpAddr> = claim.families.wanted().iter().filter_map(stays).collect();
         for address in own {
             let anywhere = self.pool_of(address).is_none_or(|pool| pool.sharing == SharingScope::Cluster);
             let holds = self.held[&address].clone();
@@ -315,7 +318,6 @@ impl Model {
                     compatible((&claim.service, &claim.terms), (other, &hold.terms), anywhere)
                 });
             if good {
-                self.disputed.remove(&(claim.uid.clone(), address));
                 self.held.get_mut(&address).expect("held")[place].terms = (*claim.terms).clone();
             } else {
                 self.disputed.insert((claim.uid.clone(), address));
@@ -351,15 +353,13 @@ impl Model {
                 }
             }
         }
-        let mut refused = self.amend(&claim);
-        if self.faulty(&claim) {
-            refused = true;
-        } else {
+        let mut refused = self.faulty(&claim);
+        if !refused {
             let wanted = claim.families.wanted();
             let needs: Vec<Family> = wanted.iter().copied().filter(|f| self.keeper(&claim, *f).is_none()).collect();
             let found = self.pick(&claim, &needs);
             let missing = found.values().any(Option::is_none);
-            refused |= missing;
+            refused = missing;
             if matches!(claim.families, Families::Require(_)) && missing {
                 // Both or nothing: what it chose and nobody has seen goes.
                 self.held.retain(|address, holds| {
@@ -370,6 +370,7 @@ impl Model {
                 found.into_values().flatten().for_each(|address| self.take(&claim, address));
             }
         }
+        refused |= self.amend(&claim);
         if refused {
             self.refused.insert(uid.clone());
         } else {

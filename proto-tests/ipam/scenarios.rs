@@ -108,6 +108,22 @@ mod restarting {
         assert_eq!(["z", "a"].map(|s| world.shown(s)), ["10.0.0.2", "10.0.0.1"]);
     }
 
+    /// Its last leader had found b another address when b thought better of it. That address was chosen on terms that share with
+    /// nobody: it rests, and a does not join it on the terms that b has now.
+    #[test]
+    fn what_a_dead_leader_chose_is_not_joined_on_newer_terms() {
+        let mut world = world(vec![cooling(edge(4), 10)], &["b"]);
+        let mut chosen = world.records[&ip("10.0.0.1")].clone();
+        chosen.address = ip("10.0.0.2");
+        world.records.insert(chosen.address, chosen);
+        let b = claim("b").exact("10.0.0.1").shared("k", &[80]).showing("10.0.0.1");
+        world.services = [claim("a").shared("k", &[81]).exact("10.0.0.2"), b].map(|it| (it.uid.clone(), it)).into();
+        world.restart();
+        assert_eq!(["a", "b"].map(|s| world.shown(s)), ["", "10.0.0.1"]);
+        world.pass(10);
+        assert_eq!(["a", "b"].map(|s| world.shown(s)), ["10.0.0.2", "10.0.0.1"]);
+    }
+
     #[test]
     fn an_address_in_no_pool_that_nobody_here_gave_is_left_alone() {
         let mut world = World::new(vec![edge(3)]);

@@ -89,6 +89,11 @@ pub fn anchor(state: &State, subject: &Subject, family: Family) -> Option<Holdin
     keeper.or_else(|| kept(subject, family).filter(firm).min_by_key(|holding| preference(claim, holding)))
 }
 
+/// The address of a family with which it stays for now: what it asks for, else what its status is to show.
+pub fn stays(state: &State, subject: &Subject, family: Family) -> Option<Holding> {
+    keeper(state, subject, family).or_else(|| anchor(state, subject, family))
+}
+
 /// The address of a family that its status shows and that it is not giving back.
 pub fn shown(subject: &Subject, family: Family) -> Option<Holding> {
     kept(subject, family).find(|holding| subject.claim.shows(holding.address))

@@ -7,7 +7,7 @@ use super::book::{Book, Occupancy};
 use super::claim::{Claim, PoolChoice, Renumber};
 use super::family::{Families, Family};
 use super::grant::{Purpose, first_clash, grantable, permitted, scope};
-use super::keep::{Completeness, anchor, completeness, keeper, returning, shown};
+use super::keep::{Completeness, anchor, completeness, keeper, returning, shown, stays};
 use super::name::Uid;
 use super::pick::{Missing, pick};
 use super::record::Tenure;
@@ -220,14 +220,13 @@ fn keep_what_is_shown(state: &mut State, claim: &Claim) {
 
 /// Brings the terms on which it holds its addresses up to date. Where others share an address and the new terms do not go
 /// beside theirs, the old ones stay; so does the address, with everybody. The same is said to whom adoption put beside
-/// somebody whom it may not stand beside, the later one.
+/// somebody whom it may not stand beside, the later one. What is being replaced goes on its old terms: whoever joined it on
+/// the new ones would soon have it without the rest that the old ones promise.
 pub fn amend(state: &mut State, claim: &Claim) -> Vec<(IpAddr, Refusal)> {
     let mut refusals = Vec::new();
     let mut disputes = Vec::new();
-    for Holding { address, phase, .. } in holdings(state, claim) {
-        if phase == Phase::Leaving || !claim.families.wanted().contains(&Family::of(address)) {
-            continue;
-        }
+    for family in claim.families.wanted() {
+        let Some(Holding { address, .. }) = stays(state, state.subject(&claim.uid), *family) else { continue };
         let holders = state.book.holders(address);
         let Some(place) = holders.iter().position(|holder| holder.uid == claim.uid) else { continue };
         let amended = holders[place].terms != claim.terms;
@@ -334,8 +333,7 @@ fn lost(state: &State, claim: &Claim, family: Family) -> bool {
 fn retire(state: &mut State, claim: &Claim, now: Timestamp) {
     for family in claim.families.wanted() {
         let subject = state.subject(&claim.uid);
-        let keeper = keeper(state, subject, *family);
-        let stays = keeper.or_else(|| anchor(state, subject, *family));
+        let (keeper, stays) = (keeper(state, subject, *family), stays(state, subject, *family));
         let complete = completeness(state, subject);
         let replaced = |holding: &Holding| match (holding.phase, keeper.map(|keeper| keeper.phase)) {
             (Phase::Leaving, _) => false,
