@@ -69,8 +69,10 @@ pub fn attributes(rig: &Arc<Rig>, kind: Kind) -> Outcome {
             found.map_err(|what| format!("{what}{}", ends(&mut speakers)))?;
         }
         // The lower MED at the eBGP router, the higher LOCAL_PREF at the iBGP one.
-        watches[0].wait_hops(SOON, prefix, &hops(&[2], 1, family))?;
-        watches[1].wait_hops(SOON, prefix, &hops(&[1], 2, family))?;
+        for ((watch, router), (node, to)) in watches.iter_mut().zip(&routers).zip([(2, 1), (1, 2)]) {
+            let chosen = watch.wait_hops(SOON, prefix, &hops(&[node], to, family));
+            chosen.map_err(|what| format!("{what}\n{}", router.account()))?;
+        }
     }
     println!("  all attributes in both tables, and both choices made, after {:.1?}", begin.elapsed());
     for (node, text) in (1..).zip(EVEN) {

@@ -90,7 +90,8 @@ impl Site {
                 let want = hops(nodes, j + 1, family);
                 let left = (since + within).saturating_duration_since(Instant::now());
                 let at = watch.wait_hops(left, service_route(number, family), &want);
-                let at = at.map_err(|what| format!("{what}{}", ends(&mut self.speakers)))?;
+                let at =
+                    at.map_err(|what| format!("{what}{}\n{}", ends(&mut self.speakers), self.routers[j].account()))?;
                 last = last.max(at.saturating_duration_since(since));
             }
         }

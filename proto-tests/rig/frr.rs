@@ -27,7 +27,7 @@ pub struct Frr {
 }
 
 impl Frr {
-    /// Starts zebra, then bgpd, and waits until bgpd answers.
+    /// Starts zebra, then bgpd, and waits until bgpd answers and has found zebra.
     ///
     /// # Errors
     /// One of them did not come up; the text holds the end of its log.
@@ -78,6 +78,12 @@ impl Frr {
         wait_until(Duration::from_secs(30), "bgpd to answer", || {
             frr.bgpd.alive()?;
             frr.shell("show bgp summary json")
+        })?;
+        // A bgpd that missed zebra tries again only after 10 s; until then it has paths and no route.
+        wait_until(Duration::from_secs(30), "zebra to have bgpd as its client", || {
+            frr.zebra.alive()?;
+            let clients = frr.shell("show zebra client summary")?;
+            if clients.lines().any(|line| line.starts_with("bgp ")) { Ok(()) } else { Err(clients) }
         })?;
         Ok(frr)
     }

@@ -91,6 +91,25 @@ impl Router {
         }
     }
 
+    /// All that it says of its sessions and routes: the end of a failure's text.
+    pub fn account(&self) -> String {
+        let (daemon, answers): (_, Vec<Outcome<String>>) = match self {
+            Self::Frr(frr) => (
+                frr.daemon(),
+                ["show zebra client summary", "show bgp nexthop", "show bgp ipv4 unicast", "show bgp ipv6 unicast"]
+                    .into_iter()
+                    .chain(["show ip route", "show ipv6 route"])
+                    .map(|line| frr.shell(line))
+                    .collect(),
+            ),
+            Self::Bird(bird) => {
+                (bird.daemon(), ["show protocols all", "show route all"].map(|line| bird.shell(line)).into())
+            }
+        };
+        let answers: String = answers.into_iter().map(|answer| answer.unwrap_or_else(|what| what) + "\n").collect();
+        format!("{}:\n{answers}{}", self.space().short(), daemon.log_end())
+    }
+
     /// Each neighbour's session state in the router's own words; `Established` for both kinds when it is.
     ///
     /// # Errors
