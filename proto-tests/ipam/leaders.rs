@@ -610,3 +610,34 @@ fn histories_have_writes_and_conflicts() {
     println!("50 histories: {landed} writes landed, {conflicts} met a conflict");
     assert!(landed > 200 && conflicts > 20, "{landed} landed, {conflicts} conflicts");
 }
+
+/// A Service that asks again for the terms on which it still holds an address makes that address one to join: who waits for such
+/// a one is tried.
+#[test]
+fn terms_that_are_taken_back_are_news() {
+    use Kind::{Allocations, Services};
+    use Step::{Answer, Hear, Land, Put, Send};
+    let shared = |service: &str, port: u16| claim(service).shared("k", &[port]);
+    let steps = vec![
+        Put(claim("web/d")),
+        Put(shared("web/c", 81).families(Families::Prefer(Family::V4))),
+        Put(claim("web/c").from("x")),
+        Put(shared("web/a", 80).exact("10.0.1.1")),
+        Put(claim("web/b")),
+        Hear(0, Services),
+        Put(claim("web/b")),
+        Hear(0, Allocations),
+        Hear(0, Services),
+        Put(shared("web/c", 81).exact("10.0.1.1")),
+        Send(0, 0),
+        Send(0, 0),
+        Land(0),
+        Put(claim("web/b")),
+        Hear(0, Services),
+        Send(0, 0),
+        Hear(0, Services),
+        Land(1),
+        Answer(1, Heard::Yes),
+    ];
+    run(1, 0, Promise::All, steps);
+}

@@ -125,7 +125,13 @@ impl Allocator {
         match self.state.claim(&uid) {
             Some(before) if *before == claim => {}
             Some(before) if before.rank() == rank => {
-                self.state.subjects.get_mut(&uid).expect("it has a claim").claim = Arc::new(claim);
+                if before.terms != claim.terms {
+                    // What it holds on other terms than it asks for is joined by nobody, and may be again.
+                    for holding in self.state.subject(&uid).holdings.clone() {
+                        self.state.stir_joiners(holding.address);
+                    }
+                }
+                self.state.subject_mut(&uid).claim = Arc::new(claim);
             }
             Some(_) => {
                 // Neither name nor age of an object ever changes; whoever says so speaks of another.

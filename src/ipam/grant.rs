@@ -8,7 +8,7 @@ use super::record::Holder;
 use super::refusal::{PoolFault, PoolRefusal, Refusal};
 use super::state::State;
 use super::stock::Stock;
-use super::subject::Phase;
+use super::subject::Subject;
 use super::terms::{Clash, Sharing, SharingScope, Terms, clash};
 use std::net::IpAddr;
 
@@ -109,12 +109,11 @@ pub fn first_clash(
     Ok(())
 }
 
-/// Whether a holder may no longer share what it holds, by its edit or by what was adopted.
+/// Whether a holder may no longer share what it holds, by its edit or by what was adopted; or holds it on terms of yesterday,
+/// for it is giving it back.
 fn disputed(state: &State, holder: &Holder, address: IpAddr) -> bool {
-    state.subjects.get(&holder.uid).is_some_and(|subject| {
-        subject.disputes.contains(&address)
-            || subject.phase(address) != Some(Phase::Leaving) && subject.claim.terms != holder.terms
-    })
+    let by = |subject: &Subject| subject.disputes.contains(&address) || subject.claim.terms != holder.terms;
+    state.subjects.get(&holder.uid).is_some_and(by)
 }
 
 /// Who may share an address. Outside all pools nobody joins, and who shares there is left in peace.

@@ -15,7 +15,6 @@ use super::refusal::Refusal;
 use super::state::{Rest, State};
 use super::status::ingress;
 use super::subject::{Exposure, Holding, Phase, Subject};
-use super::terms::Sharing;
 use super::timestamp::Timestamp;
 use super::waiting::Wait;
 use std::net::IpAddr;
@@ -248,10 +247,7 @@ pub fn amend(state: &mut State, claim: &Claim) -> Vec<(IpAddr, Refusal)> {
     let subject = state.subject_mut(&claim.uid);
     let before = std::mem::replace(&mut subject.disputes, disputes.clone());
     for address in before.into_iter().filter(|address| !disputes.contains(address)) {
-        state.waiting.stir(Wait::Address(address));
-        if let Sharing::Key(key) = &claim.terms.sharing {
-            state.waiting.stir(Wait::Sharing(Arc::clone(key)));
-        }
+        state.stir_joiners(address);
     }
     refusals
 }

@@ -270,12 +270,17 @@ impl State {
         for (address, class) in before {
             self.reclassify(address, class);
             // Whether it may be joined hangs on it too.
-            self.waiting.stir(Wait::Address(address));
-            for holder in self.book.holders(address) {
-                self.changed.insert(holder.uid.clone());
-                if let Sharing::Key(key) = &holder.terms.sharing {
-                    self.waiting.stir(Wait::Sharing(Arc::clone(key)));
-                }
+            self.stir_joiners(address);
+            self.changed.extend(self.book.holders(address).iter().map(|holder| holder.uid.clone()));
+        }
+    }
+
+    /// Who would join those who hold an address is to be tried again.
+    pub fn stir_joiners(&mut self, address: IpAddr) {
+        self.waiting.stir(Wait::Address(address));
+        for holder in self.book.holders(address) {
+            if let Sharing::Key(key) = &holder.terms.sharing {
+                self.waiting.stir(Wait::Sharing(Arc::clone(key)));
             }
         }
     }
