@@ -163,7 +163,8 @@ fn moved(
     now.iter().filter(|(flow, node)| before.get(flow).is_some_and(|old| old != cut_name && old != *node)).count()
 }
 
-/// Long connections may break only when a table changes: on the cut node, or because the hash moved them.
+/// Long connections may break only when a table changes, which is up to a reading before it is seen: on the cut node, or because
+/// the hash moved them.
 fn judge_long(family: Family, flows: &[Flow], gone: Change, heal_at: Instant) -> Outcome {
     let cut_name = format!("n{CUT}");
     let on_cut = flows.iter().filter(|flow| flow.node == cut_name).count();
@@ -175,7 +176,7 @@ fn judge_long(family: Family, flows: &[Flow], gone: Change, heal_at: Instant) ->
     );
     for flow in broken {
         if let Some((at, why)) = &flow.broke
-            && *at < gone.first.min(heal_at)
+            && *at + READING < gone.first.min(heal_at)
         {
             return Err(format!("{family:?}: a connection to {} broke before any table had changed: {why}", flow.node));
         }
