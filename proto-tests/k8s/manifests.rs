@@ -163,6 +163,32 @@ async fn a_folder_that_is_not_there_is_an_error_that_names_it() {
     assert!(format!("{error:#}").contains("/nonexistent/folder"), "{error:#}");
 }
 
+/// The kernel tells of neither: what a link in the folder leads to, and another folder where this one was.
+#[tokio::test]
+async fn a_change_that_rings_no_bell_is_seen_too() {
+    let outer = TempDir::new().unwrap();
+    let dir = TempDir::new_in(outer.path()).unwrap();
+    let elsewhere = outer.path().join("elsewhere.yaml");
+    fs::write(&elsewhere, service("one", "198.51.100.1")).unwrap();
+    std::os::unix::fs::symlink(&elsewhere, dir.path().join("a.yaml")).unwrap();
+    let mut door = Door::open(dir);
+    door.sees("through the link", |view| address(view, "one").as_deref() == Some("198.51.100.1")).await;
+    fs::write(&elsewhere, service("one", "198.51.100.2")).unwrap();
+    door.sees("the change behind the link", |view| address(view, "one").as_deref() == Some("198.51.100.2")).await;
+
+    let next = TempDir::new_in(outer.path()).unwrap();
+    fs::write(next.path().join("a.yaml"), service("one", "198.51.100.3")).unwrap();
+    fs::rename(door.dir.path(), outer.path().join("before")).unwrap();
+    fs::rename(next.path(), door.dir.path()).unwrap();
+    door.sees("the other folder", |view| address(view, "one").as_deref() == Some("198.51.100.3")).await;
+    for last in ["198.51.100.4", "198.51.100.5"] {
+        door.write("a.yaml", &service("one", last));
+        door.sees("what is written there", |view| address(view, "one").as_deref() == Some(last)).await;
+    }
+    door.stop.cancel();
+    door.task.await.unwrap().unwrap();
+}
+
 #[tokio::test]
 async fn a_folder_that_goes_away_keeps_the_last_state() {
     let outer = TempDir::new().unwrap();

@@ -13,14 +13,21 @@ use crate::speaker::{Config, Peer, Speaker};
 use crate::topology::{Family, Lab, address, hops, service_route};
 use ipnetwork::IpNetwork;
 use std::collections::BTreeMap;
+use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// How long the storm is watched.
 const WINDOW: Duration = Duration::from_secs(30);
-/// How long the speaker is watched before it: it reads its folders and keeps its session then too.
+/// How long the speaker is watched before it: it looks at its files and keeps its session then too.
 const QUIET: Duration = Duration::from_secs(15);
+/// How often a second the four may wake it beyond that. An attempt takes a few wakes; something that looks after one of them
+/// five times a second is over it.
+const WAKES: f64 = 5.0;
+/// What it may take of a core at most, in a hundred, so that it does not spin. How little it takes is nothing to hold a test
+/// to: the same work takes three times as long on a machine whose caches others use.
+const SPIN: f64 = 15.0;
 /// A connection attempt is given up after this long.
 const GIVE_UP: f64 = 5.0;
 
@@ -71,7 +78,7 @@ pub fn bad_neighbours_cost_nothing(rig: &Arc<Rig>) -> Outcome {
         hold: HOLD,
     }));
     speaker.reload(&config)?;
-    let cost = storm(&mut speaker, alone, &mut watch, &manifests);
+    let cost = storm(&mut speaker, &alone, &mut watch, &manifests);
     capture.alive()?;
     let attempts = parse(&capture.log());
     for bad in &neighbours {
@@ -96,22 +103,20 @@ fn host(lab: &Lab, neighbours: &[Bad]) -> Outcome<Vec<Listener>> {
     Ok(vec![listen(&neighbours[1], Manner::Mute)?, listen(&neighbours[2], Manner::Hangup)?])
 }
 
-/// Half a minute of it: processor time beyond what it takes without, the honest router's table, and a change that must get
+/// Half a minute of it: what it does beyond what it does without, the honest router's table, and a change that must get
 /// through in the middle.
-fn storm(speaker: &mut Speaker, alone: f64, watch: &mut Watch, manifests: &Manifests) -> Outcome {
+fn storm(speaker: &mut Speaker, alone: &Effort, watch: &mut Watch, manifests: &Manifests) -> Outcome {
     let changes_before = watch.history().len();
-    let share = effort(speaker, WINDOW, || {
+    let beside = effort(speaker, WINDOW, || {
         let told = Instant::now();
         manifests.service(2, Policy::Cluster, &[1])?;
         let at = watch.wait_hops(SOON, service_route(2, Family::V4), &hops(&[1], 2, Family::V4))?;
         println!("  a new service reached the honest router in {:.1?}", at - told);
         Ok(())
     })?;
-    println!("  {share:.2} % of a core over {WINDOW:?}, {alone:.2} % without them");
-    if share - alone >= 1.0 {
-        return Err(format!(
-            "{share:.2} % of a core over {WINDOW:?}, {alone:.2} % without them: more than 1 % for them"
-        ));
+    println!("  over {WINDOW:?} {beside}; without them {alone}");
+    if beside.wakes - alone.wakes >= WAKES || beside.share >= SPIN {
+        return Err(format!("{beside}; without them {alone}"));
     }
     let lost = watch.history()[changes_before..]
         .iter()
@@ -122,14 +127,29 @@ fn storm(speaker: &mut Speaker, alone: f64, watch: &mut Watch, manifests: &Manif
     }
 }
 
-/// What the speaker takes of a core over a while, in the middle of which something is done; in a hundred.
-fn effort(speaker: &mut Speaker, window: Duration, midway: impl FnOnce() -> Outcome) -> Outcome<f64> {
-    let (begin, before) = (Instant::now(), speaker.process().cpu()?);
+/// What the speaker did over a while.
+struct Effort {
+    /// How often its sessions' thread was woken, a second.
+    wakes: f64,
+    /// How much of a core it took, in a hundred.
+    share: f64,
+}
+
+impl fmt::Display for Effort {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "woken {:.1} times a second, {:.2} % of a core", self.wakes, self.share)
+    }
+}
+
+/// What the speaker does over a while, in the middle of which something happens.
+fn effort(speaker: &mut Speaker, window: Duration, midway: impl FnOnce() -> Outcome) -> Outcome<Effort> {
+    let (begin, sleeps, cpu) = (Instant::now(), speaker.process().sleeps()?, speaker.process().cpu()?);
     wait_until(window, "half of the window", || passed(begin, window / 2))?;
     midway()?;
     wait_until(window, "the end of the window", || passed(begin, window))?;
-    let used = speaker.process().cpu()? - before;
-    Ok(100.0 * used.as_secs_f64() / begin.elapsed().as_secs_f64())
+    let (sleeps, cpu) = (speaker.process().sleeps()? - sleeps, speaker.process().cpu()? - cpu);
+    let seconds = begin.elapsed().as_secs_f64();
+    Ok(Effort { wakes: sleeps as f64 / seconds, share: 100.0 * cpu.as_secs_f64() / seconds })
 }
 
 fn passed(begin: Instant, time: Duration) -> Outcome {

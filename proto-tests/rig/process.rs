@@ -116,12 +116,26 @@ impl Process {
     /// # Errors
     /// It is gone.
     pub fn rss(&self) -> Outcome<u64> {
+        self.status("VmRSS:")
+    }
+
+    /// How often its first thread has gone to sleep since it began. Counts what wakes it, and does not hang on how fast the
+    /// machine is just now, as processor time does.
+    ///
+    /// # Errors
+    /// It is gone.
+    pub fn sleeps(&self) -> Outcome<u64> {
+        self.status("voluntary_ctxt_switches:")
+    }
+
+    /// A number of its `/proc/PID/status`, by the name in front of it.
+    fn status(&self, name: &str) -> Outcome<u64> {
         let status =
             fs::read_to_string(format!("/proc/{}/status", self.pid())).map_err(|e| format!("{}: {e}", self.name))?;
         status
             .lines()
-            .find_map(|line| line.strip_prefix("VmRSS:")?.trim().strip_suffix("kB")?.trim().parse().ok())
-            .ok_or_else(|| format!("{} has no VmRSS: is it gone?", self.name))
+            .find_map(|line| line.strip_prefix(name)?.split_whitespace().next()?.parse().ok())
+            .ok_or_else(|| format!("{} has no {name} is it gone?", self.name))
     }
 
     fn group(&self) -> Pid {

@@ -3,7 +3,7 @@
 //! systems) ring no bell.
 
 use futures_util::StreamExt;
-use inotify::{EventStream, Inotify, WatchMask};
+use inotify::{EventMask, EventStream, Inotify, WatchMask};
 use std::path::Path;
 
 /// Room for the events of one reading; what they say does not matter, so a full queue loses nothing.
@@ -13,7 +13,7 @@ type Buffer = [u8; 4096];
 pub enum Bell {
     /// Rings.
     Hung(Box<EventStream<Buffer>>),
-    /// The kernel gave none: it never rings.
+    /// The kernel gave none, or what it hung on is elsewhere or gone: it never rings.
     Mute,
 }
 
@@ -21,7 +21,11 @@ impl Bell {
     /// Hangs a bell on `dir`. It rings for files that were written and closed, moved here or away, or removed; never for a
     /// file that is still being written.
     pub fn on(dir: &Path) -> Self {
-        let what = WatchMask::CLOSE_WRITE | WatchMask::MOVED_TO | WatchMask::MOVED_FROM | WatchMask::DELETE;
+        let what = WatchMask::CLOSE_WRITE
+            | WatchMask::MOVED_TO
+            | WatchMask::MOVED_FROM
+            | WatchMask::DELETE
+            | WatchMask::MOVE_SELF;
         let hung = || {
             let bell = Inotify::init()?;
             bell.watches().add(dir, what | WatchMask::ONLYDIR)?;
@@ -40,7 +44,9 @@ impl Bell {
     pub async fn ring(&mut self) {
         match self {
             Self::Hung(events) => {
-                if !matches!(events.next().await, Some(Ok(_))) {
+                let next = events.next().await;
+                let stays = |mask: EventMask| !mask.intersects(EventMask::IGNORED | EventMask::MOVE_SELF);
+                if !matches!(next, Some(Ok(event)) if stays(event.mask)) {
                     *self = Self::Mute;
                 }
             }

@@ -18,8 +18,10 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-/// How often the folder is listed where no bell rings.
+/// How often the folder is listed where there is no bell, and how long a file has until the second look at it.
 const POLL: Duration = Duration::from_millis(100);
+/// How often it is listed where a bell hangs, for the changes that ring none.
+const REST: Duration = Duration::from_secs(1);
 
 /// Publishes what the manifests in `dir` say until `stop`. Reads and parses outside the runtime's thread, so that a large
 /// file does not hold up a session.
@@ -53,9 +55,13 @@ pub async fn run(
         publish_health(&health, &door, &seen);
         // What waits for a second look must have had its time: then no bell hurries us.
         let settled = door.folder.is_settled();
+        let pause = match bell {
+            Bell::Hung(_) if settled => REST,
+            Bell::Hung(_) | Bell::Mute => POLL,
+        };
         tokio::select! {
             () = stop.cancelled() => break,
-            () = tokio::time::sleep(POLL) => {}
+            () = tokio::time::sleep(pause) => {}
             () = bell.ring(), if settled => {}
         }
     }
