@@ -38,6 +38,13 @@ pub struct PeerConfig {
     pub router_advertisements: RouterAdvertisements,
 }
 
+impl PeerConfig {
+    /// Whether its segments carry TCP-MD5 signatures (RFC 2385), wherever the key is kept.
+    pub fn is_signed(&self) -> bool {
+        self.neighbor.password.is_some() || self.password_file.is_some()
+    }
+}
+
 const FAMILIES: [(&str, Family); 2] = [("ipv4", Family::IPV4_UNICAST), ("ipv6", Family::IPV6_UNICAST)];
 
 /// Names and peers; a peer with an error has its name only.

@@ -4,6 +4,7 @@ use super::error::{Finding, Place};
 use super::names::listed;
 use super::peers::PeerConfig;
 use super::raw;
+use super::transport::Reach;
 use crate::advertise::{Advertisement, NodeSelector, Policy};
 use crate::wire::{Asn, ExtendedCommunity, Family, PeerKind, Scope};
 use serde_saphyr::Spanned;
@@ -72,8 +73,26 @@ impl Review<'_> {
             let help = "iBGP peers may be routers away already; remove it, or correct the AS number";
             out.push(Finding::warning(Place::of(multihop), title).help(help));
         }
+        self.unsigned(name, address, peer, out);
         self.communities(name, &reaching, out);
         self.weights(name, &reaching, out);
+    }
+
+    /// The kernel knows keys by block and no exception from them: who dials from a block with a key must sign (RFC 2385).
+    fn unsigned(&self, name: &Spanned<String>, at: &Spanned<String>, peer: &PeerConfig, out: &mut Vec<Finding>) {
+        if peer.is_signed() || peer.reach != Reach::One {
+            return;
+        }
+        let asks_for_a_key = |(_, other): &(&Arc<str>, &PeerConfig)| {
+            let within = matches!(other.reach, Reach::Range(range) if range.contains(peer.neighbor.address));
+            within && other.is_signed() && !other.nodes.is_disjoint(&peer.nodes)
+        };
+        if let Some((range, _)) = self.peers.iter().find(asks_for_a_key) {
+            let title = format!("{:?} has no password, but lies in the range of {range:?}, which has one", name.value);
+            let help =
+                "when this router dials without that key the kernel drops it unheard; give it a password of its own";
+            out.push(Finding::warning(Place::of(at), title).help(help));
+        }
     }
 
     /// Routers weigh paths only where each of them has a bandwidth (RFC 10005 §4).
