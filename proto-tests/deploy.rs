@@ -166,6 +166,23 @@ fn without_privileges(pod: &Value) {
     assert_eq!(host_paths.count(), 0);
 }
 
+/// The Secret need not be there; where it is, its keys are files where the examples look for them.
+#[test]
+fn passwords_come_from_a_secret() {
+    let daemon_set = document("base/daemonset.yaml", "DaemonSet");
+    let pod = &daemon_set["spec"]["template"]["spec"];
+    let named = |list: &Value| list.as_array().expect("a list").iter().find(|one| one["name"] == "keys").cloned();
+    let secret = named(&pod["volumes"]).expect("a volume")["secret"].clone();
+    assert_eq!((&secret["secretName"], &secret["optional"]), (&"herald-keys".into(), &true.into()));
+    let mount = named(&pod["containers"][0]["volumeMounts"]).expect("a mount");
+    assert_eq!(mount["readOnly"], true);
+    let folder = Path::new(mount["mountPath"].as_str().expect("a text"));
+    let (example, _) =
+        Config::parse("links.yaml", &read("../config/links.yaml")).unwrap_or_else(|found| panic!("{found}"));
+    let files: Vec<_> = example.peers.values().filter_map(|peer| peer.password_file.as_deref()).collect();
+    assert!(!files.is_empty() && files.iter().all(|file| file.parent() == Some(folder)), "{files:?}");
+}
+
 #[test]
 fn it_runs_wherever_traffic_arrives_and_is_replaced_one_node_at_a_time() {
     let daemon_set = document("base/daemonset.yaml", "DaemonSet");

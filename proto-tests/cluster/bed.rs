@@ -29,6 +29,8 @@ pub const SPEAKERS: &str = "app.kubernetes.io/name=herald,app.kubernetes.io/comp
 /// The routers' hold time.
 pub const HOLD: Duration = Duration::from_secs(9);
 
+/// What the first router wants segments signed with (TCP-MD5); the second takes them as they are.
+const KEY: &str = "from-the-secret";
 const NODES_ASN: u32 = 64512;
 const ROUTERS_ASN: u32 = 64601;
 const PROGRAMS: [&str; 12] = [
@@ -233,7 +235,8 @@ impl Bed {
         .map(drop)
     }
 
-    /// `deploy/overlays/test` with this bed's routers written into the ConfigMap, in the suite's folder.
+    /// `deploy/overlays/test` with this bed's routers written into the ConfigMap and the key of one into the Secret, in the
+    /// suite's folder.
     ///
     /// # Errors
     /// A file could not be written.
@@ -242,7 +245,7 @@ impl Bed {
         let folder = self.rig.folder("deploy/overlays/cluster", 0o755)?;
         let kustomization = "apiVersion: kustomize.config.k8s.io/v1beta1
 kind: Kustomization
-resources: [../test]
+resources: [../test, keys.yaml]
 patches: [{path: config.yaml}]
 ";
         let config = format!(
@@ -253,7 +256,7 @@ data:
   herald.yaml: |
     asn: {NODES_ASN}
     peers:
-      - {{name: r1, address: {}, asn: {ROUTERS_ASN}, holdTime: 9s}}
+      - {{name: r1, address: {}, asn: {ROUTERS_ASN}, holdTime: 9s, passwordFile: /etc/herald-keys/r1}}
       - {{name: r2, address: {}, asn: {ROUTERS_ASN}, holdTime: 9s}}
     pools:
       - {{name: public, addresses: [{SERVICES}, \"{SERVICES6}\"]}}
@@ -264,6 +267,10 @@ data:
         );
         write_file(&folder.join("kustomization.yaml"), kustomization)?;
         write_file(&folder.join("config.yaml"), &config)?;
+        let keys = format!(
+            "apiVersion: v1\nkind: Secret\nmetadata: {{name: herald-keys, namespace: {HERALD}}}\nstringData: {{r1: {KEY}}}\n"
+        );
+        write_file(&folder.join("keys.yaml"), &keys)?;
         Ok(folder)
     }
 }
@@ -315,6 +322,7 @@ fn neighbour(site: &NodeSite, router: usize) -> Neighbour {
         address: site.uplink_address.into(),
         local: ROUTERS[router].into(),
         asn: NODES_ASN,
+        password: (router == 0).then_some(KEY),
     }
 }
 

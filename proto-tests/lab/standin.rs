@@ -92,6 +92,7 @@ fn announce(lab: &Lab, i: usize) -> Outcome<Bird> {
         address: link_address(i, j, 1, Family::V4),
         local: link_address(i, j, 2, Family::V4),
         asn: router_asn(j),
+        password: None,
     };
     let plan = Plan {
         asn: NODES_ASN,

@@ -189,6 +189,7 @@ impl Lab {
             address: link_address(node, router, 2, family),
             local: link_address(node, router, 1, family),
             asn: NODES_ASN,
+            password: None,
         };
         Plan {
             asn: router_asn(router),

@@ -150,6 +150,9 @@ fn configuration(plan: &Plan) -> String {
 /// A session that carries both families. After an error BIRD refuses the neighbour for a minute unless told otherwise.
 pub fn session(plan: &Plan, n: &Neighbour, channels: &str) -> String {
     let mut text = format!("protocol bgp {} {{\n local {} as {};\n", n.name, n.local, plan.asn);
+    if let Some(key) = n.password {
+        let _infallible = writeln!(text, " password \"{key}\";");
+    }
     let _infallible = write!(
         text,
         " neighbor {} as {};\n direct;\n passive on;\n hold time {};\n keepalive time {};\n error wait time 1, 4;\n \

@@ -187,6 +187,9 @@ fn neighbours(plan: &Plan) -> String {
              neighbor {at} timers {keepalive} {hold}\n neighbor {at} update-source {}\n",
             n.asn, n.name, n.local
         );
+        if let Some(key) = n.password {
+            let _infallible = writeln!(lines, " neighbor {at} password {key}");
+        }
     }
     for family in ["ipv4", "ipv6"] {
         let _infallible = writeln!(lines, " address-family {family} unicast");

@@ -20,6 +20,8 @@ pub struct Neighbour {
     pub local: IpAddr,
     /// The autonomous system that it must come from.
     pub asn: u32,
+    /// The key with which every segment is signed (TCP-MD5), if the router insists on one.
+    pub password: Option<&'static str>,
 }
 
 /// A router's configuration, in no router's language. Both unicast families run on each session, whatever carries it.

@@ -228,7 +228,7 @@ const EXAMPLES: &[(&str, Level, &str)] = &[
     ("ipv6", Level::Inside, "1000"),
     ("role", Level::Inside, "customer"),
     ("password", Level::Inside, "correct-horse"),
-    ("passwordFile", Level::Inside, "/etc/herald/keys/tor-a"),
+    ("passwordFile", Level::Inside, "/etc/herald-keys/tor-a"),
     ("interface", Level::Inside, "eth0"),
     ("routerAdvertisements", Level::Inside, "true"),
     ("nextHop", Level::Inside, "{ipv4: 172.30.1.11, ipv6: \"2001:db8:1::11\"}"),

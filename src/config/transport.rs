@@ -290,7 +290,7 @@ pub fn password_file(raw: &raw::Peer, out: &mut Vec<Finding>) -> Option<Option<P
     let path = Path::new(&value.value);
     if !path.is_absolute() {
         let title = format!("the password file {:?} is not named from the root", value.value);
-        out.push(Finding::error(place, title).help("write the whole path, such as /etc/herald/keys/tor-a"));
+        out.push(Finding::error(place, title).help("write the whole path, such as /etc/herald-keys/tor-a"));
         return None;
     }
     Some(Some(path.to_owned()))
