@@ -163,6 +163,10 @@ fn daemon(rig: &Rig, space: &Namespace, dir: &Path, name: &str, programs: &Progr
         .args(["-f", &format!("{dir}/{name}.conf"), "-i", &format!("{dir}/{name}.pid")])
         .args(["--vty_socket", &dir, "-z", &format!("{dir}/zserv.api"), "-P", "0"])
         .args(["--log", "stdout", "-u", "frr", "-g", "frr"]);
+    if name == "zebra" {
+        // Without it zebra replaces an IPv6 route by taking it out and putting the new one in, and what arrives between is lost.
+        command.arg("--v6-rr-semantics");
+    }
     command
 }
 
