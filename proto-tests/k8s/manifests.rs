@@ -163,7 +163,7 @@ async fn a_folder_that_is_not_there_is_an_error_that_names_it() {
     assert!(format!("{error:#}").contains("/nonexistent/folder"), "{error:#}");
 }
 
-/// The kernel tells of neither: what a link in the folder leads to, and another folder where this one was.
+/// What a link in the folder leads to rings no bell; and one that hung on a folder that was moved is no bell of the new one.
 #[tokio::test]
 async fn a_change_that_rings_no_bell_is_seen_too() {
     let outer = TempDir::new().unwrap();

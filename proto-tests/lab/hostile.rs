@@ -26,8 +26,8 @@ const QUIET: Duration = Duration::from_secs(15);
 /// five times a second is over it.
 const WAKES: f64 = 5.0;
 /// What it may take of a core at most, in a hundred, so that it does not spin. How little it takes is nothing to hold a test
-/// to: the same work takes three times as long on a machine whose caches others use.
-const SPIN: f64 = 15.0;
+/// to: the same work takes much longer on a machine whose caches others use.
+const SPIN: f64 = 10.0;
 /// A connection attempt is given up after this long.
 const GIVE_UP: f64 = 5.0;
 
@@ -116,7 +116,7 @@ fn storm(speaker: &mut Speaker, alone: &Effort, watch: &mut Watch, manifests: &M
     })?;
     println!("  over {WINDOW:?} {beside}; without them {alone}");
     if beside.wakes - alone.wakes >= WAKES || beside.share >= SPIN {
-        return Err(format!("{beside}; without them {alone}"));
+        return Err(format!("bad neighbours cost too much: {beside}; without them {alone}"));
     }
     let lost = watch.history()[changes_before..]
         .iter()
