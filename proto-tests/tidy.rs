@@ -10,6 +10,7 @@ use syn::visit::Visit;
 /// Each room with its floor. A room imports rooms on lower floors only.
 const FLOORS: &[(&str, u8)] = &[
     ("planted", 5),
+    ("condition", 5),
     ("wire", 10),
     ("bfd", 10),
     ("ipam", 10),

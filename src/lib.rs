@@ -4,6 +4,7 @@
 //! `config` is pure: no runtime, no socket, no clock, no chance. The feature `shell` adds what stands above that wall.
 
 pub mod advertise;
+pub mod condition;
 pub mod config;
 pub mod fsm;
 pub mod ipam;

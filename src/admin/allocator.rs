@@ -1,10 +1,12 @@
 //! What can be seen of the allocator from outside: health, metrics, pools.
 
 use super::handles::{Listing, WatchState};
-use super::metrics::{CONTENT_TYPE, NONE, Reloads, counter, gauge, text, watches};
+use super::metrics::{CONTENT_TYPE, NONE, Reloads, conditions, counter, gauge, text, watches};
+use super::readiness;
+use crate::condition::Conditions;
 use crate::ipam::Usage;
 use axum::extract::State;
-use axum::http::{StatusCode, header};
+use axum::http::header;
 use axum::response::IntoResponse;
 use axum::routing::get;
 use axum::{Json, Router};
@@ -41,6 +43,8 @@ pub struct Snapshot {
     pub writes_due: usize,
     /// What became of writes, by word.
     pub writes: BTreeMap<&'static str, u64>,
+    /// What is not as it should be.
+    pub conditions: Arc<Conditions>,
 }
 
 /// Which part an allocator plays.
@@ -80,6 +84,8 @@ pub struct Pools {
     pub retained: Vec<Retained>,
     /// What is doubtful about the pools in this cluster.
     pub doubts: Vec<String>,
+    /// What is not as it should be, a line each.
+    pub conditions: Vec<String>,
 }
 
 /// An address that stays although no pool would give it to its service today, until that is renumbered.
@@ -146,6 +152,7 @@ impl Pools {
             pools: snapshot.pools.into_iter().map(pool).collect(),
             retained: snapshot.irregular,
             doubts: snapshot.doubts,
+            conditions: snapshot.conditions.lines(),
         }
     }
 }
@@ -175,18 +182,19 @@ pub fn router(look: Look) -> (Router, Reloads) {
 /// One that waits for its turn is as ready as one that gives.
 async fn readyz(State(look): State<Look>) -> impl IntoResponse {
     let snapshot = look();
-    match snapshot.part {
-        Part::Following(_) | Part::Giving => (StatusCode::OK, "ready\n".to_owned()),
-        Part::Unknown => (StatusCode::SERVICE_UNAVAILABLE, "nobody is known to lead yet\n".to_owned()),
+    let missing = match snapshot.part {
+        Part::Following(_) | Part::Giving => Vec::new(),
+        Part::Unknown => vec!["nobody is known to lead yet".to_owned()],
         Part::Adopting => {
             let pending = snapshot.watches.iter().filter(|watch| watch.listing == Listing::Pending);
             let line = |watch: &WatchState| {
                 let why = watch.trouble.as_ref().map(|trouble| format!(": {trouble}")).unwrap_or_default();
-                format!("{} not read completely yet{why}\n", watch.name)
+                format!("{} not read completely yet{why}", watch.name)
             };
-            (StatusCode::SERVICE_UNAVAILABLE, pending.map(line).collect())
+            pending.map(line).collect()
         }
-    }
+    };
+    readiness::answer(missing, &snapshot.conditions)
 }
 
 struct Scrape(Look);
@@ -233,6 +241,7 @@ impl Collector for Scrape {
             "Writes to the API, by result",
             snapshot.writes.iter().map(|(result, count)| ([("result", (*result).to_owned())], *count)),
         )?;
+        conditions(&mut encoder, &snapshot.conditions)?;
         watches(&mut encoder, &snapshot.watches)
     }
 }

@@ -27,6 +27,8 @@ pub struct Peers {
     pub waiting: Option<String>,
     /// What is doubtful about the configuration in this cluster.
     pub doubts: Vec<String>,
+    /// What is not as it should be, a line each: kind, what it is about, words.
+    pub conditions: Vec<String>,
     /// By name.
     pub peers: Vec<Peer>,
 }
@@ -188,6 +190,8 @@ pub struct Down {
 pub struct Routes {
     /// This node.
     pub node: String,
+    /// What is not as it should be, a line each.
+    pub conditions: Vec<String>,
     /// By peer, then by prefix.
     pub routes: Vec<Route>,
 }
@@ -294,6 +298,7 @@ pub fn peers(handles: &Handles, clock: Clock) -> Peers {
         router_id: identity.map(|us| us.router_id.to_string()),
         waiting,
         doubts: speakers.doubts.clone(),
+        conditions: handles.conditions.borrow().lines(),
         peers: speakers
             .peers
             .values()
@@ -430,7 +435,7 @@ pub fn routes(handles: &Handles, only: Option<&str>) -> Routes {
     let speakers = handles.speakers.borrow().clone();
     let wanted = |name: &PeerName| only.is_none_or(|only| only == &*name.0);
     let routes = speakers.peers.iter().filter(|(name, _)| wanted(name)).flat_map(|(_, peer)| routes_of(peer)).collect();
-    Routes { node: handles.node.to_string(), routes }
+    Routes { node: handles.node.to_string(), conditions: handles.conditions.borrow().lines(), routes }
 }
 
 fn routes_of(peer: &PeerHandles) -> Vec<Route> {

@@ -1,6 +1,7 @@
 //! Handles on the state that other rooms publish; all that the admin room knows.
 
 use crate::advertise::NodeName;
+use crate::condition::Conditions;
 use crate::peer::transport::Transport;
 use crate::peer::{Identity, PeerName, Plan, Status};
 use std::collections::BTreeMap;
@@ -18,6 +19,8 @@ pub struct Handles {
     pub speakers: watch::Receiver<Arc<Speakers>>,
     /// The state of the watches, asked when somebody wants to know.
     pub watches: Arc<dyn Fn() -> Vec<WatchState> + Send + Sync>,
+    /// What is not as it should be, anywhere in the process.
+    pub conditions: watch::Receiver<Arc<Conditions>>,
 }
 
 impl fmt::Debug for Handles {

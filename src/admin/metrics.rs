@@ -1,6 +1,7 @@
 //! Every metric. What belongs to a peer is read from its status at each scrape, so that its series end with it.
 
 use super::handles::{Handles, Listing, PeerHandles, Standing, WatchState};
+use crate::condition::{Conditions, Reason};
 use crate::peer::status::Consequence;
 use crate::peer::{Limit, Phase, Status};
 use crate::wire;
@@ -132,8 +133,19 @@ impl Collector for Scrape {
             "What is doubtful about the configuration in this cluster: shared router IDs, selectors that match no node",
             [(NONE, shared.into())],
         )?;
+        conditions(&mut encoder, &self.0.conditions.borrow().clone())?;
         watches(&mut encoder, &(self.0.watches)())
     }
+}
+
+/// What is not as it should be; each kind has its series always, so that an alert can be written before it is needed.
+pub(super) fn conditions(encoder: &mut DescriptorEncoder<'_>, conditions: &Conditions) -> fmt::Result {
+    let of = |reason: &Reason| {
+        let count = u32::try_from(conditions.count(*reason)).unwrap_or(u32::MAX);
+        ([("reason", reason.as_str().to_owned())], f64::from(count))
+    };
+    let help = "What is not as it should be now, by kind; /readyz, /v1/peers and the log say it in words";
+    gauge(encoder, "conditions", help, Reason::ALL.iter().map(of))
 }
 
 /// The state of watches.

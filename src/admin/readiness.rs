@@ -1,12 +1,24 @@
 //! Whether this speaker does its work: what `/readyz` says.
 
 use super::handles::{Handles, Listing, PeerHandles, Standing};
+use crate::condition::Conditions;
 use crate::peer::status::EndOfRib;
 use crate::peer::{PeerName, Phase};
+use axum::http::StatusCode;
 use std::time::{Duration, Instant};
 
 /// A peer that was tried this long no longer holds readiness back: a rollout must not stop at a router that is down.
 pub const TRIED: Duration = Duration::from_secs(30);
+
+/// The answer: whether a rollout may go on, then what is not as it should be, which alone makes nobody unready.
+pub fn answer(missing: Vec<String>, conditions: &Conditions) -> (StatusCode, String) {
+    let (status, mut lines) = match missing.is_empty() {
+        true => (StatusCode::OK, vec!["ready".to_owned()]),
+        false => (StatusCode::SERVICE_UNAVAILABLE, missing),
+    };
+    lines.extend(conditions.lines());
+    (status, lines.join("\n") + "\n")
+}
 
 /// What is missing before this speaker is ready, a line each; empty: ready.
 pub fn missing(handles: &Handles, now: Instant) -> Vec<String> {
@@ -99,6 +111,7 @@ mod tests {
             node: "n1".into(),
             speakers: watch::channel(Arc::new(speakers)).1,
             watches: Arc::new(move || vec![state.clone()]),
+            conditions: watch::channel(Arc::default()).1,
         };
         missing(&handles, now).join("; ")
     }

@@ -31,10 +31,8 @@ pub fn router(handles: Handles, metrics: Metrics) -> Router {
 
 async fn readyz(State(handles): State<Handles>) -> impl IntoResponse {
     let missing = readiness::missing(&handles, tokio::time::Instant::now().into_std());
-    if missing.is_empty() {
-        return (StatusCode::OK, "ready\n".to_owned());
-    }
-    (StatusCode::SERVICE_UNAVAILABLE, missing.iter().map(|line| format!("{line}\n")).collect())
+    let conditions = handles.conditions.borrow().clone();
+    readiness::answer(missing, &conditions)
 }
 
 async fn peers(State(handles): State<Handles>) -> impl IntoResponse {

@@ -104,7 +104,7 @@ fn peers_text(answer: &Peers) -> String {
     let asn = answer.asn.map_or("unknown".to_owned(), |asn| asn.to_string());
     let mut text =
         format!("Node {}, AS {asn}, router ID {}\n", answer.node, answer.router_id.as_deref().unwrap_or("unknown"));
-    for line in answer.waiting.iter().chain(&answer.doubts) {
+    for line in answer.waiting.iter().chain(&answer.doubts).chain(&answer.conditions) {
         text += &format!("! {line}\n");
     }
     for peer in &answer.peers {
@@ -157,8 +157,9 @@ fn whereabouts(peer: &Peer) -> String {
 }
 
 fn routes_text(answer: &Routes) -> String {
+    let mut text: String = answer.conditions.iter().map(|line| format!("! {line}\n")).collect();
     if answer.routes.is_empty() {
-        return "No routes.\n".to_owned();
+        return text + "No routes.\n";
     }
     let mut table =
         table(["PREFIX", "PEER", "STATE", "NEXT HOP", "LOCPREF", "MED", "PREPEND", "BYTES/S", "COMMUNITIES"]);
@@ -178,7 +179,8 @@ fn routes_text(answer: &Routes) -> String {
             if route.communities.is_empty() { "-".to_owned() } else { route.communities.join(" ") },
         ]);
     }
-    lines(table)
+    text += &lines(table);
+    text
 }
 
 fn or_dash(value: Option<impl ToString>) -> String {

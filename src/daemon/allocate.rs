@@ -1,9 +1,11 @@
 //! `herald allocate` as a process: a candidate for the lease that gives addresses while it leads.
 
+use super::conditions::Board;
 use super::reload::ConfigFile;
 use super::run::{Signals, Tasks, on_a_runtime, open_doors, supervise};
 use crate::admin::allocator::{Look, Part, Retained, Snapshot, router};
 use crate::admin::{self, WatchState};
+use crate::condition::Conditions;
 use crate::k8s::allocator::{self, Links, Progress, Report};
 use crate::k8s::desk::Irregular;
 use crate::k8s::lease::{Election, Leadership};
@@ -57,11 +59,18 @@ async fn allocate(options: Options) -> anyhow::Result<()> {
     let (config, config_read) = watch::channel(Arc::new(config));
     let (leadership, leadership_read) = watch::channel(Leadership::Following(None));
     let (report, report_read) = watch::channel(Report::default());
-    let (router, reloads) = router(look(&options.identity, &leadership_read, &report_read));
+    let (conditions, conditions_read) = watch::channel(Arc::default());
+    let mut board = Board::default();
+    let of_the_file = board.source();
+    let (router, reloads) = router(look(&options.identity, &leadership_read, &report_read, conditions_read));
     let stop = CancellationToken::new();
     let mut tasks = Tasks::new();
     open_doors(&mut tasks, (&options.socket, options.metrics), &router, &stop).await?;
-    let follow = file.follow(hangup, config, reloads, |_| {});
+    let follow = file.follow(hangup, config, (reloads, of_the_file), |_| {});
+    tasks.spawn(async {
+        board.run(conditions).await;
+        ("conditions", Ok(()))
+    });
     tasks.spawn(async {
         follow.await;
         ("configuration", Ok(()))
@@ -81,7 +90,12 @@ async fn allocate(options: Options) -> anyhow::Result<()> {
     supervise(&mut signals, tasks, ("allocator", work), stop).await
 }
 
-fn look(identity: &str, leadership: &watch::Receiver<Leadership>, report: &watch::Receiver<Report>) -> Look {
+fn look(
+    identity: &str,
+    leadership: &watch::Receiver<Leadership>,
+    report: &watch::Receiver<Report>,
+    conditions: watch::Receiver<Arc<Conditions>>,
+) -> Look {
     let (identity, leadership, report) = (identity.to_owned(), leadership.clone(), report.clone());
     Arc::new(move || {
         let leadership = leadership.borrow().clone();
@@ -103,6 +117,7 @@ fn look(identity: &str, leadership: &watch::Receiver<Leadership>, report: &watch
             irregular: report.figures.irregular.into_iter().map(retained).collect(),
             writes_due: report.figures.writes,
             writes: report.writes,
+            conditions: conditions.borrow().clone(),
         }
     })
 }

@@ -6,6 +6,7 @@
 
 pub mod allocate;
 pub mod boot;
+pub mod conditions;
 pub mod door;
 pub mod identity;
 pub mod keys;

@@ -1,6 +1,7 @@
 //! The configuration file in use. A bad file never replaces a good one.
 
 use crate::admin::Reloads;
+use crate::condition::{Conditions, Reason};
 use crate::config::Config;
 use anyhow::{Context, anyhow};
 use std::fs;
@@ -51,7 +52,7 @@ impl ConfigFile {
         mut self,
         mut hangup: Signal,
         config: watch::Sender<Arc<Config>>,
-        reloads: Reloads,
+        (reloads, conditions): (Reloads, watch::Sender<Conditions>),
         beside: impl Fn(&Config),
     ) {
         let mut tick = tokio::time::interval(POLL);
@@ -64,7 +65,7 @@ impl ConfigFile {
             let now = look(&self.path);
             let new = (now != self.seen).then(|| {
                 self.seen = now;
-                self.take(&reloads)
+                self.take(&reloads, &conditions)
             });
             let new = new.flatten();
             let in_use = config.borrow().clone();
@@ -76,7 +77,7 @@ impl ConfigFile {
     }
 
     /// The configuration that the file now holds, if it is a good one.
-    fn take(&self, reloads: &Reloads) -> Option<Config> {
+    fn take(&self, reloads: &Reloads, conditions: &watch::Sender<Conditions>) -> Option<Config> {
         let name = self.path.display().to_string();
         let read = match &self.seen {
             Seen::Text(text) => Config::parse(&name, text).map_err(|report| report.to_string()),
@@ -85,6 +86,7 @@ impl ConfigFile {
         match read {
             Ok((new, warnings)) => {
                 reloads.succeeded();
+                conditions.send_modify(|mine| mine.clear(Reason::ConfigurationRefused, ""));
                 if !warnings.is_empty() {
                     warn!("{name} is used, but look at this:\n{warnings}");
                 }
@@ -92,6 +94,9 @@ impl ConfigFile {
             }
             Err(report) => {
                 reloads.failed();
+                let brief = report.lines().next().unwrap_or_default();
+                let message = format!("{name} is refused, and what was good before it stays in use: {brief}");
+                conditions.send_modify(|mine| mine.set(Reason::ConfigurationRefused, "", message));
                 error!("{name} is refused; the configuration before it stays in use:\n{report}");
                 None
             }

@@ -1,6 +1,7 @@
 //! One process: wire, supervise, stop in order.
 
 use super::boot;
+use super::conditions::Board;
 use super::keys::KeyRing;
 use super::reload::ConfigFile;
 use super::speaker::{Channels, Speaker};
@@ -84,10 +85,14 @@ async fn speak(options: Options) -> anyhow::Result<()> {
         peers: BTreeMap::new(),
         doubts: Vec::new(),
     }));
+    let (conditions, conditions_read) = watch::channel(Arc::default());
+    let mut board = Board::default();
+    let of_the_file = board.source();
     let handles = Handles {
         node: options.node.clone(),
         speakers: speakers_read,
         watches: Arc::new(move || watches(&health_read.borrow())),
+        conditions: conditions_read,
     };
     let metrics = Metrics::new(handles.clone());
     let stop = CancellationToken::new();
@@ -95,7 +100,12 @@ async fn speak(options: Options) -> anyhow::Result<()> {
     open_doors(&mut tasks, (&options.socket, options.metrics), &server::router(handles, metrics.clone()), &stop)
         .await?;
     feed(&mut tasks, options.source, view, health, &stop).await?;
-    let follow = file.follow(hangup, config, metrics.reloads(), move |config| KeyRing::refresh(&keys, config));
+    let to = (metrics.reloads(), of_the_file);
+    let follow = file.follow(hangup, config, to, move |config| KeyRing::refresh(&keys, config));
+    tasks.spawn(async {
+        board.run(conditions).await;
+        ("conditions", Ok(()))
+    });
     tasks.spawn(async {
         follow.await;
         ("configuration", Ok(()))

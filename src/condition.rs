@@ -1,0 +1,112 @@
+//! What is not as it should be, for as long as it is so. Every room says it in this one form; log, `/readyz`, metrics, `/v1` and
+//! the tables of the command line then show the same, and stop showing it together.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+
+macro_rules! reasons {
+    ($($(#[doc = $words:literal])* $name:ident,)*) => {
+        /// The kind of a condition: CamelCase, as Kubernetes writes reasons; a label of the metric `herald_conditions`.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub enum Reason {
+            $($(#[doc = $words])* $name,)*
+        }
+
+        impl Reason {
+            /// All of them.
+            pub const ALL: &[Self] = &[$(Self::$name,)*];
+
+            /// Its word.
+            pub fn as_str(self) -> &'static str {
+                match self {
+                    $(Self::$name => stringify!($name),)*
+                }
+            }
+        }
+    };
+}
+
+reasons! {
+    /// The configuration file is refused: what is in use is older than the file.
+    ConfigurationRefused,
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// What is wrong now, by kind and by what it is about (a peer, an object, a file; empty where there is only one), in words that
+/// say what to change.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Conditions(BTreeMap<(Reason, Arc<str>), String>);
+
+impl Conditions {
+    /// It is so, in these words, until [`Self::clear`].
+    pub fn set(&mut self, reason: Reason, subject: &str, message: impl Into<String>) {
+        self.0.insert((reason, subject.into()), message.into());
+    }
+
+    /// It is no longer so.
+    pub fn clear(&mut self, reason: Reason, subject: &str) {
+        self.0.remove(&(reason, subject.into()));
+    }
+
+    /// Everything of one kind is no longer so.
+    pub fn clear_all(&mut self, reason: Reason) {
+        self.0.retain(|(kind, _), _| *kind != reason);
+    }
+
+    /// Adds what others say.
+    pub fn join(&mut self, others: &Self) {
+        self.0.extend(others.0.iter().map(|(key, message)| (key.clone(), message.clone())));
+    }
+
+    /// Kind, subject and words, by kind and subject.
+    pub fn iter(&self) -> impl Iterator<Item = (Reason, &str, &str)> {
+        self.0.iter().map(|((reason, subject), message)| (*reason, &**subject, &**message))
+    }
+
+    /// Whether it is so.
+    pub fn contains(&self, reason: Reason, subject: &str) -> bool {
+        self.0.contains_key(&(reason, subject.into()))
+    }
+
+    /// How many there are of a kind.
+    pub fn count(&self, reason: Reason) -> usize {
+        self.0.keys().filter(|(kind, _)| *kind == reason).count()
+    }
+
+    /// A line each: kind, subject, words.
+    pub fn lines(&self) -> Vec<String> {
+        self.iter()
+            .map(|(reason, subject, message)| match subject {
+                "" => format!("{reason}: {message}"),
+                _ => format!("{reason} {subject}: {message}"),
+            })
+            .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_condition_holds_until_it_is_cleared_and_says_what_it_is_about() {
+        let mut conditions = Conditions::default();
+        conditions.set(Reason::ConfigurationRefused, "", "line 3 is no key");
+        conditions.set(Reason::ConfigurationRefused, "a.yaml", "line 4 is no key");
+        assert_eq!(
+            conditions.lines(),
+            ["ConfigurationRefused: line 3 is no key", "ConfigurationRefused a.yaml: line 4 is no key"]
+        );
+        assert_eq!(conditions.count(Reason::ConfigurationRefused), 2);
+        conditions.clear(Reason::ConfigurationRefused, "");
+        assert!(!conditions.contains(Reason::ConfigurationRefused, ""));
+        conditions.clear_all(Reason::ConfigurationRefused);
+        assert_eq!(conditions, Conditions::default());
+    }
+}
