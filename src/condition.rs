@@ -30,6 +30,8 @@ macro_rules! reasons {
 reasons! {
     /// The configuration file is refused: what is in use is older than the file.
     ConfigurationRefused,
+    /// The task of a peer failed by a bug of ours; it is begun again, and the others go on.
+    PeerPanicked,
 }
 
 impl fmt::Display for Reason {

@@ -297,7 +297,7 @@ pub fn peers(handles: &Handles, clock: Clock) -> Peers {
         asn: identity.map(|us| us.asn.0),
         router_id: identity.map(|us| us.router_id.to_string()),
         waiting,
-        doubts: speakers.doubts.clone(),
+        doubts: speakers.doubts.to_vec(),
         conditions: handles.conditions.borrow().lines(),
         peers: speakers
             .peers

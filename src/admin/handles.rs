@@ -4,7 +4,6 @@ use crate::advertise::NodeName;
 use crate::condition::Conditions;
 use crate::peer::transport::Transport;
 use crate::peer::{Identity, PeerName, Plan, Status};
-use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Instant;
@@ -35,9 +34,9 @@ pub struct Speakers {
     /// Who this node is in BGP.
     pub standing: Standing,
     /// Running peers.
-    pub peers: BTreeMap<PeerName, PeerHandles>,
+    pub peers: imbl::OrdMap<PeerName, PeerHandles>,
     /// What is doubtful about the configuration in this cluster, in words.
-    pub doubts: Vec<String>,
+    pub doubts: Arc<Vec<String>>,
 }
 
 /// Whether this node knows its identity.

@@ -29,6 +29,7 @@ pub struct Metrics {
     registry: Arc<Registry>,
     plan: Histogram,
     reloads: Reloads,
+    control_failures: Counter,
 }
 
 /// Counts changed configuration files that were read; a clone counts into the same numbers.
@@ -78,13 +79,24 @@ impl Metrics {
             plan.clone(),
         );
         let reloads = Reloads::register(&mut registry);
+        let control_failures = Counter::default();
+        registry.register(
+            "control_failures",
+            "Times that the thread which watches and plans failed and was begun anew; sessions went on meanwhile",
+            control_failures.clone(),
+        );
         registry.register_collector(Box::new(Scrape(handles)));
-        Self { registry: Arc::new(registry), plan, reloads }
+        Self { registry: Arc::new(registry), plan, reloads, control_failures }
     }
 
     /// A plan was made.
     pub fn planned(&self, took: Duration) {
         self.plan.observe(took.as_secs_f64());
+    }
+
+    /// The thread *control* failed.
+    pub fn control_failed(&self) {
+        self.control_failures.inc();
     }
 
     /// Where reloads are counted.

@@ -105,7 +105,7 @@ mod tests {
             transport: watch::channel(None).1,
             remarks: Vec::new(),
         };
-        let speakers = Speakers { standing, peers: [("r1".into(), peer)].into(), doubts: Vec::new() };
+        let speakers = Speakers { standing, peers: imbl::OrdMap::unit("r1".into(), peer), doubts: Arc::default() };
         let state = WatchState { name: "services".to_owned(), listing, last_event: None, trouble: None };
         let handles = Handles {
             node: "n1".into(),

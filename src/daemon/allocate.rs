@@ -2,7 +2,8 @@
 
 use super::conditions::Board;
 use super::reload::ConfigFile;
-use super::run::{Signals, Tasks, on_a_runtime, open_doors, supervise};
+use super::run::{Signals, open_doors, supervise};
+use super::thread::{Tasks, on_a_runtime};
 use crate::admin::allocator::{Look, Part, Retained, Snapshot, router};
 use crate::admin::{self, WatchState};
 use crate::condition::Conditions;
@@ -48,7 +49,7 @@ pub struct Options {
 /// # Errors
 /// It could not start (with what to do about it), or one of its tasks ended or panicked.
 pub fn run(options: Options) -> anyhow::Result<()> {
-    on_a_runtime(allocate(options))
+    on_a_runtime(allocate(options))?
 }
 
 async fn allocate(options: Options) -> anyhow::Result<()> {
@@ -65,7 +66,7 @@ async fn allocate(options: Options) -> anyhow::Result<()> {
     let (router, reloads) = router(look(&options.identity, &leadership_read, &report_read, conditions_read));
     let stop = CancellationToken::new();
     let mut tasks = Tasks::new();
-    open_doors(&mut tasks, (&options.socket, options.metrics), &router, &stop).await?;
+    open_doors(&mut tasks, (&options.socket, options.metrics), router, &stop).await?;
     let follow = file.follow(hangup, config, (reloads, of_the_file), |_| {});
     tasks.spawn(async {
         board.run(conditions).await;

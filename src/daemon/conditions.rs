@@ -12,6 +12,25 @@ pub struct Board {
     sources: Vec<watch::Receiver<Conditions>>,
 }
 
+/// Where the parts of *control* say what is wrong with them.
+#[derive(Debug, Clone)]
+pub struct Outlets {
+    /// The configuration file.
+    pub file: watch::Sender<Conditions>,
+}
+
+impl Outlets {
+    /// One of each kind.
+    pub fn new(board: &mut Board) -> Self {
+        Self { file: board.source() }
+    }
+
+    /// Nothing is known to be wrong: whoever begins anew looks again.
+    pub fn clear(&self) {
+        self.file.send_replace(Conditions::default());
+    }
+}
+
 impl Board {
     /// Where one more part says what is wrong with it.
     pub fn source(&mut self) -> watch::Sender<Conditions> {

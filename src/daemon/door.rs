@@ -1,10 +1,10 @@
 //! Connections that routers open: where we listen, and whose they are.
 
-use crate::advertise::NodeSelector;
-use crate::config::{Config, Listen, Reach};
+use crate::config::{Config, Listen, PeerConfig, Reach};
 use crate::net::Accepted;
 use crate::net::listener::{self, Failures, Lines, Rules};
 use crate::peer::{Neighbor, PeerName};
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::Arc;
 use tokio::sync::{mpsc, watch};
@@ -78,14 +78,13 @@ pub struct Member {
 }
 
 impl Member {
-    /// The member of a range of this configuration that a router would be.
-    pub fn of(config: &Config, address: IpAddr, here: impl Fn(&NodeSelector) -> bool) -> Option<Self> {
-        let of = |range: ipnetwork::IpNetwork| range.contains(address);
-        let found = config.peers.iter().find(|(_, peer)| match peer.reach {
-            Reach::One | Reach::OnLink => false,
-            Reach::Range(range) => of(range) && here(&peer.nodes),
+    /// The member of a range of this node that a router would be.
+    pub fn of(config: &Config, here: &BTreeSet<Arc<str>>, address: IpAddr) -> Option<Self> {
+        let found = here.iter().find(|name| match config.peers.get(*name).map(|peer| &peer.reach) {
+            Some(Reach::Range(range)) => range.contains(address),
+            Some(Reach::One | Reach::OnLink) | None => false,
         });
-        found.map(|(range, _)| Self { range: Arc::clone(range), address })
+        found.map(|range| Self { range: Arc::clone(range), address })
     }
 
     /// Its name: that of the range, and the address.
@@ -93,9 +92,8 @@ impl Member {
         PeerName(format!("{}/{}", self.range, self.address).into())
     }
 
-    /// The neighbour that it is in this configuration, if it still is one.
-    pub fn neighbor(&self, config: &Config, here: impl Fn(&NodeSelector) -> bool) -> Option<Neighbor> {
-        let peer = config.peers.get(&self.range).filter(|peer| here(&peer.nodes))?;
+    /// The neighbour that it is by its range's entry, if it still is one.
+    pub fn neighbor(&self, peer: &PeerConfig) -> Option<Neighbor> {
         match peer.reach {
             Reach::Range(range) if range.contains(self.address) => {
                 Some(Neighbor { name: self.name(), address: self.address, ..peer.neighbor.clone() })

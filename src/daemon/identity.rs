@@ -1,5 +1,6 @@
 //! Who this node is in BGP, and what is doubtful about that in this cluster.
 
+use crate::admin::Standing;
 use crate::advertise::ClusterView;
 use crate::config::Config;
 use crate::peer::Identity;
@@ -13,6 +14,14 @@ pub struct Identities {
 }
 
 impl Identities {
+    /// One that goes on from what was known before: a new address must not end sessions.
+    pub fn keeping(standing: &Standing) -> Self {
+        match standing {
+            Standing::Known(identity) => Self { derived: Some(*identity) },
+            Standing::Waiting(_) => Self::default(),
+        }
+    }
+
     /// Our identity, or why it is not known yet. Only where the configuration names no router ID is the Node needed.
     ///
     /// # Errors

@@ -7,6 +7,7 @@
 pub mod allocate;
 pub mod boot;
 pub mod conditions;
+pub mod control;
 pub mod door;
 pub mod identity;
 pub mod keys;
@@ -14,6 +15,9 @@ pub mod on_link;
 pub mod reload;
 pub mod run;
 pub mod speaker;
+pub mod spec;
+pub mod thread;
 pub mod wanted;
 
-pub use run::{Options, Source, run};
+pub use control::Source;
+pub use run::{Options, run};

@@ -46,6 +46,11 @@ impl ConfigFile {
         Ok((Self { path, seen: Seen::Text(text) }, config))
     }
 
+    /// The file of one that was here before: whatever it holds is news.
+    pub fn again(path: PathBuf) -> Self {
+        Self { path, seen: Seen::Unreadable("not read yet".to_owned()) }
+    }
+
     /// Looks at the file every five seconds and at each `hangup`; publishes what is new and good. Each time `beside` may look
     /// at other files that the configuration names, before that is published. Never ends by itself.
     pub async fn follow(

@@ -1,22 +1,21 @@
 //! One process: wire, supervise, stop in order.
 
 use super::boot;
-use super::conditions::Board;
-use super::keys::KeyRing;
+use super::conditions::{Board, Outlets};
+use super::control::{self, Control, Source};
 use super::reload::ConfigFile;
 use super::speaker::{Channels, Speaker};
+use super::spec::Spec;
+use super::thread::{REST_LIMIT, Tasks, on_a_runtime, untimely};
 use crate::admin::{self, Handles, Metrics, Speakers, Standing, WatchState, server};
-use crate::advertise::{ClusterView, NodeName};
-use crate::k8s::{self, WatchHealth};
-use anyhow::{Context, anyhow};
-use std::collections::BTreeMap;
+use crate::advertise::NodeName;
+use crate::k8s::WatchHealth;
+use anyhow::Context;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::watch;
-use tokio::task::JoinSet;
+use tokio::sync::{oneshot, watch};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info};
 
@@ -37,57 +36,29 @@ pub struct Options {
     pub state: Option<PathBuf>,
 }
 
-/// Where services come from.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Source {
-    /// The cluster of this pod, or of the kubeconfig.
-    Cluster,
-    /// A folder of manifests.
-    Manifests(PathBuf),
-}
-
-/// What remains after the speaker stopped: doors and watches have no last words, so this is short.
-const REST_LIMIT: Duration = Duration::from_millis(100);
-
 /// Runs a speaker until SIGTERM or SIGINT.
 ///
 /// # Errors
-/// It could not start (with what to do about it), or one of its tasks ended or panicked.
+/// It could not start (with what to do about it), or what nothing goes on without ended.
 pub fn run(options: Options) -> anyhow::Result<()> {
-    on_a_runtime(speak(options))
+    on_a_runtime(speak(options))?
 }
 
-/// Runs a process's whole work.
-pub(super) fn on_a_runtime(work: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {
-    // One thread: the work is small, and peers share no memory with another.
-    let runtime =
-        tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start the runtime")?;
-    let ended = runtime.block_on(work);
-    // A name lookup that hangs must not hold the process.
-    runtime.shutdown_timeout(REST_LIMIT);
-    ended
-}
-
-/// Tasks by name; none of them ends before it is told to.
-pub(super) type Tasks = JoinSet<(&'static str, anyhow::Result<()>)>;
-
+/// The thread *sessions* is this one; *control* and *admin* are others, and share only what they publish.
 async fn speak(options: Options) -> anyhow::Result<()> {
     // Before anything that may take long: without a handler each of them ends the process.
     let mut signals = Signals::new()?;
-    let hangup = signal(SignalKind::hangup()).context("cannot wait for SIGHUP")?;
     let (file, config) = ConfigFile::open(options.config.clone())?;
-    let (keys, keys_read) = watch::channel(Arc::new(KeyRing::default().next(&config)));
-    let (config, config_read) = watch::channel(Arc::new(config));
-    let (view, view_read) = watch::channel(None);
+    let (spec, spec_read) = watch::channel(Arc::new(Spec::unknown(Arc::new(config))));
     let (health, health_read) = watch::channel(WatchHealth::default());
     let (speakers, speakers_read) = watch::channel(Arc::new(Speakers {
         standing: Standing::Waiting("starting".to_owned()),
-        peers: BTreeMap::new(),
-        doubts: Vec::new(),
+        peers: imbl::OrdMap::new(),
+        doubts: Arc::default(),
     }));
     let (conditions, conditions_read) = watch::channel(Arc::default());
     let mut board = Board::default();
-    let of_the_file = board.source();
+    let (outlets, of_sessions) = (Outlets::new(&mut board), board.source());
     let handles = Handles {
         node: options.node.clone(),
         speakers: speakers_read,
@@ -97,22 +68,25 @@ async fn speak(options: Options) -> anyhow::Result<()> {
     let metrics = Metrics::new(handles.clone());
     let stop = CancellationToken::new();
     let mut tasks = Tasks::new();
-    open_doors(&mut tasks, (&options.socket, options.metrics), &server::router(handles, metrics.clone()), &stop)
-        .await?;
-    feed(&mut tasks, options.source, view, health, &stop).await?;
-    let to = (metrics.reloads(), of_the_file);
-    let follow = file.follow(hangup, config, to, move |config| KeyRing::refresh(&keys, config));
+    open_doors(&mut tasks, (&options.socket, options.metrics), server::router(handles, metrics.clone()), &stop).await?;
     tasks.spawn(async {
         board.run(conditions).await;
         ("conditions", Ok(()))
     });
-    tasks.spawn(async {
-        follow.await;
-        ("configuration", Ok(()))
-    });
     let restart_state = boot::restart_state(options.state.as_deref());
-    let channels = Channels { config: config_read, keys: keys_read, view: view_read, speakers };
-    let speaker = tokio::spawn(Speaker::new(options.node.clone(), channels, metrics, restart_state).run(stop.clone()));
+    let control = Control {
+        node: options.node.clone(),
+        config: options.config,
+        source: options.source,
+        spec,
+        health,
+        conditions: outlets,
+        metrics,
+    };
+    let keep = control::keep_running(control, file, stop.clone());
+    tasks.spawn(async { ("control", keep.await) });
+    let channels = Channels { spec: spec_read, speakers, conditions: of_sessions };
+    let speaker = tokio::spawn(Speaker::new(channels, restart_state).run(stop.clone()));
     info!(node = %options.node, version = env!("CARGO_PKG_VERSION"), "herald speaks");
     supervise(&mut signals, tasks, ("speaker", speaker), stop).await
 }
@@ -141,52 +115,39 @@ pub(super) async fn supervise(
     }
     stop.cancel();
     let stopped = speaker.await;
+    // Doors and watches have no last words: what does not end by itself is left behind.
+    let rest = async { while tasks.join_next().await.is_some() {} };
+    let _left_behind = tokio::time::timeout(REST_LIMIT, rest).await;
     tasks.shutdown().await;
     reason?;
     stopped.with_context(|| format!("the {name} panicked while stopping"))?
 }
 
-fn untimely(ended: Result<(&'static str, anyhow::Result<()>), tokio::task::JoinError>) -> anyhow::Error {
-    match ended {
-        Ok((name, Ok(()))) => anyhow!("the task '{name}' ended, which it never should: this is a bug"),
-        Ok((name, Err(error))) => error.context(format!("the task '{name}' failed")),
-        Err(panicked) => anyhow!(panicked).context("a task panicked: this is a bug, please report the lines above"),
-    }
-}
-
+/// Opens both doors; what comes through them is served on a thread of its own.
 pub(super) async fn open_doors(
     tasks: &mut Tasks,
     (socket, metrics): (&Path, SocketAddr),
-    router: &axum::Router,
+    router: axum::Router,
     stop: &CancellationToken,
 ) -> anyhow::Result<()> {
-    let door = server::Door::bind(socket)?;
-    let (port, address) = server::bind_port(metrics).await?;
-    info!(%address, socket = %socket.display(), "probes, metrics and the looking glass");
-    let serve = door.serve(router.clone(), stop.clone().cancelled_owned());
-    tasks.spawn(async { ("socket", serve.await) });
-    let serve = server::serve_port(port, router.clone(), stop.clone().cancelled_owned());
-    tasks.spawn(async { ("port", serve.await) });
-    Ok(())
-}
-
-async fn feed(
-    tasks: &mut Tasks,
-    source: Source,
-    view: watch::Sender<Option<Arc<ClusterView>>>,
-    health: watch::Sender<WatchHealth>,
-    stop: &CancellationToken,
-) -> anyhow::Result<()> {
-    let stop = stop.clone();
-    match source {
-        Source::Manifests(folder) => {
-            tasks.spawn(async { ("manifests", k8s::manifests::run(folder, view, health, stop).await) });
-        }
-        Source::Cluster => {
-            let client = k8s::watch::client().await?;
-            tasks.spawn(async { ("watches", k8s::watch::run(client, view, health, stop).await) });
-        }
+    let (socket, stop) = (socket.to_owned(), stop.clone());
+    let (opened, is_open) = oneshot::channel();
+    let serve = super::thread::run("admin", move || async move {
+        let door = server::Door::bind(&socket)?;
+        let (port, address) = server::bind_port(metrics).await?;
+        info!(%address, socket = %socket.display(), "probes, metrics and the looking glass");
+        // Who waits for it is still there: it waits for this.
+        let _heard = opened.send(());
+        let by_socket = door.serve(router.clone(), stop.clone().cancelled_owned());
+        let by_port = server::serve_port(port, router, stop.cancelled_owned());
+        tokio::try_join!(by_socket, by_port).map(|((), ())| ())
+    });
+    let mut serve = Box::pin(serve);
+    tokio::select! {
+        ended = &mut serve => return ended,
+        Ok(()) = is_open => {}
     }
+    tasks.spawn(async { ("admin", serve.await) });
     Ok(())
 }
 
@@ -230,6 +191,7 @@ impl Signals {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use anyhow::anyhow;
 
     /// A speaker that ends when told so.
     fn obedient(stop: &CancellationToken) -> tokio::task::JoinHandle<anyhow::Result<()>> {

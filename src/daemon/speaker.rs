@@ -1,13 +1,11 @@
-//! Running peers equal to the configuration, and to each of them its routes.
+//! Running peers equal to the [`Spec`], and to each of them its routes.
 
 use super::door::{Door, Member, RANGE_LIMIT};
-use super::identity::{Doubts, Identities};
-use super::keys::KeyRing;
 use super::on_link::OnLink;
+use super::spec::{Planned, Spec};
 use super::wanted::{Known, Verdict, Wish};
-use crate::admin::{Metrics, PeerHandles, Speakers, Standing};
-use crate::advertise::{self, ClusterView, NodeName, NodeSelector, Planner};
-use crate::config::Config;
+use crate::admin::{PeerHandles, Speakers, Standing};
+use crate::condition::{Conditions, Reason};
 use crate::config::diff::{Cause, restart_causes};
 use crate::net::journal::{Budget, Voice};
 use crate::net::listener::Rules;
@@ -16,16 +14,16 @@ use crate::net::{Accepted, Driver, Lines, Readings};
 use crate::peer::settings::{Password, RestartState, Whereabouts};
 use crate::peer::status::FirstTable;
 use crate::peer::{Identity, PeerName, Phase, Plan, Settings, Status, Stop};
-use crate::rib::{Bounds, RouteSet};
+use crate::rib::RouteSet;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, oneshot, watch};
-use tokio::task::JoinSet;
+use tokio::task::{self, JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
-use tracing::{debug, info, warn};
+use tracing::{debug, error, info, warn};
 
 /// How long peers have for their last words when the process ends. With what comes after, two seconds in all.
 const SHUTDOWN_LIMIT: Duration = Duration::from_millis(1700);
@@ -33,30 +31,46 @@ const SHUTDOWN_LIMIT: Duration = Duration::from_millis(1700);
 /// What every peer is told when the process ends (RFC 9003 text of the Cease).
 const SHUTDOWN_TEXT: &str = "herald is stopping";
 
+/// Peers that begin in one turn: thousands of them must not hold up the sessions that are there.
+const STARTS: usize = 64;
+
+/// How long a peer rests whose driver panicked, times the number of its panics so far.
+const AFTER_PANIC: Duration = Duration::from_secs(5);
+
+/// A panic that long ago no longer counts.
+const PANIC_COUNTS: Duration = Duration::from_secs(600);
+
+/// How often routers of ranges are looked through for those that have gone.
+const SWEEP: Duration = Duration::from_secs(10);
+
+/// The least time without a connection after which a router of a range is forgotten.
+const LEAST_MEMORY: Duration = Duration::from_secs(30);
+
+/// Routers that are remembered to have had all routes.
+const TOLD_LIMIT: usize = 4096;
+
 /// Where the speaker's state comes from and goes to.
 pub struct Channels {
-    /// The configuration in use.
-    pub config: watch::Receiver<Arc<Config>>,
-    /// Passwords of files that it names.
-    pub keys: watch::Receiver<Arc<KeyRing>>,
-    /// The cluster; `None` until it was read completely once.
-    pub view: watch::Receiver<Option<Arc<ClusterView>>>,
+    /// What should be so, by control.
+    pub spec: watch::Receiver<Arc<Spec>>,
     /// For the admin room.
     pub speakers: watch::Sender<Arc<Speakers>>,
+    /// What is not as it should be.
+    pub conditions: watch::Sender<Conditions>,
 }
 
 /// All peers of this node.
 pub struct Speaker {
-    node: NodeName,
     channels: Channels,
-    metrics: Metrics,
-    identities: Identities,
-    doubts: Doubts,
-    planner: Planner,
-    planned: Option<Planned>,
+    /// The newest that was looked at.
+    spec: Arc<Spec>,
     /// Peers as they should be, by the newest look.
     wishes: BTreeMap<PeerName, Wish>,
+    /// What those that may have a session are to be told.
+    wanted: BTreeMap<PeerName, Settings>,
     running: BTreeMap<PeerName, Running>,
+    /// The same by address: who dials is found at once among thousands.
+    addresses: BTreeSet<(IpAddr, PeerName)>,
     /// Peers that must not have a session now.
     held: BTreeMap<PeerName, Held>,
     /// Routers of ranges that dialled us.
@@ -71,13 +85,19 @@ pub struct Speaker {
     on_link: OnLink,
     stopping: BTreeMap<PeerName, End>,
     tasks: JoinSet<PeerName>,
+    /// Whose task is whose: one that panicked does not say.
+    drivers: Drivers,
+    /// When members were last looked through.
+    swept: tokio::time::Instant,
+    /// Peers whose driver panicked: how often, and until when they rest.
+    resting: BTreeMap<PeerName, Rest>,
 }
 
-/// The newest plan, with the Node's addresses that go along with it.
-struct Planned {
-    routes: advertise::Plan,
-    node_addresses: Vec<IpAddr>,
-    bounds: Bounds,
+/// A peer whose driver panicked.
+#[derive(Debug, Clone, Copy)]
+struct Rest {
+    panics: u32,
+    until: tokio::time::Instant,
 }
 
 /// A peer whose driver runs.
@@ -98,6 +118,10 @@ struct Held {
     status: watch::Receiver<Status>,
 }
 
+/// Peers by task.
+#[expect(clippy::disallowed_types, reason = "the number of a task has no order, and nothing iterates")]
+type Drivers = std::collections::HashMap<task::Id, PeerName>;
+
 /// What two connections at a time would be refused to: a router's address and port.
 type End = (Whereabouts, u16);
 
@@ -105,18 +129,16 @@ type End = (Whereabouts, u16);
 const ACCEPTED_QUEUE: usize = 2;
 
 impl Speaker {
-    /// A speaker of `node` at rest. `restart_state` is that towards a router that this process has told nothing yet.
-    pub fn new(node: NodeName, channels: Channels, metrics: Metrics, restart_state: RestartState) -> Self {
+    /// A speaker at rest. `restart_state` is that towards a router that this process has told nothing yet.
+    pub fn new(channels: Channels, restart_state: RestartState) -> Self {
+        let spec = channels.spec.borrow().clone();
         Self {
-            node,
             channels,
-            metrics,
-            identities: Identities::default(),
-            doubts: Doubts::default(),
-            planner: Planner::default(),
-            planned: None,
+            spec,
             wishes: BTreeMap::new(),
+            wanted: BTreeMap::new(),
             running: BTreeMap::new(),
+            addresses: BTreeSet::new(),
             held: BTreeMap::new(),
             members: BTreeMap::new(),
             budget: Arc::new(Budget::new(tokio::time::Instant::now().into_std())),
@@ -126,30 +148,39 @@ impl Speaker {
             on_link: OnLink::idle(),
             stopping: BTreeMap::new(),
             tasks: JoinSet::new(),
+            drivers: Drivers::new(),
+            swept: now(),
+            resting: BTreeMap::new(),
         }
     }
 
     /// Runs until `stop`, then tells every peer so. The first change is taken at once; what comes meanwhile, together.
     ///
     /// # Errors
-    /// A peer's task panicked.
+    /// None so far: a peer's panic ends that peer's session alone.
     pub async fn run(mut self, stop: CancellationToken) -> anyhow::Result<()> {
-        self.channels.config.mark_changed();
-        self.channels.view.mark_changed();
+        self.channels.spec.mark_changed();
         loop {
+            let (rested, sweep) = (self.next_rested(), self.next_sweep());
+            let more = self.is_wanting();
             // A source that ended publishes nothing more; whoever supervises it knows.
             tokio::select! {
                 biased;
                 () = stop.cancelled() => break,
-                Ok(()) = self.channels.config.changed() => {}
-                Ok(()) = self.channels.keys.changed() => {}
-                Ok(()) = self.channels.view.changed() => {}
+                Ok(()) = self.channels.spec.changed() => if self.take_routes() { continue },
                 () = self.on_link.changed() => {}
-                Some(ended) = self.tasks.join_next() => self.forget(&ended?),
+                Some(ended) = self.tasks.join_next_with_id() => self.ended(ended),
                 news = self.door.news() => if let Some(accepted) = news {
                     self.on_accepted(accepted);
                     // Where many dial at once, the sessions that are there have their turn after each of them.
-                    tokio::task::yield_now().await;
+                    task::yield_now().await;
+                    continue;
+                },
+                () = at(rested) => self.forgive(),
+                () = at(sweep) => self.sweep(),
+                () = task::yield_now(), if more => {
+                    self.start_some();
+                    self.publish();
                     continue;
                 }
             }
@@ -159,46 +190,59 @@ impl Speaker {
         Ok(())
     }
 
-    /// Brings everything up to the newest configuration and view.
+    /// Takes a new [`Spec`] in which only routes can differ, without looking at every peer's settings again. `false`: there is
+    /// more to it.
+    fn take_routes(&mut self) -> bool {
+        let spec = self.channels.spec.borrow_and_update().clone();
+        let only_routes = spec.has_peers_of(&self.spec);
+        if only_routes {
+            let same_doubts = Arc::ptr_eq(&spec.doubts, &self.spec.doubts);
+            self.spec = spec;
+            self.hand_out();
+            if !same_doubts {
+                self.publish();
+            }
+        }
+        only_routes
+    }
+
+    /// Brings everything up to the newest [`Spec`].
     fn reconcile(&mut self) {
-        let config = self.channels.config.borrow_and_update().clone();
-        let view = self.channels.view.borrow_and_update().clone();
-        self.look(&config, view.as_deref());
-        let standing = match self.identities.ours(&config, view.as_deref(), &self.node) {
-            Ok(identity) => Standing::Known(identity),
-            Err(why) => Standing::Waiting(why),
-        };
-        if let Standing::Known(identity) = &standing {
-            self.run_exactly(&self.wanted(*identity));
-            self.hold(*identity);
-            self.members.retain(|name, _| self.running.contains_key(name));
+        self.spec = self.channels.spec.borrow_and_update().clone();
+        self.look();
+        if let Standing::Known(identity) = self.spec.standing {
+            self.wanted = self.wanted(identity);
+            self.run_exactly();
+            self.hold(identity);
+            let (running, wanted) = (&self.running, &self.wanted);
+            self.members.retain(|name, _| running.contains_key(name) || wanted.contains_key(name));
         }
-        if let Some(view) = view.as_deref() {
-            self.plan(&config, view);
-        }
-        self.hand_out(&config);
-        self.publish(standing, &config, view.as_deref());
+        self.hand_out();
+        self.publish();
     }
 
     /// Finds out who should be a peer now, and has the door and the links follow. A peer whose selector cannot be judged yet
     /// waits; one without starts at once.
-    fn look(&mut self, config: &Config, view: Option<&ClusterView>) {
+    fn look(&mut self) {
+        let (wishes, rules, links) = self.with_known(|known| (known.peers(), known.rules(), known.links()));
+        self.wishes = wishes;
+        self.on_link.follow(&links);
+        let spec = Arc::clone(&self.spec);
+        self.door.follow(spec.config.listen.as_ref(), rules);
+    }
+
+    fn with_known<T>(&self, ask: impl FnOnce(&Known<'_>) -> T) -> T {
         let (found, silent, failures) = (self.on_link.found(), self.on_link.silent(), self.door.failures());
-        let keys = self.channels.keys.borrow_and_update().clone();
-        let known = Known {
-            config,
-            here: &|nodes| self.is_here(nodes, view),
-            keys: &keys,
+        ask(&Known {
+            config: &self.spec.config,
+            here: &self.spec.here,
+            keys: &self.spec.keys,
             found: &found,
             silent: &silent,
             failures: &failures,
             members: &self.members,
             running: &|name| self.running.get(name).map(|running| &running.settings.neighbor),
-        };
-        let (wishes, rules, links) = (known.peers(), known.rules(), known.links());
-        self.wishes = wishes;
-        self.on_link.follow(&links);
-        self.door.follow(config.listen.as_ref(), rules);
+        })
     }
 
     /// What peers that may have a session are to be told.
@@ -220,7 +264,7 @@ impl Speaker {
     /// Shows peers that must not have a session as what they are.
     fn hold(&mut self, identity: Identity) {
         let mut before = std::mem::take(&mut self.held);
-        let now = tokio::time::Instant::now().into_std();
+        let now = now().into_std();
         for (name, wish) in &self.wishes {
             let Verdict::Hold(why) = &wish.verdict else { continue };
             let held = match before.remove(name) {
@@ -236,18 +280,11 @@ impl Speaker {
         }
     }
 
-    fn is_here(&self, nodes: &NodeSelector, view: Option<&ClusterView>) -> bool {
-        let node = || view.and_then(|view| view.nodes.get(&self.node));
-        nodes.requirements.is_empty() || node().is_some_and(|node| nodes.matches(node))
-    }
-
     /// A router dialled. Its driver decides what becomes of the connection; a router of nobody is not answered.
     fn on_accepted(&mut self, accepted: Accepted) {
         let remote = accepted.remote;
-        if !self.running.values().any(|running| running.is_at(remote)) {
-            self.admit_member(remote.ip());
-        }
-        match self.running.values().find(|running| running.is_at(remote)) {
+        let name = self.at(remote).or_else(|| self.admit_member(remote.ip()));
+        match name.and_then(|name| self.running.get(&name)) {
             Some(running) => {
                 if running.accepted.try_send(accepted).is_err() {
                     debug!(peer = %running.settings.neighbor.name, "the peer dials faster than it is answered; closed");
@@ -257,24 +294,50 @@ impl Speaker {
         }
     }
 
-    /// Begins with a router of a range, if this is one.
-    fn admit_member(&mut self, ip: IpAddr) {
-        let config = self.channels.config.borrow().clone();
-        let view = self.channels.view.borrow().clone();
-        let Some(member) = Member::of(&config, ip, |nodes| self.is_here(nodes, view.as_deref())) else { return };
+    /// The running peer whose router this is.
+    fn at(&self, remote: SocketAddr) -> Option<PeerName> {
+        let from = (remote.ip(), PeerName("".into()));
+        let there = self.addresses.range(from..).take_while(|(address, _)| *address == remote.ip());
+        let mut names = there.map(|(_, name)| name);
+        names.find(|name| self.running.get(*name).is_some_and(|running| running.is_at(remote))).cloned()
+    }
+
+    /// Begins with a router of a range, if this is one; its name. Costs the same however many there are.
+    fn admit_member(&mut self, ip: IpAddr) -> Option<PeerName> {
+        let Standing::Known(identity) = self.spec.standing else { return None };
+        let member = Member::of(&self.spec.config, &self.spec.here, ip)?;
         let name = member.name();
         // Who is being told goodbye holds a socket still: they must not pile up either, however fast others come.
         if self.stopping.contains_key(&name) || self.stopping.len() >= RANGE_LIMIT || !self.make_room(&member.range) {
-            return;
+            return None;
         }
-        self.members.insert(name, member);
-        self.reconcile();
+        let wish = self.with_known(|known| known.member(&member))?;
+        self.members.insert(name.clone(), member);
+        let settings = self.settings(&wish, identity);
+        let runs = wish.verdict == Verdict::Run;
+        self.wishes.insert(name.clone(), wish);
+        if !runs {
+            self.reconcile();
+            return None;
+        }
+        self.start(&name, &settings);
+        self.wanted.insert(name.clone(), settings);
+        if let (Some(planned), Some(running)) = (&self.spec.planned, self.running.get(&name)) {
+            running.hand_out(self.routes(&name, planned));
+        }
+        self.publish_one(&name);
+        Some(name)
     }
 
     /// Whether a range may have one more peer; of those not Established the oldest goes for it, which had the most time.
     fn make_room(&mut self, range: &Arc<str>) -> bool {
-        let of_range = || self.members.iter().filter(|(_, member)| member.range == *range);
-        if of_range().count() < RANGE_LIMIT {
+        // Names of members begin with their range's, so that they stand together.
+        let first = PeerName(format!("{range}/").into());
+        let of_range = || {
+            let from = self.members.range(first.clone()..);
+            from.take_while(|(name, _)| name.0.starts_with(&*first.0)).filter(|(_, member)| member.range == *range)
+        };
+        if of_range().take(RANGE_LIMIT).count() < RANGE_LIMIT {
             return true;
         }
         let idle = of_range().filter_map(|(name, _)| {
@@ -284,18 +347,51 @@ impl Speaker {
             (!up).then(|| (Some(status.started), name.clone()))
         });
         let Some((_, idle)) = idle.min() else {
-            if self.budget.spend(tokio::time::Instant::now().into_std()) {
+            if self.budget.spend(now().into_std()) {
                 warn!(%range, limit = RANGE_LIMIT, "the range has as many routers as it may; another one is not answered");
             }
             return false;
         };
-        self.members.remove(&idle);
+        self.dismiss(&idle, "another router of its range came, and this one had no session");
         true
     }
 
-    fn run_exactly(&mut self, wanted: &BTreeMap<PeerName, Settings>) {
+    /// Lets a router of a range go.
+    fn dismiss(&mut self, name: &PeerName, why: &str) {
+        self.members.remove(name);
+        self.wishes.remove(name);
+        self.wanted.remove(name);
+        self.stop(name, Stop::Deconfigured, why);
+        self.publish_one(name);
+    }
+
+    /// Whether a peer should run that does not, and nothing is in its way.
+    fn is_wanting(&self) -> bool {
+        self.wanted.len() > self.running.len() && self.startable().next().is_some()
+    }
+
+    /// Peers that should run and do not. A second connection to a router that still holds the first would be refused.
+    fn startable(&self) -> impl Iterator<Item = (&PeerName, &Settings)> {
+        let ends: BTreeSet<_> = self.stopping.values().collect();
+        self.wanted.iter().filter(move |(name, settings)| {
+            let in_the_way = self.stopping.contains_key(*name) || ends.contains(&end_of(settings));
+            let rests = self.resting.get(*name).is_some_and(|rest| rest.until > now());
+            !(self.running.contains_key(*name) || in_the_way || rests)
+        })
+    }
+
+    fn start_some(&mut self) {
+        let some: Vec<_> = self.startable().take(STARTS).map(|(name, of)| (name.clone(), of.clone())).collect();
+        for (name, settings) in some {
+            self.start(&name, &settings);
+        }
+        self.hand_out();
+    }
+
+    fn run_exactly(&mut self) {
         let leaving = self.running.iter().filter_map(|(name, running)| {
-            let (reason, why) = match wanted.get(name).map(|settings| restart_causes(&running.settings, settings)) {
+            let (reason, why) = match self.wanted.get(name).map(|settings| restart_causes(&running.settings, settings))
+            {
                 None => match self.wishes.get(name).map(|wish| &wish.verdict) {
                     Some(Verdict::Hold(why)) => (Stop::ConfigurationChange, why.clone()),
                     Some(Verdict::Run) | None => (Stop::Deconfigured, "this node no longer has it".to_owned()),
@@ -308,16 +404,12 @@ impl Speaker {
         for (name, reason, why) in leaving.collect::<Vec<_>>() {
             self.stop(&name, reason, &why);
         }
-        for (name, settings) in wanted {
-            // A second connection to a router that still holds the first would be refused.
-            let end = end_of(settings);
-            let in_the_way = self.stopping.contains_key(name) || self.stopping.values().any(|other| *other == end);
-            match self.running.get_mut(name) {
-                Some(running) => running.follow(settings),
-                None if in_the_way => {}
-                None => self.start(name, settings),
+        for (name, running) in &mut self.running {
+            if let Some(settings) = self.wanted.get(name) {
+                running.follow(settings);
             }
         }
+        self.start_some();
     }
 
     fn start(&mut self, name: &PeerName, settings: &Settings) {
@@ -336,97 +428,158 @@ impl Speaker {
         let (stop, stop_read) = oneshot::channel();
         let (accepted, accepted_read) = mpsc::channel(ACCEPTED_QUEUE);
         let ended = name.clone();
-        self.tasks.spawn(async move {
+        let task = self.tasks.spawn(async move {
             driver.run(Lines { plan: plan_read, key: key_read, accepted: accepted_read }, stop_read).await;
             ended
         });
+        self.drivers.insert(task.id(), name.clone());
         let running = Running { settings: settings.clone(), plan, key, readings, stop, accepted, voice };
+        self.addresses.insert((address, name.clone()));
         self.running.insert(name.clone(), running);
     }
 
     fn stop(&mut self, name: &PeerName, reason: Stop, why: &str) {
-        let Some(running) = self.running.remove(name) else { return };
+        let Some(running) = self.remove(name) else { return };
         match running.voice {
             Voice::Named => info!(peer = %name, why, "peer stops"),
             Voice::OfRange(_) => debug!(peer = %name, why, "peer stops"),
         }
         if running.readings.status.borrow().first_table == FirstTable::Sent {
-            self.told.insert(running.settings.neighbor.whereabouts());
+            self.remember(running.settings.neighbor.whereabouts());
         }
         self.stopping.insert(name.clone(), end_of(&running.settings));
         // A driver that ended by itself no longer listens; its task is about to be joined.
         let _ended = running.stop.send(reason);
     }
 
-    fn forget(&mut self, name: &PeerName) {
-        self.stopping.remove(name);
-        self.running.remove(name);
+    /// Notes that a router had all routes. Routers of ranges may be any number: of too many only those that are named stay.
+    fn remember(&mut self, router: Whereabouts) {
+        self.told.insert(router);
+        if self.told.len() > TOLD_LIMIT {
+            let named: BTreeSet<_> = self.wishes.values().map(|wish| wish.neighbor.whereabouts()).collect();
+            self.told.retain(|router| named.contains(router));
+        }
     }
 
-    fn plan(&mut self, config: &Config, view: &ClusterView) {
-        let began = tokio::time::Instant::now();
-        let routes = self.planner.plan(view, &config.policy, &self.node);
-        self.metrics.planned(began.elapsed());
-        let node = view.nodes.get(&self.node);
-        if self.planned.is_none() {
-            let count = routes.routes.values().map(crate::rib::RouteSet::len).sum::<usize>();
-            info!(routes = count, peers = routes.routes.len(), services = view.services.len(), "first plan");
-            if node.is_none() {
-                warn!(node = %self.node, "the cluster has no node of this name: nothing is announced (check --node)");
-            }
+    fn remove(&mut self, name: &PeerName) -> Option<Running> {
+        let running = self.running.remove(name)?;
+        self.addresses.remove(&(running.settings.neighbor.address, name.clone()));
+        Some(running)
+    }
+
+    /// A driver ended. One that panicked is begun again after a rest; nobody else's session is touched by it.
+    fn ended(&mut self, ended: Result<(task::Id, PeerName), JoinError>) {
+        let (id, panic) = match ended {
+            Ok((id, _)) => (id, None),
+            Err(error) => (error.id(), Some(error)),
+        };
+        let Some(name) = self.drivers.remove(&id) else { return };
+        self.stopping.remove(&name);
+        self.remove(&name);
+        if let Some(panic) = panic {
+            let panics = self.resting.get(&name).map_or(0, |rest| rest.panics) + 1;
+            let rest = AFTER_PANIC * panics;
+            error!(peer = %name, panics, "the task of this peer failed ({panic}): this is a bug, please report it");
+            let message =
+                format!("its task failed {panics} times, a bug to report; it rests {} s each time", rest.as_secs());
+            self.resting.insert(name.clone(), Rest { panics, until: now() + rest });
+            self.channels.conditions.send_modify(|mine| mine.set(Reason::PeerPanicked, &name.0, message));
         }
-        let node_addresses = node.map(|node| node.internal_ips.clone()).unwrap_or_default();
-        let pools = config.policy.pools.values().flat_map(|pool| pool.ranges.iter().copied());
-        let bounds = Bounds::within(pools).retaining(routes.retained.clone());
-        self.planned = Some(Planned { routes, node_addresses, bounds });
+    }
+
+    /// When a peer has rested, or its panic is so long ago that it no longer counts.
+    fn next_rested(&self) -> Option<tokio::time::Instant> {
+        let both = |rest: &Rest| [rest.until, rest.until + PANIC_COUNTS];
+        self.resting.values().flat_map(both).filter(|then| *then > now()).min()
+    }
+
+    fn forgive(&mut self) {
+        let well: Vec<_> = self
+            .resting
+            .iter()
+            .filter(|(_, rest)| rest.until + PANIC_COUNTS <= now())
+            .map(|(name, _)| name.clone())
+            .collect();
+        for name in well {
+            self.resting.remove(&name);
+            self.channels.conditions.send_modify(|mine| mine.clear(Reason::PeerPanicked, &name.0));
+        }
+    }
+
+    fn next_sweep(&self) -> Option<tokio::time::Instant> {
+        (!self.members.is_empty()).then_some(self.swept + SWEEP)
+    }
+
+    /// Forgets routers of ranges that have had no connection for a hold time: whoever came once must not stay for ever.
+    fn sweep(&mut self) {
+        self.swept = now();
+        let instant = now().into_std();
+        let gone: Vec<_> = self.members.keys().filter(|name| self.is_gone(name, instant)).cloned().collect();
+        for name in gone {
+            self.dismiss(&name, "it had no connection for a hold time");
+        }
+    }
+
+    fn is_gone(&self, name: &PeerName, now: Instant) -> bool {
+        let Some(running) = self.running.get(name) else { return false };
+        let status = running.readings.status.borrow();
+        let silent_since = status.last_down.as_ref().map_or(status.started, |(at, _)| (*at).max(status.started));
+        match status.phase {
+            Phase::Idle { .. } | Phase::Connect | Phase::Active => {
+                now.saturating_duration_since(silent_since) > running.settings.neighbor.hold_time.max(LEAST_MEMORY)
+            }
+            Phase::OpenSent | Phase::OpenConfirm | Phase::Established { .. } => false,
+        }
     }
 
     /// Gives every peer its routes. Without a plan they have none, which is not the same as no routes.
-    fn hand_out(&self, config: &Config) {
-        let Some(planned) = &self.planned else { return };
+    fn hand_out(&self) {
+        let Some(planned) = &self.spec.planned else { return };
         for (name, running) in &self.running {
-            // A router of a range is told what the range is told.
-            let entry = self.members.get(name).map_or(&name.0, |member| &member.range);
-            let routes = planned.routes.routes.get(entry).cloned().unwrap_or_default();
-            let of = config.peers.get(entry);
-            let prefix_limits = of.map(|peer| peer.prefix_limits.clone()).unwrap_or_default();
-            let next_hops = of.map(|peer| peer.next_hops.clone()).unwrap_or_default();
-            let (node_addresses, bounds) = (planned.node_addresses.clone(), planned.bounds.clone());
-            let plan = Plan { routes, node_addresses, next_hops, bounds, prefix_limits };
-            running.plan.send_if_modified(|held| {
-                let changed = held.as_ref() != Some(&plan);
-                if changed {
-                    *held = Some(plan);
-                }
-                changed
-            });
+            running.hand_out(self.routes(name, planned));
         }
     }
 
-    fn publish(&mut self, standing: Standing, config: &Arc<Config>, view: Option<&ClusterView>) {
-        let remarks = |name| self.wishes.get(name).map(|wish| wish.remarks.clone()).unwrap_or_default();
-        let running = self.running.iter().map(|(name, running)| {
-            let Readings { status, transport } = running.readings.clone();
-            let plan = running.plan.subscribe();
-            (name.clone(), PeerHandles { status, plan, transport, remarks: remarks(name) })
-        });
-        let held = self.held.iter().map(|(name, held)| {
-            let nothing = Plan { routes: RouteSet::new(), ..Plan::default() };
-            let (plan, transport) = (watch::channel(Some(nothing)).1, watch::channel(None).1);
-            (name.clone(), PeerHandles { status: held.status.clone(), plan, transport, remarks: remarks(name) })
-        });
-        let peers: BTreeMap<_, _> = held.chain(running).collect();
-        let before = self.channels.speakers.borrow().clone();
-        let doubts = view.map(|view| self.doubts.about(config, view).to_vec()).unwrap_or_default();
-        for doubt in doubts.iter().filter(|doubt| !before.doubts.contains(doubt)) {
-            warn!("{doubt}");
-        }
-        if let Standing::Waiting(why) = &standing
-            && before.standing != standing
-        {
-            info!("no session is begun yet: {why}");
-        }
+    /// What a peer is to announce. A router of a range is told what the range is told.
+    fn routes(&self, name: &PeerName, planned: &Planned) -> Plan {
+        let entry = self.members.get(name).map_or(&name.0, |member| &member.range);
+        let routes = planned.routes.routes.get(entry).cloned().unwrap_or_default();
+        let of = self.spec.config.peers.get(entry);
+        let prefix_limits = of.map(|peer| peer.prefix_limits.clone()).unwrap_or_default();
+        let next_hops = of.map(|peer| peer.next_hops.clone()).unwrap_or_default();
+        let (node_addresses, bounds) = (planned.node_addresses.clone(), planned.bounds.clone());
+        Plan { routes, node_addresses, next_hops, bounds, prefix_limits }
+    }
+
+    fn publish(&mut self) {
+        let names = self.running.keys().chain(self.held.keys());
+        let peers = names.filter_map(|name| Some((name.clone(), self.handles(name)?))).collect();
+        let (standing, doubts) = (self.spec.standing.clone(), Arc::clone(&self.spec.doubts));
         self.channels.speakers.send_replace(Arc::new(Speakers { standing, peers, doubts }));
+    }
+
+    /// Shows one peer as it is now, or no longer; the others share what is shown of them already.
+    fn publish_one(&self, name: &PeerName) {
+        let shown = self.handles(name);
+        self.channels.speakers.send_modify(|speakers| {
+            let speakers = Arc::make_mut(speakers);
+            match shown {
+                Some(handles) => drop(speakers.peers.insert(name.clone(), handles)),
+                None => drop(speakers.peers.remove(name)),
+            }
+        });
+    }
+
+    fn handles(&self, name: &PeerName) -> Option<PeerHandles> {
+        let remarks = self.wishes.get(name).map(|wish| wish.remarks.clone()).unwrap_or_default();
+        if let Some(running) = self.running.get(name) {
+            let Readings { status, transport } = running.readings.clone();
+            return Some(PeerHandles { status, plan: running.plan.subscribe(), transport, remarks });
+        }
+        let held = self.held.get(name)?;
+        let nothing = Plan { routes: RouteSet::new(), ..Plan::default() };
+        let (plan, transport) = (watch::channel(Some(nothing)).1, watch::channel(None).1);
+        Some(PeerHandles { status: held.status.clone(), plan, transport, remarks })
     }
 
     async fn shut_down(mut self) {
@@ -449,7 +602,29 @@ fn end_of(settings: &Settings) -> End {
     (settings.neighbor.whereabouts(), settings.neighbor.port)
 }
 
+/// The clock of the runtime, so that a test may hold it.
+fn now() -> tokio::time::Instant {
+    tokio::time::Instant::now()
+}
+
+async fn at(deadline: Option<tokio::time::Instant>) {
+    match deadline {
+        Some(deadline) => tokio::time::sleep_until(deadline).await,
+        None => std::future::pending().await,
+    }
+}
+
 impl Running {
+    fn hand_out(&self, plan: Plan) {
+        self.plan.send_if_modified(|held| {
+            let changed = held.as_ref() != Some(&plan);
+            if changed {
+                *held = Some(plan);
+            }
+            changed
+        });
+    }
+
     /// Takes what need not end the session.
     fn follow(&mut self, settings: &Settings) {
         let password = &settings.neighbor.password;
@@ -470,5 +645,85 @@ impl Running {
         };
         address == remote.ip()
             && interface.is_none_or(|interface| interface_index(&interface).is_ok_and(|index| index == scope))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Config;
+
+    fn spec(text: &str) -> Arc<Spec> {
+        let config = Config::parse("test.yaml", text).unwrap_or_else(|found| panic!("{found}")).0;
+        let identity = config.identity("n1", &[]);
+        let here = config.peers.keys().cloned().collect();
+        let spec = Spec::unknown(Arc::new(config));
+        Arc::new(Spec { standing: Standing::Known(identity), here: Arc::new(here), ..spec })
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_driver_that_panics_rests_and_begins_again_and_others_go_on() {
+        let two = "asn: 64512\nrouterId: 192.0.2.1\npools: []\npeers:\n\
+                   - {name: a, address: 127.0.0.1, port: 1, asn: 64500}\n- {name: b, address: 127.0.0.1, port: 2, asn: 64500}\n";
+        let (_spec, spec) = watch::channel(spec(two));
+        let unknown =
+            Speakers { standing: Standing::Waiting(String::new()), peers: imbl::OrdMap::new(), doubts: Arc::default() };
+        let (speakers, shown) = watch::channel(Arc::new(unknown));
+        let (conditions, mut said) = watch::channel(Conditions::default());
+        let mut speaker = Speaker::new(Channels { spec, speakers, conditions }, RestartState::Running);
+        speaker.reconcile();
+        assert_eq!(shown.borrow().peers.len(), 2);
+        // The driver of a is gone, and a task that panics stands in its place.
+        let name = PeerName::from("a");
+        drop(speaker.remove(&name));
+        speaker.drivers.retain(|_, driver| *driver != name);
+        let broken = speaker.tasks.spawn(async { panic!("on purpose") });
+        speaker.drivers.insert(broken.id(), name.clone());
+        let stop = CancellationToken::new();
+        let running = tokio::spawn(speaker.run(stop.clone()));
+        said.wait_for(|said| said.contains(Reason::PeerPanicked, "a")).await.unwrap();
+        assert!(shown.borrow().peers.contains_key(&PeerName::from("b")));
+        let mut shown = shown.clone();
+        shown.wait_for(|shown| shown.peers.len() == 2).await.unwrap();
+        said.wait_for(|said| *said == Conditions::default()).await.unwrap();
+        stop.cancel();
+        running.await.unwrap().unwrap();
+    }
+
+    #[tokio::test]
+    async fn thousands_of_peers_begin_a_few_at_a_time() {
+        let peers: String = (0..1000)
+            .map(|n| {
+                format!(
+                    "- {{name: p{n}, address: 127.1.{}.{}, port: 1, asn: 64500, passive: true}}\n",
+                    n / 250,
+                    n % 250 + 1
+                )
+            })
+            .collect();
+        let text = format!("asn: 64512\nrouterId: 192.0.2.1\nlisten: {{port: 1790}}\npools: []\npeers:\n{peers}");
+        let (_spec, spec) = watch::channel(spec(&text));
+        let unknown =
+            Speakers { standing: Standing::Waiting(String::new()), peers: imbl::OrdMap::new(), doubts: Arc::default() };
+        let channels = Channels {
+            spec,
+            speakers: watch::channel(Arc::new(unknown)).0,
+            conditions: watch::channel(Conditions::default()).0,
+        };
+        let mut speaker = Speaker::new(channels, RestartState::Running);
+        speaker.run_exactly();
+        assert_eq!(speaker.running.len(), 0, "nothing is wanted yet");
+        speaker.spec = speaker.channels.spec.borrow().clone();
+        speaker.wishes = speaker.with_known(|known| known.peers());
+        let Standing::Known(identity) = speaker.spec.standing else { panic!("known") };
+        speaker.wanted = speaker.wanted(identity);
+        speaker.run_exactly();
+        assert_eq!((speaker.running.len(), speaker.is_wanting()), (STARTS, true));
+        while speaker.is_wanting() {
+            speaker.start_some();
+        }
+        assert_eq!(speaker.running.len(), 1000);
+        let remote = "127.1.3.7:40000".parse().unwrap();
+        assert_eq!(speaker.at(remote), Some(PeerName::from("p756")));
     }
 }

@@ -2,7 +2,6 @@
 
 use super::door::Member;
 use super::keys::{KeyRing, PeerKey};
-use crate::advertise::NodeSelector;
 use crate::config::{Config, PeerConfig, Reach, RouterAdvertisements};
 use crate::net::beacon::Silent;
 use crate::net::connection::Hops;
@@ -14,13 +13,14 @@ use crate::wire::PeerKind;
 use ipnetwork::IpNetwork;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+use std::sync::Arc;
 
 /// What is known on this node.
 pub struct Known<'a> {
     /// The configuration.
     pub config: &'a Config,
-    /// Whether a selector takes this node in.
-    pub here: &'a dyn Fn(&NodeSelector) -> bool,
+    /// The entries whose selector takes this node in.
+    pub here: &'a BTreeSet<Arc<str>>,
     /// Passwords of files.
     pub keys: &'a KeyRing,
     /// The routers on links.
@@ -67,8 +67,7 @@ pub struct Links {
 impl Known<'_> {
     /// The peers of this node by name.
     pub fn peers(&self) -> BTreeMap<PeerName, Wish> {
-        let entries = self.config.peers.values().filter(|entry| (self.here)(&entry.nodes));
-        let single = entries.filter_map(|entry| match entry.reach {
+        let single = self.entries().filter_map(|entry| match entry.reach {
             Reach::One => Some(self.judge(entry, entry.neighbor.clone())),
             Reach::OnLink => Some(match self.router_of(entry) {
                 Ok(address) => self.judge(entry, Neighbor { address, ..entry.neighbor.clone() }),
@@ -76,17 +75,24 @@ impl Known<'_> {
             }),
             Reach::Range(_) => None,
         });
-        let of_ranges = self.members.values().filter_map(|member| {
-            let neighbor = member.neighbor(self.config, self.here)?;
-            Some(self.judge(self.config.peers.get(&member.range)?, neighbor))
-        });
+        let of_ranges = self.members.values().filter_map(|member| self.member(member));
         single.chain(of_ranges).map(|wish| (wish.neighbor.name.clone(), wish)).collect()
+    }
+
+    /// The peer that a router of a range is, if it still is one.
+    pub fn member(&self, member: &Member) -> Option<Wish> {
+        let entry = self.config.peers.get(&member.range).filter(|_| self.here.contains(&member.range))?;
+        Some(self.judge(entry, member.neighbor(entry)?))
+    }
+
+    fn entries(&self) -> impl Iterator<Item = &PeerConfig> {
+        self.config.peers.iter().filter(|(name, _)| self.here.contains(*name)).map(|(_, entry)| entry)
     }
 
     /// Who may come in, and what each must show.
     pub fn rules(&self) -> Rules {
         let mut rules = Rules::new();
-        for entry in self.config.peers.values().filter(|entry| (self.here)(&entry.nodes)) {
+        for entry in self.entries() {
             let Some(whom) = self.whom(entry) else { continue };
             let key = match self.key(entry, &entry.neighbor.name) {
                 Ok(PeerKey { password: Some(password), .. }) => Key::Password(password),
@@ -110,9 +116,8 @@ impl Known<'_> {
 
     /// What is to be done on links for these peers.
     pub fn links(&self) -> Links {
-        let entries = || self.config.peers.values().filter(|entry| (self.here)(&entry.nodes));
-        let look = entries().filter(|entry| entry.reach == Reach::OnLink);
-        let advertise = entries().filter(|entry| entry.router_advertisements == RouterAdvertisements::Sent);
+        let look = self.entries().filter(|entry| entry.reach == Reach::OnLink);
+        let advertise = self.entries().filter(|entry| entry.router_advertisements == RouterAdvertisements::Sent);
         let interface = |entry: &PeerConfig| entry.neighbor.interface.clone();
         Links { look: look.filter_map(interface).collect(), advertise: advertise.filter_map(interface).collect() }
     }
@@ -239,8 +244,9 @@ peers:
 
         fn with<T>(&self, ask: impl FnOnce(&Known<'_>) -> T) -> T {
             let Self { config, keys, found, silent, failures, members, running } = self;
+            let here = &config.peers.keys().cloned().collect();
             let running = |name: &PeerName| running.get(name);
-            ask(&Known { config, here: &|_| true, keys, found, silent, failures, members, running: &running })
+            ask(&Known { config, here, keys, found, silent, failures, members, running: &running })
         }
 
         fn peer(&self, name: &str) -> Wish {

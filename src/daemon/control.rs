@@ -1,0 +1,316 @@
+//! The thread *control*: it reads files and watches the cluster, plans, and says what the sessions are to be. Whatever stands still
+//! or panics here costs no session: they keep the last [`Spec`], and control is begun anew.
+
+use super::conditions::Outlets;
+use super::identity::{Doubts, Identities};
+use super::keys::KeyRing;
+use super::reload::ConfigFile;
+use super::spec::{Planned, Spec};
+use super::thread::{self, Tasks, untimely};
+use crate::admin::{Metrics, Standing};
+use crate::advertise::{ClusterView, NodeName, NodeSelector, Planner};
+use crate::config::Config;
+use crate::k8s::{self, WatchHealth};
+use crate::rib::{Bounds, RouteSet};
+use anyhow::Context;
+use std::collections::{BTreeSet, VecDeque};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tracing::{error, info, warn};
+
+/// Failures within [`WINDOW`] after which control is not begun anew.
+const FAILURES: usize = 4;
+const WINDOW: Duration = Duration::from_secs(600);
+
+/// The pause before control is begun anew.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// Where services come from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Source {
+    /// The cluster of this pod, or of the kubeconfig.
+    Cluster,
+    /// A folder of manifests.
+    Manifests(PathBuf),
+}
+
+/// Where control reads, and where what it knows goes. A clone is for the next one, should this one panic.
+#[derive(Debug, Clone)]
+pub struct Control {
+    /// This node's name in the cluster.
+    pub node: NodeName,
+    /// The configuration file.
+    pub config: PathBuf,
+    /// Where services come from.
+    pub source: Source,
+    /// For the sessions.
+    pub spec: watch::Sender<Arc<Spec>>,
+    /// How well the cluster is known.
+    pub health: watch::Sender<WatchHealth>,
+    /// What is not as it should be.
+    pub conditions: Outlets,
+    /// What is counted.
+    pub metrics: Metrics,
+}
+
+impl Control {
+    /// Reads, watches and plans until `stop`, from the configuration that is in use on.
+    ///
+    /// # Errors
+    /// It could not begin, or a part of it ended or panicked.
+    async fn run(self, file: ConfigFile, stop: CancellationToken) -> anyhow::Result<()> {
+        self.conditions.clear();
+        let hangup = signal(SignalKind::hangup()).context("cannot wait for SIGHUP")?;
+        let in_use = self.spec.borrow().clone();
+        let (keys, keys_read) = watch::channel(Arc::new(in_use.keys.next(&in_use.config)));
+        let (config, config_read) = watch::channel(Arc::clone(&in_use.config));
+        let (view, view_read) = watch::channel(None);
+        let mut tasks = Tasks::new();
+        self.feed(&mut tasks, view, &stop).await?;
+        let to = (self.metrics.reloads(), self.conditions.file.clone());
+        let follow = file.follow(hangup, config, to, move |config| KeyRing::refresh(&keys, config));
+        tasks.spawn(async {
+            follow.await;
+            ("configuration", Ok(()))
+        });
+        let planner = Specs::new(self, config_read, keys_read, view_read);
+        tasks.spawn(async {
+            planner.run().await;
+            ("planner", Ok(()))
+        });
+        let ended = tokio::select! {
+            () = stop.cancelled() => Ok(()),
+            Some(ended) = tasks.join_next() => Err(untimely(ended)),
+        };
+        tasks.shutdown().await;
+        ended
+    }
+
+    async fn feed(
+        &self,
+        tasks: &mut Tasks,
+        view: watch::Sender<Option<Arc<ClusterView>>>,
+        stop: &CancellationToken,
+    ) -> anyhow::Result<()> {
+        let (health, stop) = (self.health.clone(), stop.clone());
+        match self.source.clone() {
+            Source::Manifests(folder) => {
+                tasks.spawn(async { ("manifests", k8s::manifests::run(folder, view, health, stop).await) });
+            }
+            Source::Cluster => {
+                let client = k8s::watch::client().await?;
+                tasks.spawn(async { ("watches", k8s::watch::run(client, view, health, stop).await) });
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Runs control on its thread until `stop`. When it panics it is begun anew, and everything it needs is read again; the sessions
+/// go on with what they have.
+///
+/// # Errors
+/// It could not begin at all, or it failed for the [`FAILURES`]th time within [`WINDOW`]: the process had better stop in order.
+pub async fn keep_running(control: Control, file: ConfigFile, stop: CancellationToken) -> anyhow::Result<()> {
+    let mut file = Some(file);
+    let metrics = control.metrics.clone();
+    let attempt = move || {
+        let file = file.take().unwrap_or_else(|| ConfigFile::again(control.config.clone()));
+        let (this, until) = (control.clone(), stop.clone());
+        thread::run("control", move || this.run(file, until))
+    };
+    keep(attempt, || metrics.control_failed()).await
+}
+
+async fn keep<F>(mut attempt: impl FnMut() -> F, failed: impl Fn()) -> anyhow::Result<()>
+where
+    F: Future<Output = anyhow::Result<()>>,
+{
+    let mut failures = VecDeque::new();
+    let mut first = true;
+    loop {
+        let error = match attempt().await {
+            Ok(()) => return Ok(()),
+            Err(error) if first && !is_panic(&error) => return Err(error),
+            Err(error) => error,
+        };
+        first = false;
+        failed();
+        let now = Instant::now();
+        failures.retain(|at| now.duration_since(*at) < WINDOW);
+        failures.push_back(now);
+        if failures.len() >= FAILURES {
+            return Err(error.context(format!("control failed {FAILURES} times within {} min", WINDOW.as_secs() / 60)));
+        }
+        error!("control is begun anew, the sessions go on with what they have: {error:#}");
+        tokio::time::sleep(PAUSE).await;
+    }
+}
+
+fn is_panic(error: &anyhow::Error) -> bool {
+    error.chain().any(|cause| cause.is::<thread::Panicked>() || cause.is::<tokio::task::JoinError>())
+}
+
+/// From configuration, keys and view to the [`Spec`].
+struct Specs {
+    control: Control,
+    config: watch::Receiver<Arc<Config>>,
+    keys: watch::Receiver<Arc<KeyRing>>,
+    view: watch::Receiver<Option<Arc<ClusterView>>>,
+    identities: Identities,
+    doubts: Doubts,
+    planner: Planner,
+}
+
+impl Specs {
+    fn new(
+        control: Control,
+        config: watch::Receiver<Arc<Config>>,
+        keys: watch::Receiver<Arc<KeyRing>>,
+        view: watch::Receiver<Option<Arc<ClusterView>>>,
+    ) -> Self {
+        let before = control.spec.borrow().standing.clone();
+        Self {
+            control,
+            config,
+            keys,
+            view,
+            identities: Identities::keeping(&before),
+            doubts: Doubts::default(),
+            planner: Planner::default(),
+        }
+    }
+
+    /// Runs as long as its sources do. The first change is taken at once; what comes meanwhile, together.
+    async fn run(mut self) {
+        loop {
+            self.publish();
+            // A source that ended publishes nothing more; whoever supervises it knows.
+            tokio::select! {
+                Ok(()) = self.config.changed() => {}
+                Ok(()) = self.keys.changed() => {}
+                Ok(()) = self.view.changed() => {}
+                else => return,
+            }
+        }
+    }
+
+    fn publish(&mut self) {
+        let config = self.config.borrow_and_update().clone();
+        let keys = self.keys.borrow_and_update().clone();
+        let view = self.view.borrow_and_update().clone();
+        let before = self.control.spec.borrow().clone();
+        let standing = match self.identities.ours(&config, view.as_deref(), &self.control.node) {
+            Ok(identity) => Standing::Known(identity),
+            Err(why) => Standing::Waiting(why),
+        };
+        if let Standing::Waiting(why) = &standing
+            && before.standing != standing
+        {
+            info!("no session is begun yet: {why}");
+        }
+        let here = match &view {
+            // Begun anew, and not read yet: what was known of this node stays.
+            None if before.planned.is_some() => Arc::clone(&before.here),
+            _ => same_or_new(&before.here, self.here(&config, view.as_deref())),
+        };
+        let planned = match view.as_deref() {
+            Some(view) => Some(self.plan(&config, view, before.planned.is_none())),
+            None => before.planned.clone(),
+        };
+        let doubts = match view.as_deref() {
+            Some(view) => same_or_new(&before.doubts, self.doubts.about(&config, view).to_vec()),
+            None => Arc::clone(&before.doubts),
+        };
+        for doubt in doubts.iter().filter(|doubt| !before.doubts.contains(doubt)) {
+            warn!("{doubt}");
+        }
+        let config = if *before.config == *config { Arc::clone(&before.config) } else { config };
+        let keys = if *before.keys == *keys { Arc::clone(&before.keys) } else { keys };
+        self.control.spec.send_replace(Arc::new(Spec { config, keys, here, standing, planned, doubts }));
+    }
+
+    /// The entries whose selector takes this node in. A selector that cannot be judged yet takes nobody in; none takes in all.
+    fn here(&self, config: &Config, view: Option<&ClusterView>) -> BTreeSet<Arc<str>> {
+        let node = view.and_then(|view| view.nodes.get(&self.control.node));
+        let takes =
+            |nodes: &NodeSelector| nodes.requirements.is_empty() || node.is_some_and(|node| nodes.matches(node));
+        config.peers.iter().filter(|(_, peer)| takes(&peer.nodes)).map(|(name, _)| Arc::clone(name)).collect()
+    }
+
+    fn plan(&mut self, config: &Config, view: &ClusterView, first: bool) -> Arc<Planned> {
+        let began = tokio::time::Instant::now();
+        let routes = self.planner.plan(view, &config.policy, &self.control.node);
+        self.control.metrics.planned(began.elapsed());
+        let node = view.nodes.get(&self.control.node);
+        if first {
+            let count = routes.routes.values().map(RouteSet::len).sum::<usize>();
+            info!(routes = count, peers = routes.routes.len(), services = view.services.len(), "first plan");
+            if node.is_none() {
+                let node = &self.control.node;
+                warn!(%node, "the cluster has no node of this name: nothing is announced (check --node)");
+            }
+        }
+        let node_addresses = node.map(|node| node.internal_ips.clone()).unwrap_or_default();
+        let pools = config.policy.pools.values().flat_map(|pool| pool.ranges.iter().copied());
+        let bounds = Bounds::within(pools).retaining(routes.retained.clone());
+        Arc::new(Planned { routes, node_addresses, bounds })
+    }
+}
+
+/// The same memory where the value is the same, so that readers see at once that nothing changed.
+fn same_or_new<T: PartialEq>(before: &Arc<T>, now: T) -> Arc<T> {
+    if **before == now { Arc::clone(before) } else { Arc::new(now) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::cell::Cell;
+
+    /// How often control is begun when the attempts numbered here panic, and how it ends.
+    async fn begun(panics: impl Fn(u32) -> bool, pause: Duration) -> (u32, anyhow::Result<()>) {
+        let attempts = Cell::new(0);
+        let attempt = || {
+            attempts.set(attempts.get() + 1);
+            let broken = panics(attempts.get());
+            async move {
+                tokio::time::sleep(pause).await;
+                tokio::spawn(async move { assert!(!broken, "on purpose") }).await?;
+                Ok(())
+            }
+        };
+        let ended = keep(attempt, || {}).await;
+        (attempts.get(), ended)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_panic_begins_control_anew_and_the_fourth_in_ten_minutes_ends_it() {
+        let (attempts, ended) = begun(|attempt| attempt <= 3, Duration::ZERO).await;
+        assert_eq!(attempts, 4);
+        ended.unwrap();
+        let (attempts, ended) = begun(|_| true, Duration::from_secs(60)).await;
+        assert_eq!(attempts, 4);
+        assert!(ended.unwrap_err().to_string().contains("4 times within 10 min"));
+        // So seldom that it never adds up.
+        let (attempts, ended) = begun(|attempt| attempt <= 20, Duration::from_secs(250)).await;
+        assert_eq!(attempts, 21);
+        ended.unwrap();
+    }
+
+    #[tokio::test]
+    async fn what_cannot_begin_at_all_is_told_at_once() {
+        let attempts = Cell::new(0);
+        let attempt = || {
+            attempts.set(attempts.get() + 1);
+            async { Err(anyhow::anyhow!("no such folder")) }
+        };
+        let ended = keep(attempt, || {}).await;
+        assert_eq!((attempts.get(), ended.unwrap_err().to_string().as_str()), (1, "no such folder"));
+    }
+}
