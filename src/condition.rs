@@ -32,6 +32,8 @@ reasons! {
     ConfigurationRefused,
     /// The task of a peer failed by a bug of ours; it is begun again, and the others go on.
     PeerPanicked,
+    /// A change of the file was not taken by every peer: one did not come back with it, and has what it had before.
+    ReloadStopped,
 }
 
 impl fmt::Display for Reason {

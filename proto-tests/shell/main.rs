@@ -9,6 +9,7 @@ mod graceful;
 mod limits;
 mod malformed;
 mod process;
+mod rollout;
 mod router;
 mod sessions;
 mod transport;

@@ -77,6 +77,38 @@ pub enum Cause {
     SendHoldTime,
 }
 
+/// What a change does to a session that is Established.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Effect {
+    /// It must begin anew.
+    Reset,
+    /// It goes on; the next one has it.
+    NextSession,
+}
+
+impl Cause {
+    /// What it does to a session that is Established. Timers agreed in OPEN stay agreed until the next OPEN.
+    pub fn effect(self) -> Effect {
+        match self {
+            Cause::HoldTime | Cause::SendHoldTime | Cause::DelayOpen => Effect::NextSession,
+            Cause::LocalAsn
+            | Cause::RouterId
+            | Cause::Address
+            | Cause::Port
+            | Cause::Asn
+            | Cause::SourceAddress
+            | Cause::Interface
+            | Cause::Families
+            | Cause::Ttl
+            | Cause::Opening
+            | Cause::GracefulRestart
+            | Cause::MessageSize
+            | Cause::Password
+            | Cause::Role => Effect::Reset,
+        }
+    }
+}
+
 impl fmt::Display for Cause {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {

@@ -17,6 +17,7 @@ mod pools;
 pub mod raw;
 pub mod resolve;
 mod review;
+pub mod rollout;
 mod selector;
 mod shape;
 mod transport;

@@ -35,6 +35,16 @@ pub struct File {
     pub ignore_exclude_label: Option<Spanned<bool>>,
     /// How many addresses a namespace may hold.
     pub quotas: Option<Quotas>,
+    /// How a changed file is taken.
+    pub reload: Option<Reload>,
+}
+
+/// `reload`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Reload {
+    /// How long a session that a change reset may take to come back.
+    pub patience: Option<Spanned<String>>,
 }
 
 /// `nodes[]`.

@@ -10,12 +10,16 @@ use super::pools;
 use super::raw;
 use super::review::Review;
 use super::shape;
-use super::values::{asn, router_id};
+use super::values::{asn, duration, router_id};
 use crate::advertise::Policy;
 use crate::advertise::policy::{Classless, ExcludeLabel};
 use crate::wire::{Asn, RouterId};
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
+
+/// `reload.patience` where nothing is said: more than a router's retry after a reset, less than anybody waits for.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A configuration that holds together.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,6 +38,8 @@ pub struct Config {
     pub policy: Arc<Policy>,
     /// Who may have which address.
     pub allocation: Arc<Allocation>,
+    /// `reload.patience`: how long a session that a change reset may take to come back, where we dial.
+    pub patience: Duration,
 }
 
 impl Config {
@@ -91,13 +97,15 @@ fn resolve(raw: &raw::File, out: &mut Vec<Finding>) -> Option<Config> {
             false => ExcludeLabel::Honour,
         },
     };
+    let patience = raw.reload.as_ref().and_then(|reload| reload.patience.as_ref());
+    let patience = patience.map_or(Some(PATIENCE), |value| duration("patience", value, 1..=3600, out));
     if out.iter().any(|finding| finding.severity() == Severity::Error) {
         return None;
     }
     let asn = asn?;
     Review { raw, asn, peers: &peers, policy: &policy }.run(out);
     let (router_id, policy, allocation) = (own_router_id.flatten(), Arc::new(policy), Arc::new(allocation));
-    Some(Config { asn, router_id, node_router_ids, listen, peers, policy, allocation })
+    Some(Config { asn, router_id, node_router_ids, listen, peers, policy, allocation, patience: patience? })
 }
 
 fn nodes(raw: &raw::List<raw::Node>, out: &mut Vec<Finding>) -> BTreeMap<Arc<str>, RouterId> {

@@ -200,6 +200,8 @@ const EXAMPLES: &[(&str, Level, &str)] = &[
     ("services", Level::Top, "{classless: true}"),
     ("ignoreExcludeLabel", Level::Top, "true"),
     ("quotas", Level::Top, "{default: 10, byNamespace: {web: 50}}"),
+    ("reload", Level::Top, "{patience: 60s}"),
+    ("patience", Level::Inside, "60s"),
     ("classless", Level::Inside, "true"),
     ("default", Level::Inside, "10"),
     ("byNamespace", Level::Inside, "{web: 50}"),

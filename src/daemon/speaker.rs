@@ -6,16 +6,18 @@ use super::spec::{Planned, Spec};
 use super::wanted::{Known, Verdict, Wish};
 use crate::admin::{PeerHandles, Speakers, Standing};
 use crate::condition::{Conditions, Reason};
-use crate::config::diff::{Cause, restart_causes};
+use crate::config::diff::restart_causes;
+use crate::config::rollout::{self, Behind, Rollout, Session, join};
 use crate::net::journal::{Budget, Voice};
 use crate::net::listener::Rules;
 use crate::net::socket::interface_index;
 use crate::net::{Accepted, Driver, Lines, Readings};
-use crate::peer::settings::{Password, RestartState, Whereabouts};
-use crate::peer::status::FirstTable;
+use crate::peer::settings::{Opening, Password, RestartState, Whereabouts};
+use crate::peer::status::{EndOfRib, FirstTable};
 use crate::peer::{Identity, PeerName, Phase, Plan, Settings, Status, Stop};
 use crate::rib::RouteSet;
 
+use futures_util::future::select_all;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -49,6 +51,9 @@ const LEAST_MEMORY: Duration = Duration::from_secs(30);
 /// Routers that are remembered to have had all routes.
 const TOLD_LIMIT: usize = 4096;
 
+/// A change that resets sessions begins within this many milliseconds, another moment on each node.
+const HEAD_START_LIMIT_MS: u64 = 3000;
+
 /// Where the speaker's state comes from and goes to.
 pub struct Channels {
     /// What should be so, by control.
@@ -66,8 +71,13 @@ pub struct Speaker {
     spec: Arc<Spec>,
     /// Peers as they should be, by the newest look.
     wishes: BTreeMap<PeerName, Wish>,
-    /// What those that may have a session are to be told.
+    /// What those that may have a session are to be told now; a change that resets sessions reaches one after the other.
     wanted: BTreeMap<PeerName, Settings>,
+    rollout: Rollout,
+    /// Those of them that do not have what is configured, and why.
+    behind: BTreeMap<PeerName, Behind>,
+    /// When the rollout is to be asked again at the latest.
+    rollout_due: Option<Instant>,
     running: BTreeMap<PeerName, Running>,
     /// The same by address: who dials is found at once among thousands.
     addresses: BTreeSet<(IpAddr, PeerName)>,
@@ -137,6 +147,9 @@ impl Speaker {
             spec,
             wishes: BTreeMap::new(),
             wanted: BTreeMap::new(),
+            rollout: Rollout::new(Duration::from_millis(fastrand::u64(..HEAD_START_LIMIT_MS))),
+            behind: BTreeMap::new(),
+            rollout_due: None,
             running: BTreeMap::new(),
             addresses: BTreeSet::new(),
             held: BTreeMap::new(),
@@ -162,7 +175,7 @@ impl Speaker {
         self.channels.spec.mark_changed();
         loop {
             let (rested, sweep) = (self.next_rested(), self.next_sweep());
-            let more = self.is_wanting();
+            let (more, moved) = (self.is_wanting(), self.session_moved());
             // A source that ended publishes nothing more; whoever supervises it knows.
             tokio::select! {
                 biased;
@@ -178,6 +191,8 @@ impl Speaker {
                 },
                 () = at(rested) => self.forgive(),
                 () = at(sweep) => self.sweep(),
+                () = at(self.rollout_due.map(Into::into)) => {}
+                () = moved => {}
                 () = task::yield_now(), if more => {
                     self.start_some();
                     self.publish();
@@ -211,7 +226,7 @@ impl Speaker {
         self.spec = self.channels.spec.borrow_and_update().clone();
         self.look();
         if let Standing::Known(identity) = self.spec.standing {
-            self.wanted = self.wanted(identity);
+            self.take_step(self.wanted(identity));
             self.run_exactly();
             self.hold(identity);
             let (running, wanted) = (&self.running, &self.wanted);
@@ -249,6 +264,67 @@ impl Speaker {
     fn wanted(&self, identity: Identity) -> BTreeMap<PeerName, Settings> {
         let run = self.wishes.iter().filter(|(_, wish)| wish.verdict == Verdict::Run);
         run.map(|(name, wish)| (name.clone(), self.settings(wish, identity))).collect()
+    }
+
+    /// Finds what of it each peer is to have now.
+    fn take_step(&mut self, wanted: BTreeMap<PeerName, Settings>) {
+        let running = self.running.iter().map(|(name, running)| {
+            (name.clone(), rollout::Running { settings: &running.settings, session: self.session(running) })
+        });
+        let patience = self.spec.config.patience;
+        let of = |settings: &Settings| match settings.neighbor.opening {
+            Opening::Active => patience,
+            // The router's own retry, which is slower, begins the next one.
+            Opening::Passive => patience * 3,
+        };
+        let step = self.rollout.step(&running.collect(), &wanted, of, now().into_std());
+        (self.wanted, self.behind, self.rollout_due) = (step.settings, step.behind, step.deadline);
+        let said = self.rollout.stopped().map(|(peer, causes, patience)| {
+            let (what, waiting) = (join(causes), self.behind.len());
+            let message = format!(
+                "peer {peer} did not come back within {} s with another {what}, and has what it had before; {waiting} peers here keep \
+                 what they have: edit the configuration (what has no session takes it at once)",
+                patience.as_secs()
+            );
+            (peer.clone(), message)
+        });
+        self.channels.conditions.send_if_modified(|mine| {
+            let before = mine.clone();
+            mine.clear_all(Reason::ReloadStopped);
+            if let Some((peer, message)) = said {
+                mine.set(Reason::ReloadStopped, &peer.0, message);
+            }
+            *mine != before
+        });
+    }
+
+    /// Where the session of a peer stands. Without a plan there is no table to wait for.
+    fn session(&self, running: &Running) -> Session {
+        session(&running.readings.status.borrow(), self.spec.planned.is_some())
+    }
+
+    /// Waits until a session that the rollout asks about moved; for ever, where it asks about none.
+    fn session_moved(&self) -> impl Future<Output = ()> + use<> {
+        let planned = self.spec.planned.is_some();
+        let names = self.behind.keys().chain(self.rollout.waits_for());
+        let of = names.filter_map(|name| self.running.get(name));
+        let moves: Vec<_> = of
+            .map(|running| {
+                let (mut status, before) = (running.readings.status.clone(), self.session(running));
+                Box::pin(async move {
+                    // A driver that ended is told by its task.
+                    if status.wait_for(|status| session(status, planned) != before).await.is_err() {
+                        std::future::pending::<()>().await;
+                    }
+                })
+            })
+            .collect();
+        async move {
+            match moves.is_empty() {
+                true => std::future::pending().await,
+                false => drop(select_all(moves).await),
+            }
+        }
     }
 
     fn settings(&self, wish: &Wish, identity: Identity) -> Settings {
@@ -571,7 +647,8 @@ impl Speaker {
     }
 
     fn handles(&self, name: &PeerName) -> Option<PeerHandles> {
-        let remarks = self.wishes.get(name).map(|wish| wish.remarks.clone()).unwrap_or_default();
+        let mut remarks = self.wishes.get(name).map(|wish| wish.remarks.clone()).unwrap_or_default();
+        remarks.extend(self.behind.get(name).map(ToString::to_string));
         if let Some(running) = self.running.get(name) {
             let Readings { status, transport } = running.readings.clone();
             return Some(PeerHandles { status, plan: running.plan.subscribe(), transport, remarks });
@@ -594,8 +671,13 @@ impl Speaker {
     }
 }
 
-fn join(causes: &[Cause]) -> String {
-    causes.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+fn session(status: &Status, planned: bool) -> Session {
+    match &status.phase {
+        Phase::Established { end_of_rib: EndOfRib::Sent(_), .. } => Session::Complete,
+        Phase::Established { end_of_rib: EndOfRib::Pending, .. } if !planned => Session::Complete,
+        Phase::Established { end_of_rib: EndOfRib::Pending, .. } => Session::Sending,
+        Phase::Idle { .. } | Phase::Connect | Phase::Active | Phase::OpenSent | Phase::OpenConfirm => Session::Down,
+    }
 }
 
 fn end_of(settings: &Settings) -> End {

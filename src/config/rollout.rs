@@ -1,0 +1,440 @@
+//! How a change that resets sessions walks over the peers of a node: one at a time, the next when the one before is Established
+//! again and has its table. One that does not come back goes back to what it had, and the walk stops until somebody changes his
+//! mind. Peers without a session take what is new at once, so that a mending edit always arrives.
+
+use super::diff::{Cause, Effect, restart_causes};
+use crate::peer::{PeerName, Settings};
+use std::collections::BTreeMap;
+use std::fmt;
+use std::time::{Duration, Instant};
+
+/// A peer that runs.
+#[derive(Debug, Clone, Copy)]
+pub struct Running<'a> {
+    /// What it was begun with.
+    pub settings: &'a Settings,
+    /// Where its session stands.
+    pub session: Session,
+}
+
+/// Where a session stands, as far as a walk asks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Session {
+    /// Not Established.
+    Down,
+    /// Established, the first table not sent yet.
+    Sending,
+    /// Established, and the router has its table.
+    Complete,
+}
+
+/// Where the walk stands.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+enum Phase {
+    /// Nothing is under way.
+    #[default]
+    Still,
+    /// The first reset is near: not every node of a cluster begins in the same moment.
+    Gathering { until: Instant },
+    /// This peer was reset and is waited for.
+    Resetting { peer: PeerName, before: Box<Settings>, wanted: Box<Settings>, since: Instant, patience: Duration },
+    /// This peer did not come back: it has what it had, and nobody else is touched.
+    Stopped { peer: PeerName, before: Box<Settings>, wanted: Box<Settings>, causes: Vec<Cause>, patience: Duration },
+}
+
+/// The walk over one node's peers.
+#[derive(Debug)]
+pub struct Rollout {
+    phase: Phase,
+    /// How long this node waits before its first reset.
+    head_start: Duration,
+}
+
+/// What should be so now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Step {
+    /// What each wanted peer is to have now: what it has, or what is new.
+    pub settings: BTreeMap<PeerName, Settings>,
+    /// Peers that keep what they have although something else is configured.
+    pub behind: BTreeMap<PeerName, Behind>,
+    /// When to ask again at the latest.
+    pub deadline: Option<Instant>,
+}
+
+/// Why a peer keeps what it has.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Behind {
+    /// It takes this at its next session; no session is ended for it.
+    NextSession(Vec<Cause>),
+    /// The first reset is near.
+    Soon(Vec<Cause>),
+    /// Its turn comes when this peer is back.
+    Waits(PeerName, Vec<Cause>),
+    /// The walk stopped at this peer.
+    Stopped(PeerName, Vec<Cause>),
+}
+
+impl fmt::Display for Behind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (what, causes) = match self {
+            Behind::NextSession(causes) => ("the next session has it, this one goes on".to_owned(), causes),
+            Behind::Soon(causes) => ("the session begins anew in a moment".to_owned(), causes),
+            Behind::Waits(peer, causes) => (format!("its turn comes when {peer} is back"), causes),
+            Behind::Stopped(peer, causes) => (format!("not taken, since {peer} did not come back with it"), causes),
+        };
+        write!(f, "the file has another {}: {what}", join(causes))
+    }
+}
+
+/// Causes as people read them.
+pub fn join(causes: &[Cause]) -> String {
+    causes.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+}
+
+impl Rollout {
+    /// Nothing is under way. Each walk begins `head_start` after it is first asked for: another one on each node.
+    pub fn new(head_start: Duration) -> Self {
+        Self { phase: Phase::Still, head_start }
+    }
+
+    /// What every wanted peer is to have now. `patience` says how long a peer may take to come back.
+    pub fn step(
+        &mut self,
+        running: &BTreeMap<PeerName, Running<'_>>,
+        wanted: &BTreeMap<PeerName, Settings>,
+        patience: impl Fn(&Settings) -> Duration,
+        now: Instant,
+    ) -> Step {
+        self.judge(running, wanted, now);
+        let mut step = Step { settings: BTreeMap::new(), behind: BTreeMap::new(), deadline: None };
+        for (name, new) in wanted {
+            let told = match running.get(name) {
+                Some(running) => self.tell(name, running, new, &patience, now),
+                None => (self.begun_with(name).unwrap_or(new).clone(), None),
+            };
+            let (settings, behind) = told;
+            step.settings.insert(name.clone(), settings);
+            step.behind.extend(behind.map(|behind| (name.clone(), behind)));
+        }
+        step.deadline = match &self.phase {
+            Phase::Gathering { until } => Some(*until),
+            Phase::Resetting { since, patience, .. } => Some(*since + *patience),
+            Phase::Still | Phase::Stopped { .. } => None,
+        };
+        step
+    }
+
+    /// The peer at which the walk stopped, why it was reset, and how long it was waited for.
+    pub fn stopped(&self) -> Option<(&PeerName, &[Cause], Duration)> {
+        match &self.phase {
+            Phase::Stopped { peer, causes, patience, .. } => Some((peer, causes, *patience)),
+            Phase::Still | Phase::Gathering { .. } | Phase::Resetting { .. } => None,
+        }
+    }
+
+    /// The peer that is waited for.
+    pub fn waits_for(&self) -> Option<&PeerName> {
+        match &self.phase {
+            Phase::Resetting { peer, .. } => Some(peer),
+            Phase::Still | Phase::Gathering { .. } | Phase::Stopped { .. } => None,
+        }
+    }
+
+    /// Somebody wants it all the same: the walk goes on from where it stopped.
+    pub fn confirm(&mut self, now: Instant) {
+        if self.stopped().is_some() {
+            self.phase = Phase::Gathering { until: now };
+        }
+    }
+
+    /// What came of the peer that was reset last.
+    fn judge(
+        &mut self,
+        running: &BTreeMap<PeerName, Running<'_>>,
+        wanted: &BTreeMap<PeerName, Settings>,
+        now: Instant,
+    ) {
+        let still_wanted =
+            |peer: &PeerName, then: &Settings| wanted.get(peer).is_some_and(|new| restart_causes(then, new).is_empty());
+        self.phase = match std::mem::take(&mut self.phase) {
+            // Another edit: who has not come back yet is waited for with that one.
+            Phase::Resetting { peer, wanted: then, before, patience, .. }
+            | Phase::Stopped { peer, wanted: then, before, patience, .. }
+                if !still_wanted(&peer, &then) =>
+            {
+                match (wanted.get(&peer), running.get(&peer).map(|running| running.session)) {
+                    (Some(new), None | Some(Session::Down)) => {
+                        Phase::Resetting { peer, before, wanted: Box::new(new.clone()), since: now, patience }
+                    }
+                    (Some(_) | None, _) => Phase::Still,
+                }
+            }
+            // Late is not too late.
+            Phase::Resetting { peer, wanted: then, .. } | Phase::Stopped { peer, wanted: then, .. }
+                if running.get(&peer).is_some_and(|running| {
+                    running.session == Session::Complete && restart_causes(running.settings, &then).is_empty()
+                }) =>
+            {
+                self.next(running, wanted, now)
+            }
+            Phase::Gathering { until } if now >= until => self.next(running, wanted, now),
+            Phase::Resetting { peer, before, wanted, since, patience } if now >= since + patience => {
+                let causes = restart_causes(&before, &wanted);
+                Phase::Stopped { peer, before, wanted, causes, patience }
+            }
+            other => other,
+        };
+    }
+
+    /// Between two resets, if there is one more; else nothing is under way.
+    fn next(
+        &self,
+        running: &BTreeMap<PeerName, Running<'_>>,
+        wanted: &BTreeMap<PeerName, Settings>,
+        now: Instant,
+    ) -> Phase {
+        let resets = |(name, running): (&PeerName, &Running<'_>)| {
+            let causes = wanted.get(name).map(|new| restart_causes(running.settings, new)).unwrap_or_default();
+            running.session != Session::Down && causes.iter().any(|cause| cause.effect() == Effect::Reset)
+        };
+        if running.iter().any(resets) { Phase::Gathering { until: now } } else { Phase::Still }
+    }
+
+    /// What a running peer is to have, and why that is less than what is wanted, where it is.
+    fn tell(
+        &mut self,
+        name: &PeerName,
+        running: &Running<'_>,
+        new: &Settings,
+        patience: impl Fn(&Settings) -> Duration,
+        now: Instant,
+    ) -> (Settings, Option<Behind>) {
+        if running.session == Session::Down {
+            return (self.begun_with(name).unwrap_or(new).clone(), None);
+        }
+        let causes = restart_causes(running.settings, new);
+        if causes.is_empty() {
+            return (new.clone(), None);
+        }
+        let resets = causes.iter().any(|cause| cause.effect() == Effect::Reset);
+        let behind = match &self.phase {
+            _ if !resets => Behind::NextSession(causes),
+            Phase::Still if !self.head_start.is_zero() => {
+                self.phase = Phase::Gathering { until: now + self.head_start };
+                Behind::Soon(causes)
+            }
+            Phase::Gathering { until } if now < *until => Behind::Soon(causes),
+            Phase::Still | Phase::Gathering { .. } => {
+                let (before, wanted) = (Box::new(running.settings.clone()), Box::new(new.clone()));
+                let patience = patience(new);
+                self.phase = Phase::Resetting { peer: name.clone(), before, wanted, since: now, patience };
+                return (new.clone(), None);
+            }
+            Phase::Resetting { peer, .. } if peer == name => return (new.clone(), None),
+            Phase::Resetting { peer, .. } => Behind::Waits(peer.clone(), causes),
+            Phase::Stopped { peer, .. } => Behind::Stopped(peer.clone(), causes),
+        };
+        (keeping(running.settings, new), Some(behind))
+    }
+
+    /// What the peer at which the walk stopped goes back to.
+    fn begun_with(&self, name: &PeerName) -> Option<&Settings> {
+        match &self.phase {
+            Phase::Stopped { peer, before, .. } if peer == name => Some(before),
+            Phase::Still | Phase::Gathering { .. } | Phase::Resetting { .. } | Phase::Stopped { .. } => None,
+        }
+    }
+}
+
+/// What runs, and of what is new what a live session takes: another key.
+fn keeping(running: &Settings, new: &Settings) -> Settings {
+    let mut kept = running.clone();
+    if kept.neighbor.password.is_some() && new.neighbor.password.is_some() {
+        kept.neighbor.password.clone_from(&new.neighbor.password);
+    }
+    kept.restart_state = new.restart_state;
+    kept
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fsm::restart::RestartState;
+    use crate::peer::{Identity, Neighbor};
+    use crate::wire::{Asn, RouterId};
+    use std::net::{IpAddr, Ipv4Addr};
+
+    const PATIENCE: Duration = Duration::from_secs(60);
+
+    fn settings(name: &str, source: Option<u8>, hold: u64) -> Settings {
+        let address = Ipv4Addr::new(10, 0, 0, 1).into();
+        let mut neighbor = Neighbor::new(name.into(), address, Asn(64500));
+        neighbor.source_address = source.map(|octet| IpAddr::from([10, 0, 1, octet]));
+        neighbor.hold_time = Duration::from_secs(hold);
+        let identity = Identity { asn: Asn(64512), router_id: RouterId::new(Ipv4Addr::new(192, 0, 2, 1)).unwrap() };
+        Settings { identity, neighbor, restart_state: RestartState::default() }
+    }
+
+    /// A node whose drivers obey at once, and whose routers take whom `comes_up` says.
+    struct Node {
+        rollout: Rollout,
+        running: BTreeMap<PeerName, (Settings, Session)>,
+        wanted: BTreeMap<PeerName, Settings>,
+        now: Instant,
+        /// Resets so far, in order.
+        resets: Vec<String>,
+    }
+
+    impl Node {
+        fn new(peers: &[&str], hold: u64) -> Self {
+            let of = |name: &&str| (PeerName::from(*name), settings(name, None, hold));
+            let wanted: BTreeMap<_, _> = peers.iter().map(of).collect();
+            let running = wanted.iter().map(|(name, of)| (name.clone(), (of.clone(), Session::Complete))).collect();
+            #[expect(clippy::disallowed_methods, reason = "any beginning will do")]
+            let now = Instant::now();
+            Self { rollout: Rollout::new(Duration::ZERO), running, wanted, now, resets: Vec::new() }
+        }
+
+        fn want(&mut self, change: impl Fn(&mut Settings)) {
+            self.wanted.values_mut().for_each(change);
+        }
+
+        /// Asks once and obeys: whose settings differ begins anew, without a session.
+        fn step(&mut self) -> Step {
+            let running = self.running.iter();
+            let running =
+                running.map(|(name, (settings, session))| (name.clone(), Running { settings, session: *session }));
+            let step = self.rollout.step(&running.collect(), &self.wanted, |_| PATIENCE, self.now);
+            for (name, new) in &step.settings {
+                let (held, session) = self.running.get_mut(name).unwrap();
+                if !restart_causes(held, new).is_empty() {
+                    if *session != Session::Down {
+                        self.resets.push(name.to_string());
+                    }
+                    *session = Session::Down;
+                }
+                held.clone_from(new);
+            }
+            step
+        }
+
+        fn comes_up(&mut self, name: &str) {
+            self.running.get_mut(&PeerName::from(name)).unwrap().1 = Session::Complete;
+        }
+
+        fn has_new(&self, name: &str) -> bool {
+            let name = PeerName::from(name);
+            restart_causes(&self.running[&name].0, &self.wanted[&name]).is_empty()
+        }
+    }
+
+    fn sourced(settings: &mut Settings) {
+        settings.neighbor.source_address = Some(IpAddr::from([10, 0, 1, 9]));
+    }
+
+    #[test]
+    fn one_peer_at_a_time_and_the_next_when_the_one_before_has_its_table() {
+        let mut node = Node::new(&["a", "b", "c"], 90);
+        node.want(sourced);
+        let step = node.step();
+        assert_eq!(node.resets, ["a"]);
+        assert!(matches!(&step.behind[&"b".into()], Behind::Waits(peer, causes)
+            if *peer == "a".into() && *causes == [Cause::SourceAddress]));
+        node.now += PATIENCE / 2;
+        node.running.get_mut(&"a".into()).unwrap().1 = Session::Sending;
+        node.step();
+        assert_eq!(node.resets, ["a"], "it is up, and its table is on its way");
+        node.comes_up("a");
+        node.step();
+        assert_eq!(node.resets, ["a", "b"]);
+        node.comes_up("b");
+        node.step();
+        node.comes_up("c");
+        assert_eq!(node.step().behind, BTreeMap::new());
+        assert_eq!(node.resets, ["a", "b", "c"]);
+    }
+
+    #[test]
+    fn one_that_does_not_come_back_goes_back_and_nobody_else_is_touched() {
+        let mut node = Node::new(&["a", "b", "c"], 90);
+        node.want(sourced);
+        node.step();
+        node.now += PATIENCE;
+        let step = node.step();
+        assert!(!node.has_new("a") && node.resets == ["a"]);
+        assert_eq!(
+            node.rollout.stopped().map(|(peer, causes, _)| (peer.to_string(), causes.to_vec())),
+            Some(("a".to_owned(), vec![Cause::SourceAddress]))
+        );
+        assert!(matches!(step.behind[&"c".into()], Behind::Stopped(..)));
+        node.comes_up("a");
+        node.now += PATIENCE * 10;
+        node.step();
+        assert_eq!((node.resets.len(), node.has_new("a")), (1, false), "it stays as it is, however long");
+        // A router that leaves of itself takes the new settings nowhere but here.
+        node.running.get_mut(&"b".into()).unwrap().1 = Session::Down;
+        node.step();
+        assert!(node.has_new("b"), "who has no session has nothing to lose");
+        // The mending edit walks again.
+        node.comes_up("b");
+        node.want(|settings| settings.neighbor.source_address = None);
+        node.step();
+        assert_eq!(node.rollout.stopped(), None);
+        assert_eq!(node.resets, ["a", "b"]);
+    }
+
+    #[test]
+    fn a_confirmed_change_walks_on_and_a_mending_edit_reaches_who_is_down() {
+        let mut node = Node::new(&["a", "b"], 90);
+        node.want(sourced);
+        node.step();
+        node.now += PATIENCE;
+        node.step();
+        node.comes_up("a");
+        node.rollout.confirm(node.now);
+        node.step();
+        assert_eq!(node.resets, ["a", "a"]);
+        // In the middle of it somebody sees his mistake.
+        node.want(|settings| settings.neighbor.source_address = None);
+        node.step();
+        assert!(node.has_new("a") && node.has_new("b"));
+        assert_eq!(node.resets, ["a", "a"]);
+    }
+
+    #[test]
+    fn timers_wait_for_the_next_session_and_end_none() {
+        let mut node = Node::new(&["a", "b"], 90);
+        node.want(|settings| settings.neighbor.hold_time = Duration::from_secs(9));
+        let step = node.step();
+        assert_eq!(step.behind[&"a".into()], Behind::NextSession(vec![Cause::HoldTime]));
+        assert_eq!(node.resets, [""; 0]);
+        node.running.get_mut(&"a".into()).unwrap().1 = Session::Down;
+        node.step();
+        assert!(node.has_new("a") && !node.has_new("b"));
+    }
+
+    #[test]
+    fn never_more_than_one_session_is_down_for_a_change() {
+        // Every order in which routers come back or do not, over edits one after the other.
+        for case in 0_u32..4096 {
+            let mut node = Node::new(&["a", "b", "c"], 90);
+            for turn in 0..6 {
+                if turn % 3 == 0 {
+                    let octet = u8::try_from(turn + 1).unwrap();
+                    node.want(|settings| settings.neighbor.source_address = Some([10, 0, 1, octet].into()));
+                }
+                node.step();
+                let down = node.running.values().filter(|(_, session)| *session != Session::Complete).count();
+                assert!(down <= 1, "case {case:#x}, turn {turn}: {down} sessions are down");
+                if case >> (turn * 2) & 1 == 1 {
+                    let waiting = node.rollout.waits_for().cloned().or(node.rollout.stopped().map(|of| of.0.clone()));
+                    if let Some(peer) = waiting {
+                        node.comes_up(&peer.0);
+                    }
+                } else if case >> (turn * 2 + 1) & 1 == 1 {
+                    node.now += PATIENCE;
+                }
+            }
+        }
+    }
+}
