@@ -34,6 +34,12 @@ reasons! {
     PeerPanicked,
     /// A change of the file was not taken by every peer: one did not come back with it, and has what it had before.
     ReloadStopped,
+    /// An object of the cluster cannot be read, or not wholly: what was last read of it is in use.
+    ObjectUnreadable,
+    /// A watch of the API server has had no answer for minutes: what changed meanwhile is not known.
+    WatchSilent,
+    /// The files that lead to the API server cannot be read: those read before are in use.
+    ApiCredentialsUnreadable,
 }
 
 impl fmt::Display for Reason {

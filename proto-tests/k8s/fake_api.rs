@@ -9,6 +9,7 @@ use axum::response::{IntoResponse, Response};
 use futures_util::stream;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use tokio::sync::watch;
 
@@ -23,6 +24,8 @@ pub enum Mode {
     Away(u16),
     /// Every watch that is no list ends at once.
     ShortWatches,
+    /// Every watch that is no list says one line without an end.
+    EndlessLine,
 }
 
 /// Which form 410 takes.
@@ -65,6 +68,8 @@ pub struct FakeApi {
     ticks: watch::Sender<u64>,
     /// Counts cuts; connections die by it.
     cuts: watch::Sender<u64>,
+    /// Octets of endless lines.
+    sent: Arc<AtomicUsize>,
 }
 
 /// A former state of the server.
@@ -94,6 +99,7 @@ impl FakeApi {
             })),
             ticks: watch::Sender::new(0),
             cuts: watch::Sender::new(0),
+            sent: Arc::default(),
         };
         let app = Router::new()
             .route("/api/v1/{resource}", axum::routing::get(serve))
@@ -181,6 +187,11 @@ impl FakeApi {
         self.world.lock().unwrap().requests.clone()
     }
 
+    /// Octets of endless lines so far.
+    pub fn sent(&self) -> usize {
+        self.sent.load(Ordering::Relaxed)
+    }
+
     pub fn version(&self) -> u64 {
         self.world.lock().unwrap().version
     }
@@ -222,6 +233,7 @@ async fn serve(
                 (true, Gone::Http) => refuse(410, "too old resource version"),
                 (true, Gone::InBand) => one_line(json!({"type": "ERROR", "object": status(410, "too old")})),
                 (false, _) if mode == Mode::ShortWatches => Body::empty().into_response(),
+                (false, _) if mode == Mode::EndlessLine => endless(&api),
                 (false, _) => watch_from(api, resource, Start::After(version)),
             }
         }
@@ -230,6 +242,17 @@ async fn serve(
 
 fn one_line(value: Value) -> Response {
     Body::from(format!("{value}\n")).into_response()
+}
+
+/// Letters for as long as anybody reads them; counts them in [`FakeApi::sent`].
+fn endless(api: &FakeApi) -> Response {
+    static PIECE: [u8; 1 << 16] = [b'a'; 1 << 16];
+    let sent = api.sent.clone();
+    let body = stream::repeat_with(move || {
+        sent.fetch_add(PIECE.len(), Ordering::Relaxed);
+        Ok::<_, std::convert::Infallible>(Bytes::from_static(&PIECE))
+    });
+    Body::from_stream(body).into_response()
 }
 
 /// Waits until a resource's lists are not held back.

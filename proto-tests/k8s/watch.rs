@@ -3,6 +3,7 @@
 use crate::fake_api::{ALLOCATIONS, FakeApi, Gone, Mode, NODES, SERVICES, SLICES};
 use crate::until;
 use herald::advertise::{ClusterView, ServiceKey, TrafficPolicy};
+use herald::condition::{Conditions, Reason};
 use herald::k8s::{Contact, Source, WatchHealth, watch};
 use serde_json::{Value, json};
 use std::sync::Arc;
@@ -16,6 +17,7 @@ type View = Option<Arc<ClusterView>>;
 struct Watch {
     view: Receiver<View>,
     health: Receiver<WatchHealth>,
+    conditions: Receiver<Conditions>,
     stop: CancellationToken,
     task: JoinHandle<anyhow::Result<()>>,
 }
@@ -23,9 +25,10 @@ struct Watch {
 impl Watch {
     fn start(client: kube::Client) -> Self {
         let (view, health, stop) = (Sender::new(None), Sender::new(WatchHealth::default()), CancellationToken::new());
-        let (views, healths) = (view.subscribe(), health.subscribe());
-        let task = tokio::spawn(watch::run(client, view, health, stop.clone()));
-        Self { view: views, health: healths, stop, task }
+        let said = Sender::new(Conditions::default());
+        let (views, healths, conditions) = (view.subscribe(), health.subscribe(), said.subscribe());
+        let task = tokio::spawn(watch::run(client, view, (health, said), stop.clone()));
+        Self { view: views, health: healths, conditions, stop, task }
     }
 
     /// Waits for a view.
@@ -264,6 +267,96 @@ async fn a_server_that_was_put_back_to_an_older_state_is_listed_again() {
     watch.sees("what was put back", |view| !view.services.keys().any(|key| key.name.starts_with("lost"))).await;
     api.put(SERVICES, service("new", "198.51.100.78"));
     watch.sees("what came after", |view| view.services.contains_key(&key("new"))).await;
+}
+
+/// Objects of every kind that nobody can read, on the first list and later: each is named, and stops nothing.
+#[tokio::test]
+async fn objects_that_cannot_be_read_stop_nothing_and_are_named() {
+    let (api, client) = FakeApi::start().await;
+    fill(&api);
+    let bad = |name: &str| json!({"metadata": {"name": name, "namespace": "default"}, "spec": [], "status": [], "endpoints": 3});
+    let resources = [(SERVICES, "bad"), (SLICES, "bad"), (NODES, "bad"), (ALLOCATIONS, "v4-198-51-100-9")];
+    resources.iter().for_each(|(resource, name)| api.put(resource, bad(name)));
+    let mut watch = Watch::start(client);
+    watch.sees("the others", |view| view.services.len() == 2 && view.nodes.len() == 1).await;
+    let unreadable = |conditions: &Conditions| conditions.count(Reason::ObjectUnreadable);
+    let said = until("each is named", &mut watch.conditions, |c| unreadable(c) == 4).await.lines();
+    for subject in
+        ["Service default/bad: ", "EndpointSlice default/bad: ", "Node bad: ", "Allocation v4-198-51-100-9: "]
+    {
+        assert!(said.iter().any(|line| line.starts_with(&format!("ObjectUnreadable {subject}"))), "{said:?}");
+    }
+    assert!(said.iter().any(|line| line.contains("endpoints: ")), "the field is named: {said:?}");
+    // One that was read before stays as it was, across a list too; the others go on.
+    let mut spoilt = service("web", "198.51.100.1");
+    spoilt["spec"]["type"] = json!(7);
+    api.put(SERVICES, spoilt);
+    api.put(SERVICES, service("later", "198.51.100.8"));
+    watch.sees("what came later", |view| view.services.len() == 3).await;
+    until("it is named, too", &mut watch.conditions, |c| c.contains(Reason::ObjectUnreadable, "Service default/web"))
+        .await;
+    api.compact(Gone::InBand);
+    api.put(SERVICES, service("last", "198.51.100.10"));
+    api.compact(Gone::InBand);
+    api.cut();
+    let view = watch.sees("listed again", |view| view.services.len() == 4).await;
+    assert_eq!(view.services[&key("web")].ingress[0].ip.to_string(), "198.51.100.1");
+    // Deleted or mended, it heals.
+    resources.iter().for_each(|(resource, name)| api.delete(resource, name));
+    api.put(SERVICES, service("web", "198.51.100.11"));
+    until("nothing is wrong any more", &mut watch.conditions, |c| *c == Conditions::default()).await;
+    watch.sees("it counts again", |v| v.services[&key("web")].ingress[0].ip.to_string() == "198.51.100.11").await;
+}
+
+/// What the API server of today accepts as an Allocation, and jiff or a `u16` does not.
+#[tokio::test]
+async fn times_that_only_an_api_server_takes_are_read() {
+    let (api, client) = FakeApi::start().await;
+    fill(&api);
+    for (number, at) in
+        ["2026-01-01T00:00:00+99:00", "9999-12-31T23:59:59Z", "2026-01-01t00:00:00.1234567890123z"].iter().enumerate()
+    {
+        let address = format!("198.51.100.{number}");
+        let spec =
+            json!({"address": address, "pool": "edge", "released": {"at": at, "namespace": "web", "name": "shop"}});
+        api.put(ALLOCATIONS, json!({"metadata": {"name": format!("v4-198-51-100-{number}")}, "spec": spec}));
+    }
+    let mut watch = Watch::start(client);
+    watch.sees("a view", |view| view.grants.is_empty()).await;
+    assert_eq!(watch.conditions.borrow().lines(), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn a_line_without_end_is_given_up_at_its_limit() {
+    let (api, mut watch) = synced().await;
+    api.set_mode(Mode::EndlessLine);
+    api.cut();
+    let said = |contact: &Contact| matches!(contact, Contact::Failing { error, .. } if error.contains("16 MiB"));
+    until("each watch says so", &mut watch.health, |health| all(health, said)).await;
+    api.set_mode(Mode::Well);
+    api.put(SERVICES, service("new", "198.51.100.4"));
+    watch.sees("it goes on", |view| view.services.contains_key(&key("new"))).await;
+    // Four watches, several attempts each; what the sockets hold comes on top.
+    let attempts = api.requests().len();
+    assert!(api.sent() < attempts * (20 << 20), "{} octets in {attempts} requests", api.sent());
+}
+
+/// One list that lies behind what was seen may come from a server that lags: it is read a second time.
+#[tokio::test]
+async fn a_list_of_a_lower_version_is_read_twice_before_it_is_believed() {
+    let (api, mut watch) = synced().await;
+    let full = api.snapshot();
+    for number in 0..20 {
+        api.put(SERVICES, service(&format!("lost-{number}"), "198.51.100.77"));
+    }
+    watch.sees("what will be lost", |view| view.services.len() == 22).await;
+    let before = api.requests().len();
+    api.put_back(full);
+    watch.sees("what was put back", |view| view.services.len() == 2).await;
+    let lists = api.requests().split_off(before);
+    let lists =
+        lists.iter().filter(|request| request.starts_with("services?") && request.contains("sendInitialEvents"));
+    assert_eq!(lists.count(), 2);
 }
 
 fn all(health: &WatchHealth, state: fn(&Contact) -> bool) -> bool {

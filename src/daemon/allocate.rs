@@ -62,7 +62,7 @@ async fn allocate(options: Options) -> anyhow::Result<()> {
     let (report, report_read) = watch::channel(Report::default());
     let (conditions, conditions_read) = watch::channel(Arc::default());
     let mut board = Board::default();
-    let of_the_file = board.source();
+    let (of_the_file, of_the_cluster) = (board.source(), board.source());
     let (router, reloads) = router(look(&options.identity, &leadership_read, &report_read, conditions_read));
     let stop = CancellationToken::new();
     let mut tasks = Tasks::new();
@@ -78,7 +78,14 @@ async fn allocate(options: Options) -> anyhow::Result<()> {
     });
     let election = Election::new(client.clone(), &options.namespace, LEASE, &options.identity, options.term);
     let identity = options.identity.clone();
-    let links = Links { config: config_read, leadership: leadership_read, report, identity, cleanup: options.cleanup };
+    let links = Links {
+        config: config_read,
+        leadership: leadership_read,
+        report,
+        conditions: of_the_cluster,
+        identity,
+        cleanup: options.cleanup,
+    };
     let stopped = stop.clone();
     let work = tokio::spawn(async move {
         // Giving ends before the lease is given up.

@@ -17,17 +17,23 @@ pub struct Board {
 pub struct Outlets {
     /// The configuration file.
     pub file: watch::Sender<Conditions>,
+    /// The watches of the cluster, and its objects.
+    pub cluster: watch::Sender<Conditions>,
+    /// The files that lead to the API server.
+    pub credentials: watch::Sender<Conditions>,
 }
 
 impl Outlets {
     /// One of each kind.
     pub fn new(board: &mut Board) -> Self {
-        Self { file: board.source() }
+        Self { file: board.source(), cluster: board.source(), credentials: board.source() }
     }
 
     /// Nothing is known to be wrong: whoever begins anew looks again.
     pub fn clear(&self) {
-        self.file.send_replace(Conditions::default());
+        for outlet in [&self.file, &self.cluster, &self.credentials] {
+            outlet.send_replace(Conditions::default());
+        }
     }
 }
 

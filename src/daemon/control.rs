@@ -104,7 +104,8 @@ impl Control {
             }
             Source::Cluster => {
                 let client = k8s::watch::client().await?;
-                tasks.spawn(async { ("watches", k8s::watch::run(client, view, health, stop).await) });
+                let to = (health, self.conditions.cluster.clone());
+                tasks.spawn(async { ("watches", k8s::watch::run(client, view, to, stop).await) });
             }
         }
         Ok(())

@@ -1,10 +1,13 @@
 //! The `Allocation` object: one an address, cluster-scoped, named after it. Its existence is what makes a grant: a second
 //! leader's create of the same name fails, and joining and leaving go by resourceVersion.
 
+use super::follow::Told;
+use super::reply::{Identity, Unreadable};
 use crate::ipam::terms::{Backend, Port, Protocol, Sharing, Terms};
 use crate::ipam::{Holder, Record, ServiceName, Tenure, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use serde::{Deserialize, Serialize};
+use serde::de::Error;
+use serde::{Deserialize, Deserializer, Serialize};
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -63,6 +66,7 @@ pub struct PortEntry {
     /// `TCP`, `UDP` or `SCTP`.
     pub protocol: String,
     /// Its number.
+    #[serde(deserialize_with = "whole")]
     pub port: u16,
 }
 
@@ -70,14 +74,65 @@ pub struct PortEntry {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Released {
     /// When it left.
+    #[serde(deserialize_with = "moment")]
     pub at: jiff::Timestamp,
     /// When the cool-down ends, as reckoned when this was written.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "moment_or_none")]
     pub until: Option<jiff::Timestamp>,
     /// Its namespace.
     pub namespace: String,
     /// Its name.
     pub name: String,
+}
+
+/// A time as an API server takes it, whose `date-time` is wider than RFC 3339: any year of four digits, any offset, any number of
+/// decimals, letters of either case. What lies beyond what can be represented is the nearest that can.
+fn moment<'de, D: Deserializer<'de>>(deserializer: D) -> Result<jiff::Timestamp, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    read_moment(&text).ok_or_else(|| D::Error::custom(format!("{text:?} is no time such as 2026-01-31T12:00:00Z")))
+}
+
+/// A time that only people read: what is none is left out.
+fn moment_or_none<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<jiff::Timestamp>, D::Error> {
+    Ok(Option::<String>::deserialize(deserializer)?.as_deref().and_then(read_moment))
+}
+
+fn read_moment(text: &str) -> Option<jiff::Timestamp> {
+    let (civil, rest) = text.split_at_checked("2026-01-31T12:00:00".len())?;
+    let civil: jiff::civil::DateTime = civil.to_ascii_uppercase().parse().ok()?;
+    let offset_at = rest.find(['Z', 'z', '+', '-'])?;
+    let (decimals, offset) = rest.split_at(offset_at);
+    let millis: i64 = match decimals.strip_prefix('.') {
+        Some(digits) if digits.bytes().all(|digit| digit.is_ascii_digit()) && !digits.is_empty() => {
+            format!("{digits:0<3}")[..3].parse().ok()?
+        }
+        None if decimals.is_empty() => 0,
+        Some(_) | None => return None,
+    };
+    let ahead: i64 = match offset.as_bytes() {
+        [b'Z' | b'z'] => 0,
+        [sign @ (b'+' | b'-'), _, _, b':', _, _] => {
+            let number = |text: Option<&str>| text?.parse::<u8>().ok().map(i64::from);
+            let minutes = number(offset.get(1..3))? * 60 + number(offset.get(4..6))?;
+            if *sign == b'+' { minutes } else { -minutes }
+        }
+        _ => return None,
+    };
+    let days = civil.date().since(jiff::civil::date(1970, 1, 1)).ok()?.get_days();
+    let time = civil.time();
+    let (hour, minute, second) = (i64::from(time.hour()), i64::from(time.minute()), i64::from(time.second()));
+    let seconds = i64::from(days) * 86_400 + hour * 3_600 + (minute - ahead) * 60 + second;
+    let beyond = if seconds < 0 { jiff::Timestamp::MIN } else { jiff::Timestamp::MAX };
+    Some(jiff::Timestamp::from_millisecond(seconds * 1_000 + millis).unwrap_or(beyond))
+}
+
+/// A port number; JSON of whole numbers may have a decimal point.
+fn whole<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u16, D::Error> {
+    let number = f64::deserialize(deserializer)?;
+    // Beyond its range `as` gives the nearest, and what is not whole is cut: both are seen by the way back.
+    Some(number as u16)
+        .filter(|port| f64::from(*port) == number)
+        .ok_or_else(|| D::Error::custom(format!("{number} is no port number")))
 }
 
 /// The name of an address's object: `v4-198-51-100-7`, `v6-2001-0db8-0000-…` (names are DNS subdomains: no colon).
@@ -127,6 +182,15 @@ pub fn record(object: &Allocation) -> Result<Record, String> {
         None => Tenure::Held(spec.holders.iter().map(holder).collect::<Result<_, _>>()?),
     };
     Ok(Record { address, pool: spec.pool.as_str().into(), tenure })
+}
+
+/// What was told, with an object that makes no sense told as one that cannot be read.
+pub fn checked(told: Told<Allocation>) -> Told<Allocation> {
+    let bad = match &told {
+        Told::Listed(object) | Told::Applied(object) => record(object).err().map(|why| (Identity::of(object), why)),
+        _ => None,
+    };
+    bad.map_or(told, |(identity, why)| Told::Unreadable(Unreadable { identity, why }))
 }
 
 /// The address that an object's name stands for.
@@ -271,6 +335,60 @@ mod tests {
             let mut bad = good.clone();
             *bad.pointer_mut(pointer).unwrap() = nonsense;
             assert!(record(&serde_json::from_value(bad).unwrap()).is_err(), "{pointer}");
+        }
+    }
+
+    #[test]
+    fn times_are_read_as_api_servers_take_them() {
+        let at = |text: &str| read_moment(text).map(|at| at.to_string());
+        for (text, expected) in [
+            ("2026-01-01T00:00:00Z", "2026-01-01T00:00:00Z"),
+            ("2026-01-01T00:00:00+99:00", "2025-12-27T21:00:00Z"),
+            ("2026-01-01T00:00:00-01:30", "2026-01-01T01:30:00Z"),
+            ("2026-01-01t00:00:00.1234567890123z", "2026-01-01T00:00:00.123Z"),
+            ("2026-01-01T00:00:00.5Z", "2026-01-01T00:00:00.5Z"),
+            ("0000-01-01T00:00:00Z", "0000-01-01T00:00:00Z"),
+        ] {
+            assert_eq!(at(text).as_deref(), Some(expected), "{text}");
+        }
+        assert_eq!(
+            read_moment("9999-12-31T23:59:59Z").map(|at| at.as_second()),
+            Some(jiff::Timestamp::MAX.as_second())
+        );
+        for none in [
+            "",
+            "2026-01-01",
+            "2026-13-01T00:00:00Z",
+            "2026-01-01T00:00:00",
+            "2026-01-01T00:00:00x1Z",
+            "2026-01-01T00:00:00.Z",
+            "2026-01-01T00:00:00+1:00",
+            "2026-01-01T00:00:00+a0:00",
+            "2026-01-01T00:00:0é",
+        ] {
+            assert_eq!(at(none), None, "{none}");
+        }
+        // However it is read, no time is refused that the record cannot hold.
+        let mut object = serde_json::to_value(object(&samples()[2], Some(Timestamp::default()), None)).unwrap();
+        object["spec"]["released"]["at"] = "9999-12-31T23:59:59Z".into();
+        object["spec"]["released"]["until"] = "whenever".into();
+        let read: Allocation = serde_json::from_value(object).unwrap();
+        assert!(record(&read).is_ok() && read.spec.released.unwrap().until.is_none());
+    }
+
+    #[test]
+    fn port_numbers_are_whole() {
+        let mut object = serde_json::to_value(object(&samples()[0], None, None)).unwrap();
+        for (number, port) in [
+            (Value::from(80), Some(80)),
+            (80.0.into(), Some(80)),
+            (80.5.into(), None),
+            (65_536.into(), None),
+            ((-1).into(), None),
+        ] {
+            object["spec"]["holders"][0]["ports"][0]["port"] = number;
+            let read: Option<Allocation> = serde_json::from_value(object.clone()).ok();
+            assert_eq!(read.map(|read| read.spec.holders[0].ports[0].port), port);
         }
     }
 

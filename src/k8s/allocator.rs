@@ -1,14 +1,16 @@
 //! The allocator, while it leads: four kinds watched, several writes on their way side by side, everything decided by one owner
 //! ([`Desk`]) in one task.
 
+use super::allocation::checked;
 use super::desk::{Desk, Figures, Kind, Moment, News, Rules};
 use super::due::Key;
 use super::errand::{Outcome, post};
 use super::follow::{AfterBreak, Ask, Told, follow};
-use super::health::Listing;
+use super::health::{Listing, Unread, Vigil};
 use super::lease::Leadership;
 use super::request::{NamespaceForm, NodeForm, ServiceCidrForm, ServiceForm};
 use super::telling::Cleanup;
+use crate::condition::Conditions;
 use crate::config::Config;
 use crate::ipam::Timestamp;
 use kube::{Api, Client};
@@ -64,6 +66,8 @@ pub struct Links {
     pub leadership: watch::Receiver<Leadership>,
     /// How it fares.
     pub report: watch::Sender<Report>,
+    /// What is not as it should be.
+    pub conditions: watch::Sender<Conditions>,
     /// Who we are, for events.
     pub identity: String,
     /// Whether Services get a finalizer.
@@ -88,6 +92,7 @@ pub async fn run(client: Client, mut links: Links, stop: CancellationToken) -> a
             ended = lead(client.clone(), links.clone()) => ended?,
         }
         links.report.send_replace(Report::default());
+        links.conditions.send_replace(Conditions::default());
     }
 }
 
@@ -111,7 +116,7 @@ async fn lead(client: Client, links: Links) -> anyhow::Result<()> {
             of_services,
             follow(Api::<NodeForm>::all(client.clone()), all, queue.clone(), News::Node),
             follow(Api::<NamespaceForm>::all(client.clone()), all, queue.clone(), News::Namespace),
-            follow(Api::all(client.clone()), all, queue.clone(), News::Allocation),
+            follow(Api::all(client.clone()), all, queue.clone(), |told| News::Allocation(checked(told))),
             follow(Api::<ServiceCidrForm>::all(client.clone()), all, queue.clone(), News::ServiceCidr),
         )
     };
@@ -129,6 +134,8 @@ struct Office {
     report: Report,
     /// Whether the report differs from the one published, and since when that may be so.
     report_due: Option<Instant>,
+    vigil: Vigil<Kind>,
+    unread: Unread<Kind>,
     writes: JoinSet<(Key, Outcome)>,
     posts: JoinSet<Result<(), String>>,
 }
@@ -138,15 +145,16 @@ impl Office {
         let desk = Desk::new(rules(&links.config.borrow_and_update(), links.cleanup));
         let watches = Kind::ALL.map(|kind| (kind, (Listing::Pending, None))).into();
         let report = Report { watches, ..Report::default() };
-        let (writes, posts) = (JoinSet::new(), JoinSet::new());
-        Self { client, links, desk, report, report_due: Some(Instant::now()), writes, posts }
+        let (writes, posts, now) = (JoinSet::new(), JoinSet::new(), Instant::now());
+        let (vigil, unread) = (Vigil::begin(Kind::ALL, now), Unread::default());
+        Self { client, links, desk, report, report_due: Some(now), vigil, unread, writes, posts }
     }
 
     async fn serve(mut self, mut news: mpsc::Receiver<News>) -> anyhow::Result<()> {
         loop {
             let now = moment();
-            let wake = self.desk.deadline(now).into_iter().chain(self.report_due).min();
-            let wake = wake.unwrap_or(now.clock + Duration::from_secs(3600));
+            let wakes = self.desk.deadline(now).into_iter().chain(self.report_due);
+            let wake = wakes.fold(self.vigil.deadline(now.clock), Instant::min);
             tokio::select! {
                 Some(first) = news.recv() => self.take(first, &mut news),
                 Some(ended) = self.writes.join_next() => self.written(ended)?,
@@ -160,6 +168,7 @@ impl Office {
             self.desk.tick(moment());
             self.dispatch();
             self.publish();
+            self.complain();
         }
     }
 
@@ -178,14 +187,18 @@ impl Office {
 
     fn take_one(&mut self, news: News, now: Moment) {
         let (kind, health) = match &news {
-            News::Service(told) => (Kind::Services, health(told)),
-            News::Node(told) => (Kind::Nodes, health(told)),
-            News::Namespace(told) => (Kind::Namespaces, health(told)),
-            News::Allocation(told) => (Kind::Allocations, health(told)),
+            News::Service(told) => (Kind::Services, self.look(Kind::Services, told)),
+            News::Node(told) => (Kind::Nodes, self.look(Kind::Nodes, told)),
+            News::Namespace(told) => (Kind::Namespaces, self.look(Kind::Namespaces, told)),
+            News::Allocation(told) => (Kind::Allocations, self.look(Kind::Allocations, told)),
             // A server that has no such kind has told all of it.
             News::ServiceCidr(Told::Absent) => (Kind::ServiceCidrs, Health::Complete),
-            News::ServiceCidr(told) => (Kind::ServiceCidrs, health(told)),
+            News::ServiceCidr(told) => (Kind::ServiceCidrs, self.look(Kind::ServiceCidrs, told)),
         };
+        match &health {
+            Health::Failed(error) => self.vigil.failed(kind, error),
+            Health::Complete | Health::Well => self.vigil.heard(kind, now.clock),
+        }
         let (listing, trouble) = self.report.watches.entry(kind).or_default();
         match health {
             Health::Failed(error) => {
@@ -207,6 +220,23 @@ impl Office {
             self.report.progress = Progress::Giving;
             self.report_due = Some(now.clock);
         }
+    }
+
+    fn look<T: kube::Resource>(&mut self, kind: Kind, told: &Told<T>) -> Health {
+        self.unread.take(kind, told);
+        health(told)
+    }
+
+    /// Says what is wrong with objects and watches.
+    fn complain(&mut self) {
+        let mut now = Conditions::default();
+        self.unread.tell(&mut now, Kind::object);
+        self.vigil.tell(&mut now, Kind::as_str, Instant::now());
+        self.links.conditions.send_if_modified(|before| {
+            let changed = *before != now;
+            *before = now;
+            changed
+        });
     }
 
     fn written(&mut self, ended: Result<(Key, Outcome), JoinError>) -> anyhow::Result<()> {
@@ -265,7 +295,9 @@ fn health<T>(told: &Told<T>) -> Health {
         Told::Failed(error) => Health::Failed(error.clone()),
         Told::Absent => Health::Failed("the server has no such kind: apply what `herald crds` prints".to_owned()),
         Told::Complete => Health::Complete,
-        Told::Listing | Told::Listed(_) | Told::Applied(_) | Told::Deleted(_) | Told::Heard => Health::Well,
+        Told::Listing | Told::Listed(_) | Told::Applied(_) | Told::Deleted(_) | Told::Unreadable(_) | Told::Heard => {
+            Health::Well
+        }
     }
 }
 

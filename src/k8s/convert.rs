@@ -4,7 +4,8 @@
 //! never exists in memory. They decode both what an API server sends and what a manifest says.
 
 use super::allocation::{Allocation, address_of, record};
-use super::object::{Key, Object, Reading, Slice, SliceKey};
+use super::object::{Key, Kind, Object, Reading, Slice, SliceKey};
+use super::reply::{Identity, Unreadable};
 use crate::advertise::cluster::{Lifecycle, Network};
 use crate::advertise::{Endpoint, Grant, Ingress, IpMode, Node, Service, ServiceKey, TrafficPolicy};
 use crate::ipam::{Holder, Tenure};
@@ -134,8 +135,8 @@ fn slim_metadata<'de, D: Deserializer<'de>>(deserializer: D) -> Result<ObjectMet
     Ok(ObjectMeta { name, namespace, uid, labels, deletion_timestamp, resource_version, ..ObjectMeta::default() })
 }
 
-/// Turns Kubernetes objects into ours. Remembers names, so that equal ones share memory, and what it complained about,
-/// so that it does so once.
+/// Turns Kubernetes objects into ours. Remembers names, so that equal ones share memory, and what is wrong with
+/// which.
 #[derive(Debug, Default)]
 pub struct Converter {
     names: Names,
@@ -262,27 +263,36 @@ impl Converter {
         }
     }
 
-    /// An `Allocation` is gone.
-    pub fn allocation_gone(&mut self, object: Allocation) -> Reading {
-        self.gone(allocation_key(&object))
+    /// An object is gone.
+    pub fn deleted(&mut self, kind: Kind, identity: &Identity) -> Reading {
+        let key = self.key(kind, identity);
+        self.gone(key)
     }
 
-    /// A Service is gone.
-    pub fn service_gone(&mut self, object: ServiceObject) -> Reading {
-        let key = self.namespaced(&object.metadata);
-        self.gone(key.map(|(namespace, name)| Key::Service(ServiceKey { namespace, name })))
+    /// An object cannot be read.
+    pub fn unreadable(&mut self, kind: Kind, bad: Unreadable) -> Reading {
+        match self.key(kind, &bad.identity) {
+            Some(key) => self.bad(key, bad.why),
+            None => Reading::Nameless,
+        }
     }
 
-    /// An EndpointSlice is gone.
-    pub fn slice_gone(&mut self, object: SliceObject) -> Reading {
-        let key = self.namespaced(&object.metadata);
-        self.gone(key.map(|(namespace, name)| Key::Slice(SliceKey { namespace, name })))
-    }
-
-    /// A Node is gone.
-    pub fn node_gone(&mut self, object: NodeObject) -> Reading {
-        let name = object.metadata.name.map(|name| self.names.shared(&name));
-        self.gone(name.map(Key::Node))
+    fn key(&mut self, kind: Kind, identity: &Identity) -> Option<Key> {
+        let name = Some(identity.name.as_str()).filter(|name| !name.is_empty())?;
+        let namespace =
+            Some(identity.namespace.as_str()).filter(|namespace| !namespace.is_empty()).unwrap_or("default");
+        match kind {
+            Kind::Allocation => address_of(name).map(Key::Allocation),
+            Kind::Node => Some(Key::Node(self.names.shared(name))),
+            Kind::Service => {
+                let (namespace, name) = (self.names.shared(namespace), self.names.shared(name));
+                Some(Key::Service(ServiceKey { namespace, name }))
+            }
+            Kind::EndpointSlice => {
+                let (namespace, name) = (self.names.shared(namespace), self.names.shared(name));
+                Some(Key::Slice(SliceKey { namespace, name }))
+            }
+        }
     }
 
     fn gone(&mut self, key: Option<Key>) -> Reading {
@@ -303,17 +313,13 @@ impl Converter {
         Reading::Bad(key)
     }
 
-    /// Complains where what is wrong is news; an empty list says that nothing is wrong any more.
+    /// Notes what is wrong; an empty list says that nothing is wrong any more.
     fn note(&mut self, key: &Key, doubts: &[String]) {
         if doubts.is_empty() {
             self.complaints.remove(key);
             return;
         }
-        let what = doubts.join("; ");
-        if self.complaints.get(key) != Some(&what) {
-            tracing::warn!(object = %key, "{key}: {what}");
-            self.complaints.insert(key.clone(), what);
-        }
+        self.complaints.insert(key.clone(), doubts.join("; "));
     }
 }
 
@@ -487,8 +493,30 @@ mod tests {
         let object = load_balancer(json!({"spec": {"externalTrafficPolicy": "Sideways"}}));
         assert!(matches!(service(&mut converter, object.clone()), Reading::Bad(_)));
         assert_eq!(converter.complaints().len(), 1);
-        converter.service_gone(serde_json::from_value(object).unwrap());
+        let identity = Identity { namespace: "ns".to_owned(), name: "s".to_owned(), ..Identity::default() };
+        assert!(matches!(converter.deleted(Kind::Service, &identity), Reading::Irrelevant(_)));
         assert!(converter.complaints().is_empty());
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_named_by_kind_and_forgotten_when_it_is_mended() {
+        let mut converter = Converter::default();
+        for (kind, name, subject) in [
+            (Kind::Service, "s", "Service ns/s"),
+            (Kind::EndpointSlice, "s-1", "EndpointSlice ns/s-1"),
+            (Kind::Node, "n", "Node n"),
+            (Kind::Allocation, "v4-198-51-100-7", "Allocation v4-198-51-100-7"),
+        ] {
+            let identity = Identity { namespace: "ns".to_owned(), name: name.to_owned(), ..Identity::default() };
+            let bad = Unreadable { identity: identity.clone(), why: "spec.x: no number".to_owned() };
+            let reading = converter.unreadable(kind, bad);
+            assert!(reading.present().is_some_and(|key| key.to_string() == subject), "{reading:?}");
+            assert!(
+                converter.complaints().iter().all(|(key, why)| key.to_string() == subject && why.contains("spec.x"))
+            );
+            converter.deleted(kind, &identity);
+            assert!(converter.complaints().is_empty());
+        }
     }
 
     #[test]

@@ -27,6 +27,7 @@ use crate::ipam::{
     Allocator, Claim, Foreign, Holder, Labels, Record, ServiceName, Start, Tenure, Timestamp, Uid, Usage,
 };
 use crate::wire::Prefix;
+use allocations::held_by_nobody_knows_whom;
 use letters::Letter;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::IpAddr;
@@ -55,6 +56,17 @@ impl Kind {
     pub const ALL: [Self; 5] = [Self::Services, Self::Nodes, Self::Namespaces, Self::Allocations, Self::ServiceCidrs];
     /// Those that must have been listed before anything is given.
     const NEEDED: [Self; 4] = [Self::Services, Self::Nodes, Self::Namespaces, Self::Allocations];
+
+    /// One of them, as a manifest writes it.
+    pub fn object(self) -> &'static str {
+        match self {
+            Self::Services => "Service",
+            Self::Nodes => "Node",
+            Self::Namespaces => "Namespace",
+            Self::Allocations => "Allocation",
+            Self::ServiceCidrs => "ServiceCIDR",
+        }
+    }
 
     /// As labels of metrics write it.
     pub fn as_str(self) -> &'static str {
@@ -160,6 +172,8 @@ impl Known {
 struct List<T> {
     stage: Stage,
     items: Vec<T>,
+    /// Names, or UIDs of Services, of what is on the list and cannot be read.
+    unreadable: BTreeSet<String>,
     written: BTreeSet<Key>,
 }
 
@@ -172,7 +186,7 @@ enum Stage {
 
 impl<T> List<T> {
     fn new(stage: Stage) -> Self {
-        Self { stage, items: Vec::new(), written: BTreeSet::new() }
+        Self { stage, items: Vec::new(), unreadable: BTreeSet::new(), written: BTreeSet::new() }
     }
 
     /// Begins it anew.
@@ -183,6 +197,14 @@ impl<T> List<T> {
     /// Ends it.
     fn end(&mut self) -> Self {
         std::mem::replace(self, Self::new(Stage::Closed))
+    }
+
+    /// Notes that an object on the list cannot be read: what is known of it stays.
+    fn note_unreadable(&mut self, name: String) {
+        match self.stage {
+            Stage::Open => drop(self.unreadable.insert(name)),
+            Stage::Closed => {}
+        }
     }
 
     /// Notes a write of ours: what the list says about it may be older.
@@ -216,6 +238,8 @@ pub struct Desk {
     deferred: BTreeMap<IpAddr, (Option<Record>, Known)>,
     /// Addresses of which nobody knows what became of a write: they are read before anything else is written.
     uncertain: BTreeSet<IpAddr>,
+    /// Addresses whose `Allocation` cannot be read: nothing is written there.
+    left_alone: BTreeSet<IpAddr>,
     first_records: Vec<Record>,
     listed_services: List<Sighting>,
     listed_nodes: List<NodeForm>,
@@ -248,6 +272,7 @@ impl Desk {
             known: BTreeMap::new(),
             deferred: BTreeMap::new(),
             uncertain: BTreeSet::new(),
+            left_alone: BTreeSet::new(),
             first_records: Vec::new(),
             listed_services: List::new(Stage::Closed),
             listed_nodes: List::new(Stage::Closed),
@@ -373,6 +398,11 @@ impl Desk {
             match self.verdict(seen, |address| holders.contains(&(uid.clone(), address))) {
                 Verdict::Serve(claim) => start.claims.push(*claim),
                 Verdict::Leave(foreign) => start.foreign.push(foreign),
+            }
+        }
+        for address in self.left_alone.iter().filter(|address| !self.known.contains_key(*address)) {
+            if !start.claims.iter().any(|claim| claim.shows(*address)) {
+                start.foreign.push(held_by_nobody_knows_whom(*address));
             }
         }
         info!(

@@ -160,7 +160,8 @@ fn stamp(metadata: &std::fs::Metadata) -> Stamp {
 
 /// Logs what is newly wrong and what is mended.
 fn report(seen: &Seen, reported: &mut BTreeSet<String>) {
-    let now: BTreeSet<String> = seen.problems.iter().cloned().chain(seen.listed.clone().err()).collect();
+    let problems = seen.problems.iter().chain(&seen.complaints).cloned();
+    let now: BTreeSet<String> = problems.chain(seen.listed.clone().err()).collect();
     for problem in now.difference(reported) {
         tracing::error!("manifests: {problem}");
     }

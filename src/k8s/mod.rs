@@ -23,6 +23,7 @@ pub mod lease;
 pub mod manifests;
 pub mod object;
 pub mod renumber;
+pub mod reply;
 pub mod request;
 pub mod telling;
 pub mod watch;

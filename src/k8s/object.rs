@@ -1,5 +1,6 @@
 //! What crosses the border: the objects that the index holds, by key, without anything that decides nothing here.
 
+use super::allocation;
 use crate::advertise::{Endpoint, Grant, Node, NodeName, Service, ServiceKey};
 use std::collections::BTreeSet;
 use std::fmt;
@@ -80,7 +81,7 @@ impl fmt::Display for Key {
             Self::Service(key) => write!(f, "Service {key}"),
             Self::Slice(key) => write!(f, "EndpointSlice {}/{}", key.namespace, key.name),
             Self::Node(name) => write!(f, "Node {name}"),
-            Self::Allocation(address) => write!(f, "Allocation of {address}"),
+            Self::Allocation(address) => write!(f, "Allocation {}", allocation::name(*address)),
         }
     }
 }

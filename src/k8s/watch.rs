@@ -7,10 +7,11 @@
 use super::allocation::Allocation;
 use super::convert::{Converter, NodeObject, ServiceObject, SliceObject};
 use super::follow::{AfterBreak, Ask, Told, follow};
-use super::health::{Contact, Listing, Source, SourceHealth, WatchHealth};
+use super::health::{Contact, Listing, Source, SourceHealth, Vigil, WatchHealth};
 use super::index::Index;
 use super::object::{Key, Kind, Reading};
 use crate::advertise::ClusterView;
+use crate::condition::{Conditions, Reason};
 use anyhow::{Context, anyhow};
 use kube::{Api, Client};
 use std::collections::{BTreeMap, BTreeSet};
@@ -50,7 +51,7 @@ pub async fn client() -> anyhow::Result<Client> {
 pub async fn run(
     client: Client,
     out: watch::Sender<Option<Arc<ClusterView>>>,
-    health: watch::Sender<WatchHealth>,
+    (health, conditions): (watch::Sender<WatchHealth>, watch::Sender<Conditions>),
     stop: CancellationToken,
 ) -> anyhow::Result<()> {
     let (queue, happenings) = mpsc::channel(QUEUE);
@@ -68,7 +69,7 @@ pub async fn run(
     tokio::select! {
         () = stop.cancelled() => {}
         _ = followers => {}
-        () = own(happenings, out, health) => {}
+        () = own(happenings, out, health, conditions) => {}
     }
     Ok(())
 }
@@ -86,19 +87,32 @@ async fn own(
     mut happenings: mpsc::Receiver<Happening>,
     out: watch::Sender<Option<Arc<ClusterView>>>,
     health: watch::Sender<WatchHealth>,
+    conditions: watch::Sender<Conditions>,
 ) {
-    let mut owner = Owner::default();
+    let mut owner = Owner::new(Instant::now());
     health.send_replace(owner.health());
-    while let Some(first) = happenings.recv().await {
-        owner.take(first);
-        while let Ok(next) = happenings.try_recv() {
-            owner.take(next);
+    loop {
+        tokio::select! {
+            () = tokio::time::sleep_until(owner.vigil.deadline(Instant::now())) => {}
+            happening = happenings.recv() => {
+                let Some(first) = happening else { return };
+                owner.take(first);
+                while let Ok(next) = happenings.try_recv() {
+                    owner.take(next);
+                }
+                if let Some(view) = owner.index.poll_view() {
+                    out.send_replace(Some(view));
+                }
+                // After the view: who reads "synced" finds a view.
+                health.send_replace(owner.health());
+            }
         }
-        if let Some(view) = owner.index.poll_view() {
-            out.send_replace(Some(view));
-        }
-        // After the view: who reads "synced" finds a view.
-        health.send_replace(owner.health());
+        let now = owner.conditions(Instant::now());
+        conditions.send_if_modified(|before| {
+            let changed = *before != now;
+            *before = now;
+            changed
+        });
     }
 }
 
@@ -109,49 +123,63 @@ struct Owner {
     /// The lists that are being read.
     lists: BTreeMap<Kind, Vec<Reading>>,
     health: WatchHealth,
+    vigil: Vigil<Source>,
 }
 
-impl Default for Owner {
-    fn default() -> Self {
+impl Owner {
+    fn new(now: Instant) -> Self {
+        let sources = [Source::Services, Source::EndpointSlices, Source::Nodes, Source::Allocations];
         Self {
             converter: Converter::default(),
             index: Index::default(),
             lists: BTreeMap::new(),
-            health: WatchHealth::of(&[Source::Services, Source::EndpointSlices, Source::Nodes, Source::Allocations]),
+            health: WatchHealth::of(&sources),
+            vigil: Vigil::begin(sources, now),
         }
     }
-}
 
-impl Owner {
+    /// What is wrong with objects and watches.
+    fn conditions(&self, now: Instant) -> Conditions {
+        let mut all = Conditions::default();
+        for (key, what) in self.converter.complaints() {
+            all.set(Reason::ObjectUnreadable, &key.to_string(), what.as_str());
+        }
+        self.vigil.tell(&mut all, Source::as_str, now);
+        all
+    }
+
     fn take(&mut self, happening: Happening) {
         let converter = &mut self.converter;
         match happening {
             Happening::Service(told) => {
-                let news = read(told, converter, Converter::service, Converter::service_gone);
+                let news = read(told, converter, Kind::Service, Converter::service);
                 self.follow(Kind::Service, news);
             }
             Happening::Slice(told) => {
-                let news = read(told, converter, Converter::slice, Converter::slice_gone);
+                let news = read(told, converter, Kind::EndpointSlice, Converter::slice);
                 self.follow(Kind::EndpointSlice, news);
             }
             Happening::Node(told) => {
-                let news = read(told, converter, Converter::node, Converter::node_gone);
+                let news = read(told, converter, Kind::Node, Converter::node);
                 self.follow(Kind::Node, news);
             }
             Happening::Allocation(told) => {
-                let news = read(told, converter, Converter::allocation, Converter::allocation_gone);
+                let news = read(told, converter, Kind::Allocation, Converter::allocation);
                 self.follow(Kind::Allocation, news);
             }
         }
     }
 
-    fn follow(&mut self, kind: Kind, news: Told<Reading>) {
+    fn follow(&mut self, kind: Kind, news: News) {
         let now = Instant::now();
         let source = self.health.sources.entry(source_of(kind)).or_default();
         match news {
-            Told::Failed(error) => return fail(source, kind, now, error),
-            Told::Heard => {}
-            Told::Absent => match (kind, source.listing) {
+            News::Failed(error) => {
+                self.vigil.failed(source_of(kind), &error);
+                return fail(source, kind, now, error);
+            }
+            News::Heard => {}
+            News::Absent => match (kind, source.listing) {
                 // No allocator is installed here, and so nothing was given.
                 (Kind::Allocation, Listing::Pending) => {
                     self.index.reset(kind, Vec::new());
@@ -159,14 +187,16 @@ impl Owner {
                 }
                 (Kind::Allocation, Listing::Complete) => {}
                 (Kind::Service | Kind::EndpointSlice | Kind::Node, _) => {
-                    return fail(source, kind, now, "the server has no such kind".to_owned());
+                    let error = "the server has no such kind".to_owned();
+                    self.vigil.failed(source_of(kind), &error);
+                    return fail(source, kind, now, error);
                 }
             },
-            Told::Listing => {
+            News::Listing => {
                 self.lists.insert(kind, Vec::new());
             }
-            Told::Listed(reading) => self.lists.entry(kind).or_default().push(reading),
-            Told::Complete => {
+            News::Listed(reading) => self.lists.entry(kind).or_default().push(reading),
+            News::Complete => {
                 let readings = self.lists.remove(&kind).unwrap_or_default();
                 let listed: BTreeSet<Key> = readings.iter().filter_map(Reading::present).collect();
                 self.converter.retain(|key| key.kind() != kind || listed.contains(key));
@@ -174,8 +204,13 @@ impl Owner {
                 source.listing = Listing::Complete;
                 tracing::debug!("{kind}: listed, {} held", self.index.count(kind));
             }
-            Told::Applied(reading) | Told::Deleted(reading) => self.index.take(reading),
+            News::Unreadable(reading) => match self.lists.get_mut(&kind) {
+                Some(list) => list.push(reading),
+                None => self.index.take(reading),
+            },
+            News::Changed(reading) => self.index.take(reading),
         }
+        self.vigil.heard(source_of(kind), now);
         hear(source, kind, now);
     }
 
@@ -191,22 +226,31 @@ impl Owner {
     }
 }
 
+/// What a follower told, as it matters here.
+enum News {
+    Listing,
+    Listed(Reading),
+    Complete,
+    Changed(Reading),
+    /// On the list or on the watch: the same thing is meant.
+    Unreadable(Reading),
+    Heard,
+    Absent,
+    Failed(String),
+}
+
 /// Turns what a follower told about objects of the API into what it means here.
-fn read<K>(
-    told: Told<K>,
-    converter: &mut Converter,
-    present: fn(&mut Converter, K) -> Reading,
-    gone: fn(&mut Converter, K) -> Reading,
-) -> Told<Reading> {
+fn read<K>(told: Told<K>, converter: &mut Converter, kind: Kind, present: fn(&mut Converter, K) -> Reading) -> News {
     match told {
-        Told::Listing => Told::Listing,
-        Told::Listed(object) => Told::Listed(present(converter, object)),
-        Told::Complete => Told::Complete,
-        Told::Applied(object) => Told::Applied(present(converter, object)),
-        Told::Deleted(object) => Told::Deleted(gone(converter, object)),
-        Told::Heard => Told::Heard,
-        Told::Absent => Told::Absent,
-        Told::Failed(error) => Told::Failed(error),
+        Told::Listing => News::Listing,
+        Told::Listed(object) => News::Listed(present(converter, object)),
+        Told::Complete => News::Complete,
+        Told::Applied(object) => News::Changed(present(converter, object)),
+        Told::Deleted(identity) => News::Changed(converter.deleted(kind, &identity)),
+        Told::Unreadable(bad) => News::Unreadable(converter.unreadable(kind, bad)),
+        Told::Heard => News::Heard,
+        Told::Absent => News::Absent,
+        Told::Failed(error) => News::Failed(error),
     }
 }
 

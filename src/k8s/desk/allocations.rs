@@ -3,12 +3,12 @@
 //! While a write of ours is on its way, what the watch tells of that address waits: it may be older than the write. When the
 //! answer came, what is newer is taken; when none came, the object is read.
 
-use super::{Desk, Kind, Known, Moment, is_newer};
-use crate::ipam::Record;
-use crate::k8s::allocation::{Allocation, address_of, record};
+use super::{Desk, Kind, Known, Moment, Stage, is_newer};
+use crate::ipam::{Allocator, Foreign, Record, ServiceName};
+use crate::k8s::allocation::{Allocation, address_of, name, record};
 use crate::k8s::due::Key;
 use crate::k8s::follow::Told;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use tracing::warn;
 
@@ -23,11 +23,16 @@ impl Desk {
                     self.hear(record.address, Some(record), Known::At(version), now);
                 }
             }
-            Told::Deleted(object) => {
-                let name = object.metadata.name.as_deref().unwrap_or_default();
-                let version = object.metadata.resource_version.unwrap_or_default();
-                if let Some(address) = address_of(name) {
-                    self.hear(address, None, Known::Deleted(version), now);
+            Told::Deleted(identity) => {
+                if let Some(address) = address_of(&identity.name) {
+                    self.hear(address, None, Known::Deleted(identity.version), now);
+                }
+            }
+            Told::Unreadable(bad) => {
+                let Some(address) = address_of(&bad.identity.name) else { return };
+                match self.listed_allocations.stage {
+                    Stage::Open => self.listed_allocations.note_unreadable(bad.identity.name),
+                    Stage::Closed => self.leave_alone(address, now),
                 }
             }
             Told::Heard | Told::Absent | Told::Failed(_) => {}
@@ -39,9 +44,11 @@ impl Desk {
         let mut listed: BTreeMap<IpAddr, (Record, String)> = BTreeMap::new();
         listed.extend(list.items.iter().filter_map(read).map(|(record, version)| (record.address, (record, version))));
         let written = |address: &IpAddr| list.written.contains(&Key::Address(*address));
-        let missing: Vec<IpAddr> =
-            self.known.keys().filter(|address| !listed.contains_key(*address)).copied().collect();
+        let unreadable: BTreeSet<IpAddr> = list.unreadable.iter().filter_map(|name| address_of(name)).collect();
+        let missing = self.known.keys().chain(&self.left_alone).filter(|address| !listed.contains_key(*address));
+        let missing: BTreeSet<IpAddr> = missing.filter(|address| !unreadable.contains(*address)).copied().collect();
         for address in missing.into_iter().filter(|address| !written(address)) {
+            self.take_up(address, now);
             if self.awaits_an_answer(address) {
                 self.uncertain.insert(address);
             } else {
@@ -50,6 +57,7 @@ impl Desk {
             }
         }
         for (address, (record, version)) in listed.into_iter().filter(|(address, _)| !written(address)) {
+            self.take_up(address, now);
             if self.awaits_an_answer(address) {
                 self.deferred.insert(address, (Some(record), Known::At(version)));
             } else {
@@ -57,7 +65,32 @@ impl Desk {
                 self.observe(address, Some(record), now);
             }
         }
+        unreadable.into_iter().for_each(|address| self.leave_alone(address, now));
         self.complete(Kind::Allocations, now);
+    }
+
+    /// The object of an address cannot be read: it stays as it was last read, and nothing is written. One that was never read
+    /// holds its address all the same.
+    fn leave_alone(&mut self, address: IpAddr, now: Moment) {
+        self.left_alone.insert(address);
+        let held = held_by_nobody_knows_whom(address);
+        let in_use = |allocator: &Allocator| allocator.services().any(|(_, claim)| claim.shows(address));
+        match &mut self.allocator {
+            Some(allocator) if !self.known.contains_key(&address) && !in_use(allocator) => {
+                allocator.foreign(held, now.civil);
+            }
+            Some(_) | None => {}
+        }
+    }
+
+    /// The object of an address can be read, or is gone.
+    fn take_up(&mut self, address: IpAddr, now: Moment) {
+        if self.left_alone.remove(&address) {
+            if let Some(allocator) = &mut self.allocator {
+                allocator.remove(&held_by_nobody_knows_whom(address).uid, now.civil);
+            }
+            self.due.add(Key::Address(address));
+        }
     }
 
     /// The watch tells of an address.
@@ -65,6 +98,7 @@ impl Desk {
         if self.is_stale(address, known.version()) {
             return;
         }
+        self.take_up(address, now);
         if self.awaits_an_answer(address) {
             self.deferred.insert(address, (record, known));
             return;
@@ -140,6 +174,16 @@ impl Desk {
 
     fn is_stale(&self, address: IpAddr, version: &str) -> bool {
         self.known.get(&address).is_some_and(|known| is_newer(known.version(), version))
+    }
+}
+
+/// Who stands for the holders of an `Allocation` that was never read.
+pub(super) fn held_by_nobody_knows_whom(address: IpAddr) -> Foreign {
+    let name = name(address);
+    Foreign {
+        uid: format!("Allocation {name}").as_str().into(),
+        service: ServiceName { namespace: "allocations.herald.bgp".into(), name: name.as_str().into() },
+        addresses: BTreeSet::from([address]),
     }
 }
 

@@ -30,6 +30,9 @@ impl Desk {
     }
 
     fn errand_about(&mut self, address: IpAddr) -> Option<Errand> {
+        if self.left_alone.contains(&address) {
+            return None;
+        }
         if self.uncertain.contains(&address) {
             return Some(Errand::Look { address });
         }

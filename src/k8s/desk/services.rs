@@ -30,11 +30,8 @@ impl Desk {
                     self.see(seen, now);
                 }
             }
-            Told::Deleted(form) => {
-                if let Some(uid) = form.uid() {
-                    self.lose(&uid, now);
-                }
-            }
+            Told::Deleted(identity) => self.lose(&identity.uid.as_str().into(), now),
+            Told::Unreadable(bad) => self.listed_services.note_unreadable(bad.identity.uid),
             Told::Heard | Told::Absent | Told::Failed(_) => {}
         }
     }
@@ -42,7 +39,12 @@ impl Desk {
     fn services_listed(&mut self, now: Moment) {
         let list = self.listed_services.end();
         let listed: BTreeSet<Uid> = list.items.iter().map(|seen| seen.uid.clone()).collect();
-        let gone: Vec<Uid> = self.services.keys().filter(|uid| !listed.contains(*uid)).cloned().collect();
+        let gone: Vec<Uid> = self
+            .services
+            .keys()
+            .filter(|uid| !listed.contains(*uid) && !list.unreadable.contains(&*uid.to_string()))
+            .cloned()
+            .collect();
         gone.iter().for_each(|uid| self.lose(uid, now));
         for seen in list.items {
             if !list.written.contains(&Key::Service(seen.uid.clone())) {

@@ -18,7 +18,8 @@ impl Desk {
             Told::Listed(form) => self.listed_nodes.items.push(form),
             Told::Complete => {
                 let list = self.listed_nodes.end();
-                self.nodes = list.items.into_iter().filter_map(|form| Some((name(&form)?, footprint(&form)))).collect();
+                self.nodes.retain(|name, _| list.unreadable.contains(&**name));
+                self.nodes.extend(list.items.iter().filter_map(|form| Some((name(form)?, footprint(form)))));
                 self.nodes_changed(now);
                 self.complete(Kind::Nodes, now);
             }
@@ -31,11 +32,12 @@ impl Desk {
                     self.nodes_changed(now);
                 }
             }
-            Told::Deleted(form) => {
-                if name(&form).and_then(|name| self.nodes.remove(&name)).is_some() {
+            Told::Deleted(identity) => {
+                if self.nodes.remove(identity.name.as_str()).is_some() {
                     self.nodes_changed(now);
                 }
             }
+            Told::Unreadable(bad) => self.listed_nodes.note_unreadable(bad.identity.name),
             Told::Heard | Told::Absent | Told::Failed(_) => {}
         }
     }
@@ -54,12 +56,13 @@ impl Desk {
             Told::Listing => self.listed_service_cidrs.begin(),
             Told::Listed(form) => self.listed_service_cidrs.items.push(form),
             Told::Complete => {
-                self.service_cidrs = self.listed_service_cidrs.end().items.into_iter().filter_map(named).collect();
+                let list = self.listed_service_cidrs.end();
+                self.service_cidrs.retain(|name, _| list.unreadable.contains(&**name));
+                self.service_cidrs.extend(list.items.into_iter().filter_map(named));
             }
             Told::Applied(form) => self.service_cidrs.extend(named(form)),
-            Told::Deleted(form) => {
-                form.metadata.name.and_then(|name| self.service_cidrs.remove(name.as_str()));
-            }
+            Told::Deleted(identity) => drop(self.service_cidrs.remove(identity.name.as_str())),
+            Told::Unreadable(bad) => self.listed_service_cidrs.note_unreadable(bad.identity.name),
             Told::Heard | Told::Absent | Told::Failed(_) => return,
         }
         self.doubt();
@@ -80,7 +83,8 @@ impl Desk {
             Told::Listed(form) => self.listed_namespaces.items.push(form),
             Told::Complete => {
                 let list = self.listed_namespaces.end();
-                let former = std::mem::take(&mut self.labels);
+                let former = self.labels.clone();
+                self.labels.retain(|name, _| list.unreadable.contains(&**name));
                 for form in list.items {
                     self.label(form);
                 }
@@ -96,7 +100,8 @@ impl Desk {
                 }
             }
             // Its Services go one by one.
-            Told::Deleted(form) => drop(form.metadata.name.and_then(|name| self.labels.remove(name.as_str()))),
+            Told::Deleted(identity) => drop(self.labels.remove(identity.name.as_str())),
+            Told::Unreadable(bad) => self.listed_namespaces.note_unreadable(bad.identity.name),
             Told::Heard | Told::Absent | Told::Failed(_) => {}
         }
     }

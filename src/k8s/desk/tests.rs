@@ -4,6 +4,7 @@ use super::*;
 use crate::ipam::Pool;
 use crate::k8s::allocation;
 use crate::k8s::errand::{Errand, Outcome};
+use crate::k8s::reply::{Identity, Unreadable};
 use crate::k8s::request::{FINALIZER, Finalizer};
 use crate::k8s::telling::Tone;
 use serde_json::{Value, json};
@@ -35,13 +36,25 @@ impl Bench {
     }
 
     fn list(&mut self) {
+        self.list_with(&[]);
+    }
+
+    /// Lists everything, with these Allocations, which cannot be read.
+    fn list_with(&mut self, bad: &[Unreadable]) {
         let forms: Vec<ServiceForm> = self.services.values().map(form).collect();
-        let objects: Vec<Allocation> = self.allocations.values().cloned().collect();
+        let spoilt = |address: &IpAddr| bad.iter().any(|bad| bad.identity.name == allocation::name(*address));
+        let objects = self.allocations.iter().filter(|(address, _)| !spoilt(address));
+        let objects: Vec<Allocation> = objects.map(|(_, object)| object.clone()).collect();
         let now = self.now;
         for news in [Told::Listing].into_iter().chain(forms.into_iter().map(Told::Listed)).chain([Told::Complete]) {
             self.desk.take(News::Service(news), now);
         }
-        for news in [Told::Listing].into_iter().chain(objects.into_iter().map(Told::Listed)).chain([Told::Complete]) {
+        for news in [Told::Listing]
+            .into_iter()
+            .chain(objects.into_iter().map(Told::Listed))
+            .chain(bad.iter().cloned().map(Told::Unreadable))
+            .chain([Told::Complete])
+        {
             self.desk.take(News::Allocation(news), now);
         }
         self.desk.take(News::Node(Told::Listing), now);
@@ -72,7 +85,8 @@ impl Bench {
 
     fn delete(&mut self, name: &str) {
         let object = self.services.remove(name).unwrap();
-        self.desk.take(News::Service(Told::Deleted(form(&object))), self.now);
+        let identity = Identity { uid: object["metadata"]["uid"].as_str().unwrap().to_owned(), ..Identity::default() };
+        self.desk.take(News::Service(Told::Deleted(identity)), self.now);
     }
 
     /// What somebody writes into a Service's status.
@@ -530,4 +544,60 @@ async fn pools_that_overlap_the_cluster_are_doubted_and_a_nodes_address_is_never
     let elsewhere = json!({"metadata": {"name": "n1"}, "status": {"addresses": []}});
     bench.desk.take(node(elsewhere), bench.now);
     assert_eq!(bench.desk.figures().doubts.len(), 1);
+}
+
+fn unreadable(name: &str, uid: &str) -> Unreadable {
+    let identity =
+        Identity { name: name.to_owned(), uid: uid.to_owned(), version: "7".to_owned(), ..Identity::default() };
+    Unreadable { identity, why: "spec.released.at: no time".to_owned() }
+}
+
+/// An Allocation that was never read: its address is not given, and nothing is written there, until it is deleted.
+#[test]
+fn an_allocation_that_cannot_be_read_holds_its_address_and_stops_nothing() {
+    let mut bench = Bench::new(Classless::Announce);
+    bench.list_with(&[unreadable("v4-198-51-100-0", "x")]);
+    bench.put("a", |_| {});
+    bench.put("b", |_| {});
+    assert!(bench.work().contains(&"put 198.51.100.1".to_owned()));
+    assert_eq!(bench.allocations.keys().map(ToString::to_string).collect::<Vec<_>>(), ["198.51.100.1"]);
+    let identity = unreadable("v4-198-51-100-0", "x").identity;
+    bench.desk.take(News::Allocation(Told::Deleted(identity)), bench.now);
+    assert!(bench.work().contains(&"put 198.51.100.0".to_owned()), "it heals when the object is deleted");
+}
+
+/// A Service that shows the address keeps it; what was read before stays, also across a list; and a mended object counts.
+#[test]
+fn an_allocation_that_is_spoilt_later_stays_as_it_was_read() {
+    let mut bench = Bench::begun(Classless::Announce);
+    bench.put("a", |_| {});
+    bench.work();
+    let object = bench.allocations[&ip("198.51.100.0")].clone();
+    bench.desk.take(News::Allocation(Told::Unreadable(unreadable("v4-198-51-100-0", "x"))), bench.now);
+    bench.list_with(&[unreadable("v4-198-51-100-0", "x")]);
+    assert_eq!(bench.work(), Vec::<String>::new());
+    bench.delete("a");
+    assert!(!bench.work().iter().any(|done| done.contains("198.51.100.0")), "nothing is written over it");
+    let mut mended = object;
+    bench.version += 1;
+    mended.metadata.resource_version = Some(bench.version.to_string());
+    bench.allocations.insert(ip("198.51.100.0"), mended.clone());
+    bench.desk.take(News::Allocation(Told::Applied(mended)), bench.now);
+    assert!(bench.work().contains(&"put 198.51.100.0".to_owned()), "now it is released");
+    assert!(bench.allocations[&ip("198.51.100.0")].spec.released.is_some());
+}
+
+#[test]
+fn a_service_that_cannot_be_read_on_a_list_is_not_gone() {
+    let mut bench = Bench::begun(Classless::Announce);
+    bench.put("a", |_| {});
+    bench.work();
+    for news in [Told::Listing, Told::Unreadable(unreadable("a", "a")), Told::Complete] {
+        bench.desk.take(News::Service(news), bench.now);
+    }
+    assert_eq!(bench.work(), Vec::<String>::new());
+    for news in [Told::Listing, Told::Complete] {
+        bench.desk.take(News::Service(news), bench.now);
+    }
+    assert!(bench.work().contains(&"put 198.51.100.0".to_owned()), "one that is not there is");
 }
