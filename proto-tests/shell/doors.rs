@@ -197,3 +197,33 @@ fn version_and_log_format() {
         assert!(line["timestamp"].is_string() && line["level"].is_string() && line["message"].is_string(), "{line}");
     }
 }
+
+#[test]
+fn a_version_with_which_no_router_speaks_does_not_become_ready_where_one_did_before() {
+    let router = Router::start(41, Manner::Ordinary);
+    let mut stage = Stage::new();
+    stage.write("manifests/node.yaml", &node("n1", ""));
+    let good = config(&[Peer { name: "r1", address: router.address, more: "" }], "");
+    stage.write("herald.yaml", &good);
+    let state = stage.path("state");
+    let state = state.to_str().unwrap();
+    stage.start_with("n1", &["--state", state]);
+    let is_ready = |stage: &Stage| stage.ask("/readyz").0.starts_with("HTTP/1.1 200");
+    stage.wait("readiness", || is_ready(&stage));
+    let written = stage.path("state/established");
+    stage.wait("the session is written down", || {
+        std::fs::read_to_string(&written).is_ok_and(|text| text.contains("127.0.0.41"))
+    });
+    stage.kill();
+    // Whoever answers there has another AS.
+    stage.write("herald.yaml", &good.replace("asn: 64513", "asn: 64514"));
+    stage.start_with("n1", &["--state", state]);
+    stage.wait_for_log("Bad Peer AS");
+    stage.wait("what is missing is said", || {
+        stage.ask("/readyz").1.contains("no router that had a session before has one now (127.0.0.41)")
+    });
+    assert!(!is_ready(&stage));
+    stage.write("herald.yaml", &good);
+    stage.signal("HUP");
+    stage.wait("readiness comes with the session", || is_ready(&stage));
+}

@@ -4,8 +4,11 @@ use crate::advertise::NodeName;
 use crate::condition::Conditions;
 use crate::peer::transport::Transport;
 use crate::peer::{Identity, PeerName, Plan, Status};
+use ipnetwork::IpNetwork;
+use std::collections::BTreeSet;
 use std::fmt;
-use std::sync::Arc;
+use std::net::IpAddr;
+use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 use tokio::sync::watch;
 
@@ -18,6 +21,8 @@ pub struct Handles {
     pub speakers: watch::Receiver<Arc<Speakers>>,
     /// The state of the watches, asked when somebody wants to know.
     pub watches: Arc<dyn Fn() -> Vec<WatchState> + Send + Sync>,
+    /// Whether a rollout may go on.
+    pub readiness: Readiness,
     /// What is not as it should be, anywhere in the process.
     pub conditions: watch::Receiver<Arc<Conditions>>,
 }
@@ -25,6 +30,43 @@ pub struct Handles {
 impl fmt::Debug for Handles {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Handles").field("node", &self.node).field("speakers", &self.speakers).finish_non_exhaustive()
+    }
+}
+
+/// Which routers had a session with this node before this process began.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Before {
+    /// Nobody wrote it down.
+    Unknown,
+    /// These; possibly none.
+    Routers(BTreeSet<IpAddr>),
+}
+
+/// What readiness hangs on beside the present, and whether it was reached once.
+#[derive(Debug, Clone)]
+pub struct Readiness {
+    before: Arc<Before>,
+    reached: Arc<OnceLock<()>>,
+}
+
+impl Readiness {
+    /// Not reached yet.
+    pub fn new(before: Before) -> Self {
+        Self { before: Arc::new(before), reached: Arc::default() }
+    }
+
+    /// Who had a session before this process.
+    pub fn before(&self) -> &Before {
+        &self.before
+    }
+
+    /// Whether this process was ready once.
+    pub fn is_reached(&self) -> bool {
+        self.reached.get().is_some()
+    }
+
+    pub(super) fn reach(&self) {
+        self.reached.get_or_init(|| ());
     }
 }
 
@@ -37,6 +79,8 @@ pub struct Speakers {
     pub peers: imbl::OrdMap<PeerName, PeerHandles>,
     /// What is doubtful about the configuration in this cluster, in words.
     pub doubts: Arc<Vec<String>>,
+    /// The ranges from which routers may dial.
+    pub ranges: Arc<Vec<IpNetwork>>,
 }
 
 /// Whether this node knows its identity.

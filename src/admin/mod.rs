@@ -10,5 +10,5 @@ pub mod metrics;
 pub mod readiness;
 pub mod server;
 
-pub use handles::{Handles, Listing, PeerHandles, Speakers, Standing, WatchState};
+pub use handles::{Before, Handles, Listing, PeerHandles, Readiness, Speakers, Standing, WatchState};
 pub use metrics::{Metrics, Reloads};

@@ -30,7 +30,7 @@ pub fn router(handles: Handles, metrics: Metrics) -> Router {
 }
 
 async fn readyz(State(handles): State<Handles>) -> impl IntoResponse {
-    let missing = readiness::missing(&handles, tokio::time::Instant::now().into_std());
+    let missing = readiness::look(&handles, tokio::time::Instant::now().into_std());
     let conditions = handles.conditions.borrow().clone();
     readiness::answer(missing, &conditions)
 }

@@ -9,6 +9,7 @@ pub mod boot;
 pub mod conditions;
 pub mod control;
 pub mod door;
+pub mod established;
 pub mod identity;
 pub mod keys;
 pub mod on_link;
@@ -16,6 +17,7 @@ pub mod reload;
 pub mod run;
 pub mod speaker;
 pub mod spec;
+pub mod state_folder;
 pub mod thread;
 pub mod wanted;
 

@@ -3,11 +3,12 @@
 use super::boot;
 use super::conditions::{Board, Outlets};
 use super::control::{self, Control, Source};
+use super::established;
 use super::reload::ConfigFile;
 use super::speaker::{Channels, Speaker};
 use super::spec::Spec;
 use super::thread::{REST_LIMIT, Tasks, on_a_runtime, untimely};
-use crate::admin::{self, Handles, Metrics, Speakers, Standing, WatchState, server};
+use crate::admin::{self, Handles, Metrics, Readiness, Speakers, Standing, WatchState, server};
 use crate::advertise::NodeName;
 use crate::k8s::WatchHealth;
 use anyhow::Context;
@@ -55,6 +56,7 @@ async fn speak(options: Options) -> anyhow::Result<()> {
         standing: Standing::Waiting("starting".to_owned()),
         peers: imbl::OrdMap::new(),
         doubts: Arc::default(),
+        ranges: Arc::default(),
     }));
     let (conditions, conditions_read) = watch::channel(Arc::default());
     let mut board = Board::default();
@@ -63,11 +65,17 @@ async fn speak(options: Options) -> anyhow::Result<()> {
         node: options.node.clone(),
         speakers: speakers_read,
         watches: Arc::new(move || watches(&health_read.borrow())),
+        readiness: Readiness::new(established::before(options.state.as_deref())),
         conditions: conditions_read,
     };
     let metrics = Metrics::new(handles.clone());
     let stop = CancellationToken::new();
     let mut tasks = Tasks::new();
+    let write_down = established::run(options.state.clone(), handles.clone(), stop.clone());
+    tasks.spawn(async {
+        write_down.await;
+        ("established", Ok(()))
+    });
     open_doors(&mut tasks, (&options.socket, options.metrics), server::router(handles, metrics.clone()), &stop).await?;
     tasks.spawn(async {
         board.run(conditions).await;

@@ -6,6 +6,7 @@ use super::spec::{Planned, Spec};
 use super::wanted::{Known, Verdict, Wish};
 use crate::admin::{PeerHandles, Speakers, Standing};
 use crate::condition::{Conditions, Reason};
+use crate::config::Reach;
 use crate::config::diff::restart_causes;
 use crate::config::rollout::{self, Behind, Rollout, Session, join};
 use crate::net::journal::{Budget, Voice};
@@ -631,7 +632,12 @@ impl Speaker {
         let names = self.running.keys().chain(self.held.keys());
         let peers = names.filter_map(|name| Some((name.clone(), self.handles(name)?))).collect();
         let (standing, doubts) = (self.spec.standing.clone(), Arc::clone(&self.spec.doubts));
-        self.channels.speakers.send_replace(Arc::new(Speakers { standing, peers, doubts }));
+        let range = |name: &Arc<str>| match self.spec.config.peers.get(name)?.reach {
+            Reach::Range(range) => Some(range),
+            Reach::One | Reach::OnLink => None,
+        };
+        let ranges = Arc::new(self.spec.here.iter().filter_map(range).collect());
+        self.channels.speakers.send_replace(Arc::new(Speakers { standing, peers, doubts, ranges }));
     }
 
     /// Shows one peer as it is now, or no longer; the others share what is shown of them already.
@@ -748,8 +754,12 @@ mod tests {
         let two = "asn: 64512\nrouterId: 192.0.2.1\npools: []\npeers:\n\
                    - {name: a, address: 127.0.0.1, port: 1, asn: 64500}\n- {name: b, address: 127.0.0.1, port: 2, asn: 64500}\n";
         let (_spec, spec) = watch::channel(spec(two));
-        let unknown =
-            Speakers { standing: Standing::Waiting(String::new()), peers: imbl::OrdMap::new(), doubts: Arc::default() };
+        let unknown = Speakers {
+            standing: Standing::Waiting(String::new()),
+            peers: imbl::OrdMap::new(),
+            doubts: Arc::default(),
+            ranges: Arc::default(),
+        };
         let (speakers, shown) = watch::channel(Arc::new(unknown));
         let (conditions, mut said) = watch::channel(Conditions::default());
         let mut speaker = Speaker::new(Channels { spec, speakers, conditions }, RestartState::Running);
@@ -785,8 +795,12 @@ mod tests {
             .collect();
         let text = format!("asn: 64512\nrouterId: 192.0.2.1\nlisten: {{port: 1790}}\npools: []\npeers:\n{peers}");
         let (_spec, spec) = watch::channel(spec(&text));
-        let unknown =
-            Speakers { standing: Standing::Waiting(String::new()), peers: imbl::OrdMap::new(), doubts: Arc::default() };
+        let unknown = Speakers {
+            standing: Standing::Waiting(String::new()),
+            peers: imbl::OrdMap::new(),
+            doubts: Arc::default(),
+            ranges: Arc::default(),
+        };
         let channels = Channels {
             spec,
             speakers: watch::channel(Arc::new(unknown)).0,
