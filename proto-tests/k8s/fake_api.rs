@@ -4,13 +4,15 @@
 use axum::Router;
 use axum::body::{Body, Bytes};
 use axum::extract::{Path, Query, State};
-use axum::http::StatusCode;
+use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
+use axum::serve::Listener;
 use futures_util::stream;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
+use tokio::net::TcpListener;
 use tokio::sync::watch;
 
 /// How the server behaves.
@@ -57,6 +59,8 @@ struct World {
     held: Vec<&'static str>,
     /// Resources of which the server knows nothing.
     unknown: Vec<&'static str>,
+    /// The bearer token without which requests get a 401.
+    token: Option<String>,
     requests: Vec<String>,
 }
 
@@ -86,6 +90,18 @@ pub const ALLOCATIONS: &str = "allocations";
 impl FakeApi {
     /// Starts one on loopback; it ends with the test's runtime.
     pub async fn start() -> (Self, kube::Client) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let api = Self::serve_on(listener);
+        let config = kube::Config::new(format!("http://{address}").parse().unwrap());
+        (api, kube::Client::try_from(config).unwrap())
+    }
+
+    /// Serves on a listener of any sort; it ends with the test's runtime.
+    pub fn serve_on<L: Listener>(listener: L) -> Self
+    where
+        L::Addr: std::fmt::Debug,
+    {
         let api = Self {
             world: Arc::new(Mutex::new(World {
                 version: 1,
@@ -95,6 +111,7 @@ impl FakeApi {
                 compacted: (0, Gone::InBand),
                 held: Vec::new(),
                 unknown: Vec::new(),
+                token: None,
                 requests: Vec::new(),
             })),
             ticks: watch::Sender::new(0),
@@ -106,11 +123,8 @@ impl FakeApi {
             .route("/apis/discovery.k8s.io/v1/{resource}", axum::routing::get(serve))
             .route("/apis/herald.bgp/v1alpha1/{resource}", axum::routing::get(serve))
             .with_state(api.clone());
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
         tokio::spawn(async move { axum::serve(listener, app).await });
-        let config = kube::Config::new(format!("http://{address}").parse().unwrap());
-        (api, kube::Client::try_from(config).unwrap())
+        api
     }
 
     fn change<T>(&self, change: impl FnOnce(&mut World) -> T) -> T {
@@ -169,6 +183,11 @@ impl FakeApi {
         self.change(|world| world.unknown = resources.to_vec());
     }
 
+    /// Takes only those who bear this token.
+    pub fn take_only(&self, token: &str) {
+        self.change(|world| world.token = Some(token.to_owned()));
+    }
+
     /// Forgets history: watches that start below now are refused.
     pub fn compact(&self, form: Gone) {
         self.change(|world| {
@@ -209,7 +228,12 @@ async fn serve(
     State(api): State<FakeApi>,
     Path(resource): Path<String>,
     Query(query): Query<BTreeMap<String, String>>,
+    headers: HeaderMap,
 ) -> Response {
+    let token = api.world.lock().unwrap().token.clone();
+    if token.is_some_and(|token| headers.get("authorization").is_none_or(|borne| *borne != format!("Bearer {token}"))) {
+        return refuse(401, "Unauthorized");
+    }
     let resource =
         [SERVICES, SLICES, NODES, ALLOCATIONS].into_iter().find(|known| *known == resource).expect("unknown resource");
     let flag = |name: &str| query.get(name).is_some_and(|value| value == "true");

@@ -1,6 +1,7 @@
-//! The border to Kubernetes: the index against a model, the folder of manifests on a real file system, and the watch
-//! against an API server that misbehaves on request.
+//! The border to Kubernetes: the index against a model, the folder of manifests on a real file system, the watch against an
+//! API server that misbehaves on request, and the client through whatever happens to its files.
 
+mod credentials;
 mod fake_api;
 mod index_model;
 mod manifests;

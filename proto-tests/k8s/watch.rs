@@ -14,16 +14,16 @@ use tokio_util::sync::CancellationToken;
 type View = Option<Arc<ClusterView>>;
 
 /// A running watch and what it says.
-struct Watch {
-    view: Receiver<View>,
-    health: Receiver<WatchHealth>,
+pub struct Watch {
+    pub view: Receiver<View>,
+    pub health: Receiver<WatchHealth>,
     conditions: Receiver<Conditions>,
     stop: CancellationToken,
     task: JoinHandle<anyhow::Result<()>>,
 }
 
 impl Watch {
-    fn start(client: kube::Client) -> Self {
+    pub fn start(client: kube::Client) -> Self {
         let (view, health, stop) = (Sender::new(None), Sender::new(WatchHealth::default()), CancellationToken::new());
         let said = Sender::new(Conditions::default());
         let (views, healths, conditions) = (view.subscribe(), health.subscribe(), said.subscribe());
@@ -32,7 +32,7 @@ impl Watch {
     }
 
     /// Waits for a view.
-    async fn sees(&mut self, what: &str, mut wanted: impl FnMut(&ClusterView) -> bool) -> Arc<ClusterView> {
+    pub async fn sees(&mut self, what: &str, mut wanted: impl FnMut(&ClusterView) -> bool) -> Arc<ClusterView> {
         let view = until(what, &mut self.view, |view| view.as_ref().is_some_and(|view| wanted(view))).await;
         view.clone().unwrap()
     }
@@ -44,11 +44,11 @@ impl Drop for Watch {
     }
 }
 
-fn key(name: &str) -> ServiceKey {
+pub fn key(name: &str) -> ServiceKey {
     ServiceKey { namespace: "default".into(), name: name.into() }
 }
 
-fn service(name: &str, address: &str) -> Value {
+pub fn service(name: &str, address: &str) -> Value {
     json!({
         "metadata": {"name": name, "namespace": "default", "managedFields": [{"manager": "x", "fieldsV1": {"f:a": {}}}]},
         "spec": {"type": "LoadBalancer", "ports": [{"port": 80}], "externalTrafficPolicy": "Cluster"},
@@ -69,7 +69,7 @@ fn node(name: &str) -> Value {
     json!({"metadata": {"name": name, "labels": {"a": "b"}}, "status": {"addresses": [{"type": "InternalIP", "address": "172.30.0.1"}]}})
 }
 
-fn fill(api: &FakeApi) {
+pub fn fill(api: &FakeApi) {
     api.put(SERVICES, service("web", "198.51.100.1"));
     api.put(SERVICES, service("still", "198.51.100.2"));
     api.put(SLICES, slice("web-1", "web", &["n1", "n2"]));

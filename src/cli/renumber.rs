@@ -2,6 +2,7 @@
 
 use crate::ipam::ServiceName;
 use crate::k8s;
+use crate::k8s::client::Access;
 use crate::k8s::renumber::{Choice, Irregular, Outcome};
 use std::net::IpAddr;
 use std::process::ExitCode;
@@ -52,7 +53,7 @@ impl Arguments {
 /// # Errors
 /// The cluster cannot be reached, a named service is not there, or the rights at hand do not allow to annotate services.
 pub async fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
-    let client = k8s::watch::client().await?;
+    let (client, _) = k8s::client::open(Access::Inferred).await?;
     let irregular = k8s::renumber::irregular(&client, &arguments.choice()).await?;
     if irregular.is_empty() {
         return super::print("Nobody has an address that no pool would give today: nothing to do.\n");

@@ -8,6 +8,7 @@ use crate::admin::allocator::{Look, Part, Retained, Snapshot, router};
 use crate::admin::{self, WatchState};
 use crate::condition::Conditions;
 use crate::k8s::allocator::{self, Links, Progress, Report};
+use crate::k8s::client::Access;
 use crate::k8s::desk::Irregular;
 use crate::k8s::lease::{Election, Leadership};
 use crate::k8s::telling::Cleanup;
@@ -56,18 +57,22 @@ async fn allocate(options: Options) -> anyhow::Result<()> {
     let mut signals = Signals::new()?;
     let hangup = signal(SignalKind::hangup()).context("cannot wait for SIGHUP")?;
     let (file, config) = ConfigFile::open(options.config.clone())?;
-    let client = k8s::watch::client().await?;
+    let (client, keeper) = k8s::client::open(Access::Inferred).await?;
     let (config, config_read) = watch::channel(Arc::new(config));
     let (leadership, leadership_read) = watch::channel(Leadership::Following(None));
     let (report, report_read) = watch::channel(Report::default());
     let (conditions, conditions_read) = watch::channel(Arc::default());
     let mut board = Board::default();
-    let (of_the_file, of_the_cluster) = (board.source(), board.source());
+    let (of_the_file, of_the_cluster, of_the_way) = (board.source(), board.source(), board.source());
     let (router, reloads) = router(look(&options.identity, &leadership_read, &report_read, conditions_read));
     let stop = CancellationToken::new();
     let mut tasks = Tasks::new();
     open_doors(&mut tasks, (&options.socket, options.metrics), router, &stop).await?;
     let follow = file.follow(hangup, config, (reloads, of_the_file), |_| {});
+    tasks.spawn(async {
+        keeper.run(of_the_way).await;
+        ("credentials", Ok(()))
+    });
     tasks.spawn(async {
         board.run(conditions).await;
         ("conditions", Ok(()))

@@ -10,6 +10,7 @@ use super::thread::{self, Tasks, untimely};
 use crate::admin::{Metrics, Standing};
 use crate::advertise::{ClusterView, NodeName, NodeSelector, Planner};
 use crate::config::Config;
+use crate::k8s::client::Access;
 use crate::k8s::{self, WatchHealth};
 use crate::rib::{Bounds, RouteSet};
 use anyhow::Context;
@@ -103,7 +104,12 @@ impl Control {
                 tasks.spawn(async { ("manifests", k8s::manifests::run(folder, view, health, stop).await) });
             }
             Source::Cluster => {
-                let client = k8s::watch::client().await?;
+                let (client, keeper) = k8s::client::open(Access::Inferred).await?;
+                let said = self.conditions.credentials.clone();
+                tasks.spawn(async {
+                    keeper.run(said).await;
+                    ("credentials", Ok(()))
+                });
                 let to = (health, self.conditions.cluster.clone());
                 tasks.spawn(async { ("watches", k8s::watch::run(client, view, to, stop).await) });
             }

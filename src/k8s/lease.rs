@@ -65,7 +65,7 @@ impl Election {
     /// Publishes who leads until `stop`; then gives the Lease up if it is ours, so that the next need not wait.
     pub async fn run(mut self, out: watch::Sender<Leadership>, stop: CancellationToken) {
         loop {
-            let now = match self.attempt(Instant::now()).await {
+            let now = match self.attempt_in_time(&out).await {
                 Ok(leadership) => leadership,
                 Err(error) => {
                     warn!("the lease {} cannot be read or written: {error}", self.name);
@@ -98,6 +98,24 @@ impl Election {
         }
     }
 
+    /// An attempt. A leader whose time runs out stops acting first, before the attempt or within it, and reads what became of it
+    /// then: it may have been frozen.
+    async fn attempt_in_time(&mut self, out: &watch::Sender<Leadership>) -> Result<Leadership, String> {
+        let held = out.borrow().clone();
+        let until = match held {
+            Leadership::Leading { until } => until,
+            Leadership::Following(_) => return self.attempt(Instant::now()).await,
+        };
+        if until > Instant::now() {
+            let attempt = self.attempt(Instant::now());
+            if let Ok(ended) = tokio::time::timeout_at(until, attempt).await {
+                return ended;
+            }
+        }
+        publish(out, Leadership::Following(None));
+        self.attempt(Instant::now()).await
+    }
+
     /// Looks at the Lease, and renews, takes or waits for it. Gives up after a third of the term.
     async fn attempt(&mut self, began: Instant) -> Result<Leadership, String> {
         match tokio::time::timeout(self.term / 3, self.look(began)).await {
@@ -122,7 +140,7 @@ impl Election {
         let spec = lease.spec.clone().unwrap_or_default();
         let holder = spec.holder_identity.clone().filter(|holder| !holder.is_empty());
         if let Some(holder) = holder.filter(|holder| *holder != self.identity)
-            && !self.is_over(&lease, &spec)
+            && !self.is_over(&lease, &spec, began)
         {
             return Ok(Leadership::Following(Some(holder)));
         }
@@ -132,16 +150,16 @@ impl Election {
         Ok(ours)
     }
 
-    /// Whether the Lease of another has not changed for as long as it holds.
-    fn is_over(&mut self, lease: &Lease, spec: &LeaseSpec) -> bool {
-        let now = Instant::now();
+    /// Whether the Lease of another has not changed for as long as it holds. `asked` is when it was asked for: what is judged is
+    /// what the answer shows, and that may have waited while we were frozen.
+    fn is_over(&mut self, lease: &Lease, spec: &LeaseSpec, asked: Instant) -> bool {
         let version = &lease.metadata.resource_version;
         let seconds = spec.lease_duration_seconds.and_then(|seconds| u64::try_from(seconds).ok());
         let term = seconds.map_or(self.term, Duration::from_secs);
         match &self.seen {
-            Some(seen) if seen.version == *version => now - seen.since >= term,
+            Some(seen) if seen.version == *version => asked.saturating_duration_since(seen.since) >= term,
             Some(_) | None => {
-                self.seen = Some(Seen { version: version.clone(), since: now });
+                self.seen = Some(Seen { version: version.clone(), since: Instant::now() });
                 false
             }
         }
@@ -157,7 +175,8 @@ impl Election {
             lease_duration_seconds: Some(i32::try_from(self.term.as_secs()).unwrap_or(i32::MAX)),
             acquire_time: before.acquire_time.filter(|_| is_ours).or_else(|| Some(now.clone())),
             renew_time: Some(now),
-            lease_transitions: Some(before.lease_transitions.unwrap_or(0) + i32::from(!is_ours)),
+            // At its end it stays: a count that wraps is refused by the API server, and then nobody leads.
+            lease_transitions: Some(before.lease_transitions.unwrap_or(0).saturating_add(i32::from(!is_ours))),
             ..LeaseSpec::default()
         }
     }
@@ -197,4 +216,71 @@ fn publish(out: &watch::Sender<Leadership>, now: Leadership) {
         *held = now;
         changed
     });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http::{Request, Response};
+    use kube::client::Body;
+
+    /// A candidate before a server that answers every request with the Lease that `answer` gives.
+    fn candidate(answer: impl Fn() -> Lease + Clone + Send + 'static) -> Election {
+        let service = tower::service_fn(move |_: Request<Body>| {
+            let lease = serde_json::to_vec(&answer()).unwrap();
+            async { Ok::<_, std::convert::Infallible>(Response::new(Body::from(lease))) }
+        });
+        Election::new(Client::new(service, "default"), "default", "lease", "us", Duration::from_secs(15))
+    }
+
+    fn lease(holder: &str, version: &str, transitions: i32) -> Lease {
+        let metadata = ObjectMeta { resource_version: Some(version.to_owned()), ..ObjectMeta::default() };
+        let spec = LeaseSpec {
+            holder_identity: Some(holder.to_owned()),
+            lease_duration_seconds: Some(15),
+            lease_transitions: Some(transitions),
+            ..LeaseSpec::default()
+        };
+        Lease { metadata, spec: Some(spec) }
+    }
+
+    #[tokio::test]
+    async fn the_count_of_transitions_stays_at_its_end() {
+        let election = candidate(Lease::default);
+        let taken = |transitions| election.spec(lease("them", "1", transitions).spec).lease_transitions;
+        assert_eq!((taken(7), taken(i32::MAX - 1), taken(i32::MAX)), (Some(8), Some(i32::MAX), Some(i32::MAX)));
+    }
+
+    /// Frozen between the answer and its judgement, for longer than the Lease holds: the answer is of before.
+    #[tokio::test(start_paused = true)]
+    async fn an_answer_is_judged_by_when_it_was_asked_for() {
+        let mut election = candidate(Lease::default);
+        let theirs = lease("them", "1", 0);
+        let mut over = |asked| election.is_over(&theirs, theirs.spec.as_ref().unwrap(), asked);
+        assert!(!over(Instant::now()), "seen for the first time");
+        tokio::time::advance(Duration::from_secs(2)).await;
+        let asked = Instant::now();
+        tokio::time::advance(Duration::from_secs(60)).await;
+        assert!(!over(asked), "it has been renewed many times since, for all that is known");
+        assert!(over(Instant::now()), "asked again, it is what it was");
+    }
+
+    /// Thawed after its time: whoever writes must see that it is over before anything is asked.
+    #[tokio::test(start_paused = true)]
+    async fn a_leader_past_its_time_stops_before_it_asks() {
+        let out = watch::Sender::new(Leadership::Following(None));
+        let seen = out.subscribe();
+        let (asked, mut said) = tokio::sync::mpsc::channel(64);
+        let election = candidate(move || {
+            asked.try_send(seen.borrow().clone()).unwrap();
+            lease("us", "1", 0)
+        });
+        let stop = CancellationToken::new();
+        tokio::spawn(election.run(out.clone(), stop.clone()));
+        out.subscribe().wait_for(|now| now.is_ours(Instant::now())).await.unwrap();
+        while said.try_recv().is_ok() {}
+        tokio::time::advance(Duration::from_secs(60)).await;
+        assert_eq!(said.recv().await, Some(Leadership::Following(None)));
+        stop.cancel();
+    }
 }

@@ -10,6 +10,7 @@
 pub mod allocation;
 pub mod allocator;
 mod bell;
+pub mod client;
 pub mod convert;
 pub mod desk;
 pub mod documents;

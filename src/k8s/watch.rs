@@ -12,37 +12,15 @@ use super::index::Index;
 use super::object::{Key, Kind, Reading};
 use crate::advertise::ClusterView;
 use crate::condition::{Conditions, Reason};
-use anyhow::{Context, anyhow};
 use kube::{Api, Client};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 /// Events between followers and owner. A full queue makes a follower wait, and through it the server.
 const QUEUE: usize = 64;
-
-/// A client from KUBECONFIG (or `~/.kube/config`), else from the pod's ServiceAccount, with time limits.
-///
-/// # Errors
-/// When neither is there, or what is there cannot be used.
-pub async fn client() -> anyhow::Result<Client> {
-    let mut config = kube::Config::infer().await.map_err(|error| {
-        // Only its own words: they hold both reasons already, and its sources say them again.
-        anyhow!(
-            "no way to the Kubernetes API: run as a pod with a ServiceAccount, set KUBECONFIG, or use --manifests DIR ({error})"
-        )
-    })?;
-    config.connect_timeout = Some(Duration::from_secs(5));
-    config.write_timeout = Some(Duration::from_secs(15));
-    // Longer than the longest watch may be silent: a bookmark comes every minute, the server ends a watch after 180 s.
-    config.read_timeout = Some(Duration::from_secs(210));
-    config.reset_reader_on_write = true;
-    tracing::info!(server = %config.cluster_url, "watching a cluster");
-    Client::try_from(config).context("the Kubernetes API's address or credentials cannot be used")
-}
 
 /// Publishes what the cluster says until `stop`. While the API is away the last state stays, and `health` says so.
 ///
