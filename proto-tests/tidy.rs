@@ -19,6 +19,7 @@ const FLOORS: &[(&str, u8)] = &[
     ("peer", 30),
     ("advertise", 30),
     ("config", 35),
+    ("files", 40),
     ("net", 40),
     ("k8s", 40),
     ("admin", 40),

@@ -40,6 +40,12 @@ reasons! {
     WatchSilent,
     /// The files that lead to the API server cannot be read: those read before are in use.
     ApiCredentialsUnreadable,
+    /// The configuration file never shows the same text twice: none is taken.
+    ConfigurationRestless,
+    /// A password is not known, or is an old one because its file is no good: by peer or by file.
+    PasswordUnavailable,
+    /// The state folder cannot be written or read: what outlives the process is at risk.
+    StateFolder,
 }
 
 impl fmt::Display for Reason {

@@ -20,6 +20,8 @@ pub mod cli;
 #[cfg(feature = "shell")]
 pub mod daemon;
 #[cfg(feature = "shell")]
+pub mod files;
+#[cfg(feature = "shell")]
 pub mod k8s;
 #[cfg(feature = "shell")]
 pub mod net;

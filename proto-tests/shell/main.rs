@@ -5,6 +5,7 @@
 
 mod dialled;
 mod doors;
+mod files;
 mod graceful;
 mod limits;
 mod malformed;

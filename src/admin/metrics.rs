@@ -33,7 +33,7 @@ pub struct Metrics {
 }
 
 /// Counts changed configuration files that were read; a clone counts into the same numbers.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct Reloads(Family<Reload, Counter>);
 
 impl Reloads {

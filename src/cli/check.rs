@@ -1,13 +1,14 @@
 //! `herald check FILE`.
 
 use crate::config::{Config, Style};
-use std::io::IsTerminal;
+use crate::files;
+use std::io::{IsTerminal, Read};
 use std::path::Path;
 use std::process::ExitCode;
 
 /// Prints everything there is to say about a configuration file. Warnings alone are no failure.
 pub fn run(file: &Path) -> ExitCode {
-    let text = match std::fs::read_to_string(file) {
+    let text = match read(file) {
         Ok(text) => text,
         Err(error) => {
             eprintln!("herald: cannot read {}: {error}", file.display());
@@ -27,6 +28,16 @@ pub fn run(file: &Path) -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// A pipe is read as well as a file: whoever types this command waits for it.
+fn read(file: &Path) -> std::io::Result<String> {
+    let mut octets = Vec::new();
+    std::fs::File::open(file)?.take(files::CONFIGURATION + 1).read_to_end(&mut octets)?;
+    if u64::try_from(octets.len()).is_ok_and(|size| size > files::CONFIGURATION) {
+        return Err(files::too_large(files::CONFIGURATION));
+    }
+    files::text(octets)
 }
 
 fn style() -> Style {

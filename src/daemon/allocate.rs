@@ -1,7 +1,7 @@
 //! `herald allocate` as a process: a candidate for the lease that gives addresses while it leads.
 
 use super::conditions::Board;
-use super::reload::ConfigFile;
+use super::reload::{ConfigFile, Sureness, Uses};
 use super::run::{Signals, open_doors, supervise};
 use super::thread::{Tasks, on_a_runtime};
 use crate::admin::allocator::{Look, Part, Retained, Snapshot, router};
@@ -56,19 +56,19 @@ pub fn run(options: Options) -> anyhow::Result<()> {
 async fn allocate(options: Options) -> anyhow::Result<()> {
     let mut signals = Signals::new()?;
     let hangup = signal(SignalKind::hangup()).context("cannot wait for SIGHUP")?;
-    let (file, config) = ConfigFile::open(options.config.clone())?;
+    let mut board = Board::default();
+    let (of_the_file, of_the_cluster, of_the_way) = (board.source(), board.source(), board.source());
+    let (file, config) = ConfigFile::open(options.config.clone(), of_the_file).await?;
     let (client, keeper) = k8s::client::open(Access::Inferred).await?;
     let (config, config_read) = watch::channel(Arc::new(config));
     let (leadership, leadership_read) = watch::channel(Leadership::Following(None));
     let (report, report_read) = watch::channel(Report::default());
     let (conditions, conditions_read) = watch::channel(Arc::default());
-    let mut board = Board::default();
-    let (of_the_file, of_the_cluster, of_the_way) = (board.source(), board.source(), board.source());
     let (router, reloads) = router(look(&options.identity, &leadership_read, &report_read, conditions_read));
     let stop = CancellationToken::new();
     let mut tasks = Tasks::new();
     open_doors(&mut tasks, (&options.socket, options.metrics), router, &stop).await?;
-    let follow = file.follow(hangup, config, (reloads, of_the_file), |_| {});
+    let follow = file.follow(hangup, Uses { config, reloads, beside: |_: &_| Sureness::Settled });
     tasks.spawn(async {
         keeper.run(of_the_way).await;
         ("credentials", Ok(()))

@@ -21,17 +21,19 @@ pub struct Outlets {
     pub cluster: watch::Sender<Conditions>,
     /// The files that lead to the API server.
     pub credentials: watch::Sender<Conditions>,
+    /// The password files.
+    pub keys: watch::Sender<Conditions>,
 }
 
 impl Outlets {
     /// One of each kind.
     pub fn new(board: &mut Board) -> Self {
-        Self { file: board.source(), cluster: board.source(), credentials: board.source() }
+        Self { file: board.source(), cluster: board.source(), credentials: board.source(), keys: board.source() }
     }
 
     /// Nothing is known to be wrong: whoever begins anew looks again.
     pub fn clear(&self) {
-        for outlet in [&self.file, &self.cluster, &self.credentials] {
+        for outlet in [&self.file, &self.cluster, &self.credentials, &self.keys] {
             outlet.send_replace(Conditions::default());
         }
     }

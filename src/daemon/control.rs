@@ -3,8 +3,8 @@
 
 use super::conditions::Outlets;
 use super::identity::{Doubts, Identities};
-use super::keys::KeyRing;
-use super::reload::ConfigFile;
+use super::keys::{KeyRing, Keys};
+use super::reload::{ConfigFile, Uses};
 use super::spec::{Planned, Spec};
 use super::thread::{self, Tasks, untimely};
 use crate::admin::{Metrics, Standing};
@@ -68,13 +68,13 @@ impl Control {
         self.conditions.clear();
         let hangup = signal(SignalKind::hangup()).context("cannot wait for SIGHUP")?;
         let in_use = self.spec.borrow().clone();
-        let (keys, keys_read) = watch::channel(Arc::new(in_use.keys.next(&in_use.config)));
+        let (mut keys, keys_read) = Keys::after(&in_use.keys, &in_use.config, self.conditions.keys.clone());
         let (config, config_read) = watch::channel(Arc::clone(&in_use.config));
         let (view, view_read) = watch::channel(None);
         let mut tasks = Tasks::new();
         self.feed(&mut tasks, view, &stop).await?;
-        let to = (self.metrics.reloads(), self.conditions.file.clone());
-        let follow = file.follow(hangup, config, to, move |config| KeyRing::refresh(&keys, config));
+        let beside = move |config: &_| keys.refresh(config);
+        let follow = file.follow(hangup, Uses { config, reloads: self.metrics.reloads(), beside });
         tasks.spawn(async {
             follow.await;
             ("configuration", Ok(()))
@@ -126,8 +126,9 @@ impl Control {
 pub async fn keep_running(control: Control, file: ConfigFile, stop: CancellationToken) -> anyhow::Result<()> {
     let mut file = Some(file);
     let metrics = control.metrics.clone();
+    let again = |control: &Control| ConfigFile::again(control.config.clone(), control.conditions.file.clone());
     let attempt = move || {
-        let file = file.take().unwrap_or_else(|| ConfigFile::again(control.config.clone()));
+        let file = file.take().unwrap_or_else(|| again(&control));
         let (this, until) = (control.clone(), stop.clone());
         thread::run("control", move || this.run(file, until))
     };

@@ -1,14 +1,15 @@
 //! Passwords that are read from files. A bad file never replaces a good one, and no report shows what is in it.
 
+use super::reload::Sureness;
+use crate::condition::{Conditions, Reason};
 use crate::config::{Config, PeerConfig};
+use crate::files::Reader;
 use crate::peer::settings::Password;
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tokio::sync::watch;
-use tracing::{error, info};
+use tracing::info;
 
 /// What is read of a file at most: more than a password with its line end is no password anyhow.
 const READ_LIMIT: u64 = 1024;
@@ -22,6 +23,8 @@ pub struct KeyRing(BTreeMap<PathBuf, FileKey>);
 pub enum FileKey {
     /// As the file has it.
     Read(Password),
+    /// As the file had it, and what it has now, which may be half of what is being written: another look decides.
+    Changing(Password, Password),
     /// As the file had it once; what is wrong with the file now.
     Kept(Password, String),
     /// There never was one; why.
@@ -40,30 +43,31 @@ pub struct PeerKey {
 impl KeyRing {
     /// Reads every file that a configuration names. What was good once is kept while its file is not.
     #[must_use]
-    pub fn next(&self, config: &Config) -> Self {
+    pub fn next(&self, config: &Config, reader: &mut Reader) -> Self {
         let paths = config.peers.values().filter_map(|peer| peer.password_file.as_ref());
         let mut next = Self::default();
         for path in paths {
             if !next.0.contains_key(path) {
                 let key = self.0.get(path);
-                let now = FileKey::after(key, read(path));
-                report(path, key, &now);
+                let now = FileKey::after(key, read(reader, path));
                 next.0.insert(path.clone(), now);
             }
         }
         next
     }
 
-    /// Brings a published ring up to its files.
-    pub fn refresh(held: &watch::Sender<Arc<Self>>, config: &Config) {
-        let next = held.borrow().next(config);
-        held.send_if_modified(|held| {
-            let changed = **held != next;
-            if changed {
-                *held = Arc::new(next);
-            }
-            changed
-        });
+    /// What is wrong with the files, by path.
+    fn conditions(&self) -> Conditions {
+        let mut conditions = Conditions::default();
+        for (path, key) in &self.0 {
+            let message = match key {
+                FileKey::Read(_) | FileKey::Changing(..) => continue,
+                FileKey::Kept(_, why) => format!("{why}; the password before it stays in use"),
+                FileKey::Missing(why) => format!("{why}; peers that need it are neither dialled nor listened for"),
+            };
+            conditions.set(Reason::PasswordUnavailable, &path.display().to_string(), message);
+        }
+        conditions
     }
 
     /// The key that connections with a peer are signed with.
@@ -75,7 +79,9 @@ impl KeyRing {
             return Ok(PeerKey { password: peer.neighbor.password.clone(), remark: None });
         };
         match self.0.get(path) {
-            Some(FileKey::Read(password)) => Ok(PeerKey { password: Some(password.clone()), remark: None }),
+            Some(FileKey::Read(password) | FileKey::Changing(password, _)) => {
+                Ok(PeerKey { password: Some(password.clone()), remark: None })
+            }
             Some(FileKey::Kept(password, why)) => {
                 let remark = format!("{why}; the password before it stays in use");
                 Ok(PeerKey { password: Some(password.clone()), remark: Some(remark) })
@@ -89,45 +95,87 @@ impl KeyRing {
 }
 
 impl FileKey {
+    /// The password that connections are signed with now.
+    fn in_use(&self) -> Option<&Password> {
+        match self {
+            Self::Read(password) | Self::Changing(password, _) | Self::Kept(password, _) => Some(password),
+            Self::Missing(_) => None,
+        }
+    }
+
     fn after(before: Option<&Self>, now: Result<Password, String>) -> Self {
         match (now, before) {
+            (Ok(new), Some(Self::Changing(_, seen))) if new == *seen => Self::Read(new),
+            (Ok(new), Some(Self::Read(old) | Self::Changing(old, _) | Self::Kept(old, _))) if new != *old => {
+                Self::Changing(old.clone(), new)
+            }
             (Ok(password), _) => Self::Read(password),
-            (Err(why), Some(Self::Read(kept) | Self::Kept(kept, _))) => Self::Kept(kept.clone(), why),
+            (Err(why), Some(Self::Read(kept) | Self::Changing(kept, _) | Self::Kept(kept, _))) => {
+                Self::Kept(kept.clone(), why)
+            }
             (Err(why), Some(Self::Missing(_)) | None) => Self::Missing(why),
         }
     }
 }
 
-fn report(path: &Path, before: Option<&FileKey>, now: &FileKey) {
-    if before == Some(now) {
-        return;
+/// Keeps a published ring up to its files.
+pub struct Keys {
+    ring: watch::Sender<Arc<KeyRing>>,
+    reader: Reader,
+    conditions: watch::Sender<Conditions>,
+}
+
+impl Keys {
+    /// Reads what a configuration names, and keeps of `before` what cannot be read now.
+    pub fn after(
+        before: &Arc<KeyRing>,
+        config: &Config,
+        conditions: watch::Sender<Conditions>,
+    ) -> (Self, watch::Receiver<Arc<KeyRing>>) {
+        let (ring, seen) = watch::channel(Arc::clone(before));
+        let mut keys = Self { ring, reader: Reader::default(), conditions };
+        keys.refresh(config);
+        (keys, seen)
     }
-    match now {
-        FileKey::Read(_) if before.is_some() => info!("new password in {}", path.display()),
-        FileKey::Read(_) => {}
-        FileKey::Kept(_, why) => error!("{why}; the password before it stays in use"),
-        FileKey::Missing(why) => error!("{why}; peers that need it are neither dialled nor listened for"),
+
+    /// Looks at every file that a configuration names.
+    pub fn refresh(&mut self, config: &Config) -> Sureness {
+        let before = self.ring.borrow().clone();
+        let next = before.next(config, &mut self.reader);
+        for (path, _) in next.0.iter().filter(|(path, key)| {
+            let of_another = |before: &FileKey| before.in_use() != key.in_use() && key.in_use().is_some();
+            before.0.get(*path).is_some_and(of_another)
+        }) {
+            info!("new password in {}", path.display());
+        }
+        self.conditions.send_if_modified(|mine| {
+            let now = next.conditions();
+            let changed = *mine != now;
+            *mine = now;
+            changed
+        });
+        let sureness = match next.0.values().any(|key| matches!(key, FileKey::Changing(..))) {
+            true => Sureness::Doubted,
+            false => Sureness::Settled,
+        };
+        self.ring.send_if_modified(|held| {
+            let changed = **held != next;
+            if changed {
+                *held = Arc::new(next);
+            }
+            changed
+        });
+        sureness
     }
 }
 
 /// The password in a file; one line end after it is no part of it.
-fn read(path: &Path) -> Result<Password, String> {
+fn read(reader: &mut Reader, path: &Path) -> Result<Password, String> {
     let said = |what: &dyn std::fmt::Display| format!("the password file {}: {what}", path.display());
-    let mut octets = Vec::new();
-    // A pipe in its place would hold us: only a plain file is opened.
-    match std::fs::metadata(path) {
-        Ok(about) if !about.is_file() => return Err(said(&"is no plain file")),
-        Ok(_) => {}
-        Err(error) => return Err(said(&error)),
-    }
-    let whole = File::open(path).and_then(|file| file.take(READ_LIMIT).read_to_end(&mut octets));
-    whole.map_err(|error| said(&error))?;
+    let octets = reader.read(path, READ_LIMIT).map_err(|error| said(&error))?;
     let password = octets.strip_suffix(b"\n").map_or(&octets[..], |line| line.strip_suffix(b"\r").unwrap_or(line));
-    let count = match u64::try_from(octets.len()) {
-        Ok(READ_LIMIT) => "too many".to_owned(),
-        _ => password.len().to_string(),
-    };
-    Password::new(password).ok_or_else(|| said(&format!("has {count} octets; a password has 1 to {}", Password::MAX)))
+    Password::new(password)
+        .ok_or_else(|| said(&format!("has {} octets; a password has 1 to {}", password.len(), Password::MAX)))
 }
 
 #[cfg(test)]
@@ -151,6 +199,7 @@ mod tests {
     fn one_line_end_is_no_part_of_a_password_and_more_are() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("key");
+        let mut reader = Reader::default();
         let longest = "x".repeat(80);
         for (text, expected) in [
             ("secret", Some("secret")),
@@ -164,11 +213,11 @@ mod tests {
             (&"x".repeat(100_000), None),
         ] {
             fs::write(&path, text).unwrap();
-            assert_eq!(read(&path).ok(), expected.and_then(password), "{text:?}");
+            assert_eq!(read(&mut reader, &path).ok(), expected.and_then(password), "{text:?}");
         }
-        let said = read(&path).unwrap_err();
-        assert!(said.contains("too many octets") && !said.contains("xx"), "{said}");
-        assert!(read(folder.path()).unwrap_err().contains("no plain file"));
+        let said = read(&mut reader, &path).unwrap_err();
+        assert!(said.contains("at most 1024 octets are read") && !said.contains("xx"), "{said}");
+        assert!(read(&mut reader, folder.path()).unwrap_err().contains("only a plain file"));
     }
 
     #[test]
@@ -176,26 +225,32 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("key");
         let config = config(&path);
+        let mut reader = Reader::default();
         let peer = &config.peers["a"];
         let ring = KeyRing::default();
         assert!(ring.of(peer).is_err(), "not read is not without");
-        let ring = ring.next(&config);
+        let ring = ring.next(&config, &mut reader);
         assert!(ring.of(peer).unwrap_err().contains("neither dialled nor listened for"));
         fs::write(&path, "one\n").unwrap();
-        let ring = ring.next(&config);
+        let ring = ring.next(&config, &mut reader);
         assert_eq!(ring.of(peer).unwrap(), PeerKey { password: password("one"), remark: None });
         for trouble in ["", "\n"] {
             fs::write(&path, trouble).unwrap();
-            let kept = ring.next(&config).next(&config).of(peer).unwrap();
+            let kept = ring.next(&config, &mut reader).next(&config, &mut reader).of(peer).unwrap();
             assert_eq!(kept.password, password("one"));
             assert!(kept.remark.unwrap().contains("has 0 octets"));
         }
         fs::remove_file(&path).unwrap();
-        let ring = ring.next(&config);
+        let ring = ring.next(&config, &mut reader);
         assert!(ring.of(peer).unwrap().remark.is_some());
-        fs::write(&path, "two").unwrap();
-        assert_eq!(ring.next(&config).of(peer).unwrap(), PeerKey { password: password("two"), remark: None });
-        let shown = format!("{:?}", ring.next(&config));
+        // Half of a new one is not used; the whole one is, at the second look that shows it.
+        let mut ring = ring;
+        for (written, used) in [("tw", "one"), ("two", "one"), ("two", "two")] {
+            fs::write(&path, written).unwrap();
+            ring = ring.next(&config, &mut reader);
+            assert_eq!(ring.of(peer).unwrap(), PeerKey { password: password(used), remark: None });
+        }
+        let shown = format!("{:?}", ring.next(&config, &mut reader));
         assert!(shown.contains("***") && !shown.contains("two"), "{shown}");
     }
 }

@@ -49,7 +49,9 @@ pub fn run(options: Options) -> anyhow::Result<()> {
 async fn speak(options: Options) -> anyhow::Result<()> {
     // Before anything that may take long: without a handler each of them ends the process.
     let mut signals = Signals::new()?;
-    let (file, config) = ConfigFile::open(options.config.clone())?;
+    let mut board = Board::default();
+    let (outlets, of_sessions) = (Outlets::new(&mut board), board.source());
+    let (file, config) = ConfigFile::open(options.config.clone(), outlets.file.clone()).await?;
     let (spec, spec_read) = watch::channel(Arc::new(Spec::unknown(Arc::new(config))));
     let (health, health_read) = watch::channel(WatchHealth::default());
     let (speakers, speakers_read) = watch::channel(Arc::new(Speakers {
@@ -59,8 +61,6 @@ async fn speak(options: Options) -> anyhow::Result<()> {
         ranges: Arc::default(),
     }));
     let (conditions, conditions_read) = watch::channel(Arc::default());
-    let mut board = Board::default();
-    let (outlets, of_sessions) = (Outlets::new(&mut board), board.source());
     let handles = Handles {
         node: options.node.clone(),
         speakers: speakers_read,

@@ -1,6 +1,7 @@
 //! What outlives the process: small files in the state folder, each whole or refused. A file has a heading with its format, a body
 //! and a checksum; it is written beside the old one and renamed over it, so that a crash leaves one of the two.
 
+use crate::files;
 use std::fs;
 use std::io;
 use std::path::Path;
@@ -21,7 +22,7 @@ pub enum Record {
 
 /// Reads a file whose first line is `heading`.
 pub fn read(folder: &Path, name: &str, heading: &str) -> Record {
-    let octets = match read_plain(&folder.join(name)) {
+    let octets = match files::read(&folder.join(name), LIMIT) {
         Ok(octets) => octets,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Record::Absent,
         Err(error) => return Record::Torn(error.to_string()),
@@ -38,14 +39,6 @@ pub fn read(folder: &Path, name: &str, heading: &str) -> Record {
         Some((body, sum)) if sum == checksum(body) => Record::Whole(body.to_owned()),
         Some(_) | None => torn(),
     }
-}
-
-fn read_plain(path: &Path) -> io::Result<Vec<u8>> {
-    let about = fs::metadata(path)?;
-    if !about.is_file() || about.len() > LIMIT {
-        return Err(io::Error::other(format!("it is no plain file of at most {LIMIT} octets")));
-    }
-    fs::read(path)
 }
 
 /// Writes a file for its owner alone; makes the folder where there is none.

@@ -232,7 +232,7 @@ peers:
         fn new() -> Self {
             let config = Config::parse("test.yaml", CONFIG).unwrap_or_else(|found| panic!("{found}")).0;
             Self {
-                keys: KeyRing::default().next(&config),
+                keys: KeyRing::default().next(&config, &mut crate::files::Reader::default()),
                 config,
                 found: Found::new(),
                 silent: Silent::new(),

@@ -7,6 +7,7 @@ use super::health::{Contact, Listing, Source, SourceHealth, WatchHealth};
 use super::index::Index;
 use super::object::Kind;
 use crate::advertise::ClusterView;
+use crate::files;
 use anyhow::Context;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -96,7 +97,7 @@ impl Door {
         let listed = match list(&self.dir) {
             Ok(listing) => {
                 let dir = self.dir.clone();
-                let changes = self.folder.look(&listing, |name| std::fs::read(dir.join(name)));
+                let changes = self.folder.look(&listing, |name| files::read(&dir.join(name), files::MANIFEST));
                 self.follow(changes);
                 Ok(())
             }
