@@ -5,6 +5,7 @@ mod credentials;
 mod fake_api;
 mod index_model;
 mod manifests;
+mod schema;
 mod watch;
 
 use std::time::Duration;

@@ -10,6 +10,7 @@ mod local;
 mod older;
 mod rights;
 mod rules;
+mod schema;
 mod stopped;
 mod story;
 mod upstream;
@@ -53,6 +54,7 @@ pub const ALL: &[(&str, Case)] = &[
     ("a7_every_right_is_needed_and_none_is_missing", rights::used_and_none_missed),
     ("b8_each_rule_is_needed", rules::each_is_needed),
     ("b8_policies_refuse_what_they_should", rules::policies_refuse_what_they_should),
+    ("b8_the_schema_takes_what_can_be_read", schema::takes_what_can_be_read),
     ("a7_the_speaker_runs_without_privileges", rights::without_privileges),
     ("e2e_quick", upstream::quick),
 ];
