@@ -166,6 +166,20 @@ fn without_privileges(pod: &Value) {
     assert_eq!(host_paths.count(), 0);
 }
 
+#[test]
+fn the_speaker_has_a_state_folder() {
+    let daemon_set = document("base/daemonset.yaml", "DaemonSet");
+    let pod = &daemon_set["spec"]["template"]["spec"];
+    let named = |list: &Value| list.as_array().expect("a list").iter().find(|one| one["name"] == "state").cloned();
+    let mount = named(&pod["containers"][0]["volumeMounts"]).expect("a mount");
+    let argument = format!("--state={}", mount["mountPath"].as_str().expect("a text"));
+    assert!(pod["containers"][0]["args"].as_array().expect("a list").contains(&argument.into()));
+    assert!(named(&pod["volumes"]).expect("a volume").get("emptyDir").is_some());
+    // The overlay that keeps it on the node replaces that volume by its place.
+    assert_eq!(pod["volumes"][3]["name"], "state");
+    assert!(read("overlays/kept-state/kustomization.yaml").contains("path: /spec/template/spec/volumes/3\n"));
+}
+
 /// The Secret need not be there; where it is, its keys are files where the examples look for them.
 #[test]
 fn passwords_come_from_a_secret() {

@@ -7,6 +7,7 @@ mod dialled;
 mod doors;
 mod files;
 mod graceful;
+mod kept;
 mod limits;
 mod malformed;
 mod process;

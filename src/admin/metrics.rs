@@ -9,7 +9,7 @@ use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric};
 use prometheus_client::metrics::counter::{ConstCounter, Counter};
 use prometheus_client::metrics::family::Family;
-use prometheus_client::metrics::gauge::ConstGauge;
+use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
@@ -34,31 +34,65 @@ pub struct Metrics {
 
 /// Counts changed configuration files that were read; a clone counts into the same numbers.
 #[derive(Debug, Clone, Default)]
-pub struct Reloads(Family<Reload, Counter>);
+pub struct Reloads {
+    counts: Family<Reload, Counter>,
+    content: Family<Content, Gauge>,
+    accepted: Gauge,
+    stale: Gauge,
+}
+
+/// Whether the configuration in use is what the file says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Freshness {
+    /// It is.
+    Current,
+    /// The file is refused: it is an older one.
+    Stale,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Content {
+    hash: String,
+}
 
 impl Reloads {
     /// Nothing counted yet, registered.
     pub(super) fn register(registry: &mut Registry) -> Self {
-        let reloads = Family::<Reload, Counter>::default();
+        let reloads = Self::default();
         for result in ["success", "failure"] {
-            let _zero = reloads.get_or_create(&Reload { result });
+            let _zero = reloads.counts.get_or_create(&Reload { result });
         }
         registry.register(
             "config_reloads",
             "Changed configuration files that were read, by result; after a failure the last good one stays in use",
-            reloads.clone(),
+            reloads.counts.clone(),
         );
-        Self(reloads)
+        let content = "The configuration in use: a hash of what it says, equal on all nodes; passwords do not count";
+        registry.register("config_info", content, reloads.content.clone());
+        let accepted = "When the configuration in use was accepted first, seconds since 1970";
+        registry.register("config_accepted_timestamp_seconds", accepted, reloads.accepted.clone());
+        let stale = "1 while the configuration in use is older than the file, which is refused";
+        registry.register("config_stale", stale, reloads.stale.clone());
+        reloads
+    }
+
+    /// A configuration is in use: the hash of what it says, when it was accepted (seconds since 1970), and whether the file
+    /// says the same.
+    pub fn in_use(&self, hash: &str, accepted: i64, freshness: Freshness) {
+        self.content.clear();
+        self.content.get_or_create(&Content { hash: hash.to_owned() }).set(1);
+        self.accepted.set(accepted);
+        self.stale.set(i64::from(freshness == Freshness::Stale));
     }
 
     /// A changed configuration was taken.
     pub fn succeeded(&self) {
-        self.0.get_or_create(&Reload { result: "success" }).inc();
+        self.counts.get_or_create(&Reload { result: "success" }).inc();
     }
 
     /// A changed configuration was refused.
     pub fn failed(&self) {
-        self.0.get_or_create(&Reload { result: "failure" }).inc();
+        self.counts.get_or_create(&Reload { result: "failure" }).inc();
     }
 }
 

@@ -11,4 +11,4 @@ pub mod readiness;
 pub mod server;
 
 pub use handles::{Before, Handles, Listing, PeerHandles, Readiness, Speakers, Standing, WatchState};
-pub use metrics::{Metrics, Reloads};
+pub use metrics::{Freshness, Metrics, Reloads};

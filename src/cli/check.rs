@@ -21,12 +21,26 @@ pub fn run(file: &Path) -> ExitCode {
                 eprint!("{}", warnings.render(style()));
             }
             println!("{}: good: {}", file.display(), summary(&config));
+            advise_files(&config);
             ExitCode::SUCCESS
         }
         Err(report) => {
             eprint!("{}", report.render(style()));
             ExitCode::FAILURE
         }
+    }
+}
+
+/// A password in the configuration is lost to a speaker that is restarted while the configuration is refused.
+fn advise_files(config: &Config) {
+    let inline = config.peers.iter().filter(|(_, peer)| peer.neighbor.password.is_some());
+    let names: Vec<_> = inline.map(|(name, _)| &**name).take(10).collect();
+    if !names.is_empty() {
+        println!(
+            "note: passwords stand in the file itself ({}): 'passwordFile' names a file for each, which people with the right \
+             to read the configuration need not see, and which a restart finds also when the configuration is refused",
+            names.join(", ")
+        );
     }
 }
 

@@ -25,7 +25,7 @@ pub struct Arguments {
     /// Where to serve /healthz, /readyz, /metrics and /v1
     #[arg(long, default_value = "127.0.0.1:7472", value_name = "ADDRESS:PORT")]
     metrics: SocketAddr,
-    /// A folder for what outlives the process: whether the node has booted since, which a router with graceful restart asks
+    /// A folder for what outlives the process: the configuration that was accepted last (without passwords), which a restart uses when the file is refused, and whether the node has booted since, which a router with graceful restart asks
     #[arg(long, value_name = "DIR")]
     state: Option<PathBuf>,
     /// How log lines look; HERALD_LOG says which are written (default: info)

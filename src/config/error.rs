@@ -42,6 +42,11 @@ impl Place {
         Self::spanned(&value.referenced).unwrap_or_default()
     }
 
+    /// So many octets from one on.
+    pub fn at(start: usize, len: usize) -> Self {
+        Self { start, end: start + len }
+    }
+
     /// Where the reader failed. Its scanner knows line and column only.
     pub fn of_failure(location: &Location, text: &str) -> Self {
         let by_line = || {

@@ -4,7 +4,7 @@
 //! everything about their meaning is said by `resolve`, all at once, with the place. What must be there is optional
 //! here for the same reason: a missing key is reported where its object begins.
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_saphyr::Spanned;
 use std::collections::BTreeMap;
 
@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 pub type List<T> = Option<Vec<Spanned<T>>>;
 
 /// The whole file.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct File {
     /// Our AS number.
@@ -40,7 +40,7 @@ pub struct File {
 }
 
 /// `reload`.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Reload {
     /// How long a session that a change reset may take to come back.
@@ -48,7 +48,7 @@ pub struct Reload {
 }
 
 /// `nodes[]`.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Node {
     /// The node's name in Kubernetes.
@@ -58,7 +58,7 @@ pub struct Node {
 }
 
 /// `listen`.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Listen {
     /// TCP port, 179 where absent.
@@ -68,7 +68,7 @@ pub struct Listen {
 }
 
 /// `peers[]`.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Peer {
     /// Its name here.
@@ -120,7 +120,7 @@ pub struct Peer {
 }
 
 /// `nextHop`.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct NextHop {
     /// For IPv4 routes.
@@ -130,7 +130,7 @@ pub struct NextHop {
 }
 
 /// `prefixLimit`.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct PrefixLimit {
     /// Of IPv4; no limit that we know of where absent.
@@ -140,7 +140,7 @@ pub struct PrefixLimit {
 }
 
 /// `gracefulRestart`.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct GracefulRestart {
     /// True where absent.
@@ -150,7 +150,7 @@ pub struct GracefulRestart {
 }
 
 /// A label selector as Kubernetes writes it: `nodeSelector`, `namespaceSelector`, `serviceSelector`.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Selector {
     /// Labels and the value that each must have.
@@ -160,7 +160,7 @@ pub struct Selector {
 }
 
 /// `matchExpressions[]` of a selector.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Expression {
     /// The label.
@@ -172,7 +172,7 @@ pub struct Expression {
 }
 
 /// `pools[]`.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Pool {
     /// Its name here.
@@ -202,7 +202,7 @@ pub struct Pool {
 }
 
 /// `quotas`.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Quotas {
     /// For namespaces that are not named; no limit where absent.
@@ -212,7 +212,7 @@ pub struct Quotas {
 }
 
 /// `advertisements[]`.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Advertisement {
     /// Its name here.
@@ -238,7 +238,7 @@ pub struct Advertisement {
 }
 
 /// `services`.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Services {
     /// Whether a Service without `loadBalancerClass` is ours.

@@ -52,7 +52,10 @@ impl Config {
         let text = &text.strip_prefix('\u{feff}').unwrap_or(text).replace("\r\n", "\n");
         let mut out = Vec::new();
         let config = match shape::read(text) {
-            Ok(raw) => resolve(&raw, &mut out),
+            Ok(raw) => {
+                out.extend(shape::valueless(text));
+                resolve(&raw, &mut out)
+            }
             Err(finding) => {
                 out.push(finding);
                 None

@@ -1,6 +1,7 @@
 //! `herald allocate` as a process: a candidate for the lease that gives addresses while it leads.
 
 use super::conditions::Board;
+use super::last_known_good::Keeper;
 use super::reload::{ConfigFile, Sureness, Uses};
 use super::run::{Signals, open_doors, supervise};
 use super::thread::{Tasks, on_a_runtime};
@@ -22,6 +23,12 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing::info;
+
+/// An allocator keeps no configuration: while it has none, what was given stays given, and another candidate may lead.
+const KEEPER: Keeper = Keeper::Nowhere(
+    "an allocator keeps no earlier configuration: until the file is mended it gives nothing and takes nothing away, \
+     and another candidate leads",
+);
 
 /// The name of the lease.
 const LEASE: &str = "herald-allocator";
@@ -58,7 +65,7 @@ async fn allocate(options: Options) -> anyhow::Result<()> {
     let hangup = signal(SignalKind::hangup()).context("cannot wait for SIGHUP")?;
     let mut board = Board::default();
     let (of_the_file, of_the_cluster, of_the_way) = (board.source(), board.source(), board.source());
-    let (file, config) = ConfigFile::open(options.config.clone(), of_the_file).await?;
+    let (file, config) = ConfigFile::open(options.config.clone(), KEEPER, of_the_file).await?;
     let (client, keeper) = k8s::client::open(Access::Inferred).await?;
     let (config, config_read) = watch::channel(Arc::new(config));
     let (leadership, leadership_read) = watch::channel(Leadership::Following(None));

@@ -4,6 +4,7 @@
 use super::conditions::Outlets;
 use super::identity::{Doubts, Identities};
 use super::keys::{KeyRing, Keys};
+use super::last_known_good::Keeper;
 use super::reload::{ConfigFile, Uses};
 use super::spec::{Planned, Spec};
 use super::thread::{self, Tasks, untimely};
@@ -57,6 +58,8 @@ pub struct Control {
     pub conditions: Outlets,
     /// What is counted.
     pub metrics: Metrics,
+    /// Where the configuration in use is kept.
+    pub keeper: Keeper,
 }
 
 impl Control {
@@ -126,7 +129,10 @@ impl Control {
 pub async fn keep_running(control: Control, file: ConfigFile, stop: CancellationToken) -> anyhow::Result<()> {
     let mut file = Some(file);
     let metrics = control.metrics.clone();
-    let again = |control: &Control| ConfigFile::again(control.config.clone(), control.conditions.file.clone());
+    let again = |control: &Control| {
+        let Control { config, keeper, conditions, .. } = control;
+        ConfigFile::again(config.clone(), keeper.clone(), conditions.file.clone())
+    };
     let attempt = move || {
         let file = file.take().unwrap_or_else(|| again(&control));
         let (this, until) = (control.clone(), stop.clone());

@@ -2,7 +2,7 @@
 
 use super::reload::Sureness;
 use crate::condition::{Conditions, Reason};
-use crate::config::{Config, PeerConfig};
+use crate::config::{Config, PeerConfig, kept};
 use crate::files::Reader;
 use crate::peer::settings::Password;
 use std::collections::BTreeMap;
@@ -13,6 +13,10 @@ use tracing::info;
 
 /// What is read of a file at most: more than a password with its line end is no password anyhow.
 const READ_LIMIT: u64 = 1024;
+
+/// Of a peer whose password stood in the configuration file.
+const LEFT_OUT: &str = "its password stood in the configuration file, which is refused and has it no more, and passwords are \
+    not kept in the state folder: mend the file, or use passwordFile; without it the peer is neither dialled nor listened for";
 
 /// The passwords of all files that the configuration names.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -56,9 +60,14 @@ impl KeyRing {
         next
     }
 
-    /// What is wrong with the files, by path.
-    fn conditions(&self) -> Conditions {
+    /// What is wrong with the files, by path, and whose password is not known otherwise, by peer.
+    fn conditions(&self, config: &Config) -> Conditions {
         let mut conditions = Conditions::default();
+        for (name, peer) in &config.peers {
+            if peer.neighbor.password.as_ref().is_some_and(kept::is_left_out) {
+                conditions.set(Reason::PasswordUnavailable, name, LEFT_OUT);
+            }
+        }
         for (path, key) in &self.0 {
             let message = match key {
                 FileKey::Read(_) | FileKey::Changing(..) => continue,
@@ -75,6 +84,9 @@ impl KeyRing {
     /// # Errors
     /// It has one that is not known: nothing must be exchanged with the peer.
     pub fn of(&self, peer: &PeerConfig) -> Result<PeerKey, String> {
+        if peer.neighbor.password.as_ref().is_some_and(kept::is_left_out) {
+            return Err(LEFT_OUT.to_owned());
+        }
         let Some(path) = &peer.password_file else {
             return Ok(PeerKey { password: peer.neighbor.password.clone(), remark: None });
         };
@@ -149,7 +161,7 @@ impl Keys {
             info!("new password in {}", path.display());
         }
         self.conditions.send_if_modified(|mine| {
-            let now = next.conditions();
+            let now = next.conditions(config);
             let changed = *mine != now;
             *mine = now;
             changed

@@ -12,6 +12,7 @@ pub mod door;
 pub mod established;
 pub mod identity;
 pub mod keys;
+pub mod last_known_good;
 pub mod on_link;
 pub mod reload;
 pub mod run;

@@ -1,10 +1,14 @@
 //! The configuration file in use. A bad file never replaces a good one, and a file that is being rewritten neither.
 
-use crate::admin::Reloads;
+use super::last_known_good::{Accepted, Keeper, Kept};
+use crate::admin::{Freshness, Reloads};
 use crate::condition::{Conditions, Reason};
-use crate::config::Config;
+use crate::config::{Config, kept};
 use crate::files::{self, Reader};
+use crate::peer::settings::Password;
 use anyhow::{Context, anyhow};
+use jiff::Timestamp;
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
@@ -19,6 +23,9 @@ const POLL: Duration = Duration::from_secs(5);
 /// When a file that changed is looked at again, to see whether it is still being written.
 const SECOND_LOOK: Duration = Duration::from_secs(1);
 
+/// How often the file is looked at again at the start, at most.
+const FIRST_LOOKS: u32 = 5;
+
 /// After so many looks that each showed another text, people are told. Looks are a second apart, but for SIGHUP.
 const RESTLESS: u32 = 60;
 
@@ -29,6 +36,27 @@ pub struct ConfigFile {
     reader: Reader,
     looks: Looks,
     conditions: watch::Sender<Conditions>,
+    keeper: Keeper,
+    in_use: InUse,
+    written: Written,
+}
+
+/// Which configuration is in use.
+#[derive(Debug)]
+enum InUse {
+    /// The one that the file has.
+    Current(Accepted),
+    /// An older one, because the file is refused; why.
+    Older(Accepted, String),
+    /// That of one who was here before.
+    Inherited,
+}
+
+/// Whether the state folder has what was accepted last.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Written {
+    Done,
+    Due,
 }
 
 /// What a look at the file showed.
@@ -36,6 +64,28 @@ pub struct ConfigFile {
 enum Seen {
     Text(String),
     Unreadable(String),
+}
+
+impl Seen {
+    /// A good text as accepted: since when what was kept was, where it says the same.
+    fn accepted(&self, kept: Option<Kept>) -> Accepted {
+        let now = Accepted::now(self.text(), Timestamp::now());
+        match kept {
+            Some(Kept { accepted, .. }) if accepted.hash == now.hash => accepted,
+            Some(_) | None => now,
+        }
+    }
+
+    fn passwords(&self) -> BTreeMap<Arc<str>, Password> {
+        kept::passwords(self.text())
+    }
+
+    fn text(&self) -> &str {
+        match self {
+            Self::Text(text) => text,
+            Self::Unreadable(_) => "",
+        }
+    }
 }
 
 /// Whether what was looked at may be believed already.
@@ -103,27 +153,48 @@ pub struct Uses<Beside> {
 }
 
 impl ConfigFile {
-    /// Reads the file for the first time, apart from the runtime's thread.
+    /// Reads the file for the first time, apart from the runtime's thread. Where it is refused, what was kept is used.
     ///
     /// # Errors
-    /// It cannot be read, or is not a configuration; with the whole report.
-    pub async fn open(path: PathBuf, conditions: watch::Sender<Conditions>) -> anyhow::Result<(Self, Config)> {
-        let opened = tokio::task::spawn_blocking(move || Self::open_now(path, conditions));
+    /// It cannot be read, or is not a configuration, and none is kept; with the whole report.
+    pub async fn open(
+        path: PathBuf,
+        keeper: Keeper,
+        conditions: watch::Sender<Conditions>,
+    ) -> anyhow::Result<(Self, Config)> {
+        let opened = tokio::task::spawn_blocking(move || Self::open_now(path, keeper, conditions));
         opened.await.context("reading the configuration broke off: this is a bug")?
     }
 
-    fn open_now(path: PathBuf, conditions: watch::Sender<Conditions>) -> anyhow::Result<(Self, Config)> {
+    fn open_now(
+        path: PathBuf,
+        keeper: Keeper,
+        conditions: watch::Sender<Conditions>,
+    ) -> anyhow::Result<(Self, Config)> {
         let mut reader = Reader::default();
-        let seen = see(&mut reader, &path);
-        let (config, warnings) = parse(&path, &seen).map_err(|report| anyhow!("{report}"))?;
-        warn_of(&path, &warnings);
-        Ok((Self { path, reader, looks: Looks::at(seen), conditions }, config))
+        let kept = keeper.read();
+        let seen = see_settled(&mut reader, &path, kept.as_ref().ok());
+        let (in_use, config) = match parse(&path, &seen) {
+            Ok((config, warnings)) => {
+                warn_of(&path, &warnings);
+                (InUse::Current(seen.accepted(kept.ok())), config)
+            }
+            Err(report) => {
+                let Kept { mut config, accepted } = kept.map_err(|why| anyhow!("{report}\n{why}"))?;
+                kept::put_back(&mut config, &seen.passwords());
+                error!("{} is refused; the configuration that was accepted last is used:\n{report}", path.display());
+                (InUse::Older(accepted, report), config)
+            }
+        };
+        let written = if matches!(in_use, InUse::Current(_)) { Written::Due } else { Written::Done };
+        Ok((Self { path, reader, looks: Looks::at(seen), conditions, keeper, in_use, written }, config))
     }
 
     /// The file of one that was here before: whatever it holds is news.
-    pub fn again(path: PathBuf, conditions: watch::Sender<Conditions>) -> Self {
+    pub fn again(path: PathBuf, keeper: Keeper, conditions: watch::Sender<Conditions>) -> Self {
         let looks = Looks::at(Seen::Unreadable("not read yet".to_owned()));
-        Self { path, reader: Reader::default(), looks, conditions }
+        let (in_use, written) = (InUse::Inherited, Written::Done);
+        Self { path, reader: Reader::default(), looks, conditions, keeper, in_use, written }
     }
 
     /// Looks at the file every five seconds and at each `hangup`; publishes what is new and good. All of that happens on a
@@ -154,14 +225,17 @@ impl ConfigFile {
         Beside: FnMut(&Config) -> Sureness,
     {
         let mut pause = SECOND_LOOK;
+        self.tell_in_use(&uses.reloads);
         loop {
+            self.write_down();
             match asked.recv_timeout(pause) {
                 Ok(()) | Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return,
             }
             let seen = see(&mut self.reader, &self.path);
-            let new = self.look(seen, tokio::time::Instant::now().into_std(), &uses.reloads);
             let in_use = uses.config.borrow().clone();
+            let new = self.look(seen, tokio::time::Instant::now().into_std(), &uses.reloads);
+            let new = new.or_else(|| self.with_passwords(&in_use));
             let beside = (uses.beside)(new.as_ref().unwrap_or(&in_use));
             if let Some(new) = new {
                 publish(&uses.config, new);
@@ -177,23 +251,77 @@ impl ConfigFile {
     fn look(&mut self, seen: Seen, now: Instant, reloads: &Reloads) -> Option<Config> {
         let believed = self.looks.look(seen, now).map(|seen| parse(&self.path, seen));
         self.tell_restlessness();
-        match believed? {
+        let new = match believed? {
             Ok((new, warnings)) => {
                 reloads.succeeded();
-                self.conditions.send_modify(|mine| mine.clear(Reason::ConfigurationRefused, ""));
                 warn_of(&self.path, &warnings);
+                self.in_use = InUse::Current(self.looks.believed.accepted(None));
+                self.written = Written::Due;
                 Some(new)
             }
             Err(report) => {
                 reloads.failed();
                 let name = self.path.display();
-                let brief = report.lines().next().unwrap_or_default();
-                let message = format!("{name} is refused, and what was good before it stays in use: {brief}");
-                self.conditions.send_modify(|mine| mine.set(Reason::ConfigurationRefused, "", message));
                 error!("{name} is refused; the configuration before it stays in use:\n{report}");
+                self.in_use = match std::mem::replace(&mut self.in_use, InUse::Inherited) {
+                    InUse::Current(accepted) | InUse::Older(accepted, _) => InUse::Older(accepted, report),
+                    InUse::Inherited => match self.keeper.read() {
+                        Ok(kept) => InUse::Older(kept.accepted, report),
+                        Err(_) => InUse::Inherited,
+                    },
+                };
                 None
             }
+        };
+        self.tell_in_use(reloads);
+        new
+    }
+
+    /// Says which configuration is in use, and whether that is what the file says.
+    fn tell_in_use(&self, reloads: &Reloads) {
+        match &self.in_use {
+            InUse::Current(accepted) => {
+                reloads.in_use(&accepted.hash, accepted.at.as_second(), Freshness::Current);
+                self.conditions.send_modify(|mine| mine.clear(Reason::ConfigurationRefused, ""));
+            }
+            InUse::Older(accepted, report) => {
+                reloads.in_use(&accepted.hash, accepted.at.as_second(), Freshness::Stale);
+                let Accepted { at, hash, .. } = accepted;
+                let brief = report.lines().next().unwrap_or_default();
+                let message = format!(
+                    "{} is refused; what is in use was accepted at {at:.0} (hash {hash}): {brief}; herald check says more",
+                    self.path.display()
+                );
+                self.conditions.send_modify(|mine| mine.set(Reason::ConfigurationRefused, "", message));
+            }
+            InUse::Inherited => {}
         }
+    }
+
+    /// Has the state folder follow; what could not be written is tried again at the next look.
+    fn write_down(&mut self) {
+        let InUse::Current(accepted) = &self.in_use else { return };
+        if self.written == Written::Done {
+            return;
+        }
+        let failed = self.keeper.write(accepted).err();
+        if failed.is_none() {
+            self.written = Written::Done;
+        }
+        self.conditions.send_modify(|mine| match failed {
+            None => mine.clear(Reason::StateFolder, "configuration"),
+            Some(why) => mine.set(Reason::StateFolder, "configuration", why),
+        });
+    }
+
+    /// What is in use with passwords that were left out of it when it was kept, as far as the refused file has them again.
+    fn with_passwords(&self, in_use: &Config) -> Option<Config> {
+        let lacks = |peer: &crate::config::PeerConfig| peer.neighbor.password.as_ref().is_some_and(kept::is_left_out);
+        if !in_use.peers.values().any(lacks) {
+            return None;
+        }
+        let mut config = in_use.clone();
+        kept::put_back(&mut config, &self.looks.believed.passwords()).then_some(config)
     }
 
     fn tell_restlessness(&self) {
@@ -252,6 +380,26 @@ fn see(reader: &mut Reader, path: &std::path::Path) -> Seen {
     }
 }
 
+/// What the file shows at the start. What differs from the configuration before may be half of what is being written, and is
+/// looked at until two looks agree.
+fn see_settled(reader: &mut Reader, path: &std::path::Path, kept: Option<&Kept>) -> Seen {
+    let mut seen = see(reader, path);
+    let Some(kept) = kept else { return seen };
+    for _ in 0..FIRST_LOOKS {
+        if Accepted::now(seen.text(), kept.accepted.at) == kept.accepted {
+            break;
+        }
+        std::thread::sleep(SECOND_LOOK);
+        let again = see(reader, path);
+        let same = again == seen;
+        seen = again;
+        if same {
+            break;
+        }
+    }
+    seen
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -301,7 +449,15 @@ advertisements:
         fn new() -> Self {
             let (conditions, said) = watch::channel(Conditions::default());
             let (path, reader) = (PathBuf::from("/nowhere/herald.yaml"), Reader::default());
-            let file = ConfigFile { path, reader, looks: Looks::at(text(OLD)), conditions };
+            let file = ConfigFile {
+                path,
+                reader,
+                looks: Looks::at(text(OLD)),
+                conditions,
+                keeper: Keeper::Nowhere("a test"),
+                in_use: InUse::Current(text(OLD).accepted(None)),
+                written: Written::Done,
+            };
             Self { file, reloads: Reloads::default(), said, now: tokio::time::Instant::now().into_std() }
         }
 

@@ -4,6 +4,7 @@ use super::boot;
 use super::conditions::{Board, Outlets};
 use super::control::{self, Control, Source};
 use super::established;
+use super::last_known_good::Keeper;
 use super::reload::ConfigFile;
 use super::speaker::{Channels, Speaker};
 use super::spec::Spec;
@@ -51,7 +52,11 @@ async fn speak(options: Options) -> anyhow::Result<()> {
     let mut signals = Signals::new()?;
     let mut board = Board::default();
     let (outlets, of_sessions) = (Outlets::new(&mut board), board.source());
-    let (file, config) = ConfigFile::open(options.config.clone(), outlets.file.clone()).await?;
+    let keeper = match &options.state {
+        Some(folder) => Keeper::Folder(folder.clone(), options.node.to_string()),
+        None => Keeper::Nowhere("no earlier configuration is kept: name a folder for that with --state"),
+    };
+    let (file, config) = ConfigFile::open(options.config.clone(), keeper.clone(), outlets.file.clone()).await?;
     let (spec, spec_read) = watch::channel(Arc::new(Spec::unknown(Arc::new(config))));
     let (health, health_read) = watch::channel(WatchHealth::default());
     let (speakers, speakers_read) = watch::channel(Arc::new(Speakers {
@@ -90,6 +95,7 @@ async fn speak(options: Options) -> anyhow::Result<()> {
         health,
         conditions: outlets,
         metrics,
+        keeper,
     };
     let keep = control::keep_running(control, file, stop.clone());
     tasks.spawn(async { ("control", keep.await) });

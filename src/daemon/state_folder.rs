@@ -58,7 +58,7 @@ pub fn write(folder: &Path, name: &str, heading: &str, body: &str) -> io::Result
 }
 
 /// FNV-1a, 64 bits.
-fn checksum(text: &str) -> String {
+pub fn checksum(text: &str) -> String {
     let hash = text
         .bytes()
         .fold(0xcbf2_9ce4_8422_2325_u64, |hash, octet| (hash ^ u64::from(octet)).wrapping_mul(0x0100_0000_01b3));
