@@ -5,7 +5,7 @@ mod price;
 
 use herald::advertise::cluster::{Lifecycle, Network};
 use herald::advertise::policy::{
-    Classless, EXCLUDE_LABEL, EndpointRule, ExcludeLabel, LOAD_BALANCER_CLASS, Requirement, Scope,
+    Classless, EXCLUDE_LABEL, EndpointRule, ExcludeLabel, LOAD_BALANCER_CLASS, NodeAddresses, Requirement, Scope,
 };
 use herald::advertise::{
     Advertisement, ClusterView, Decision, Endpoint, Grant, Ingress, IpMode, Node, NodeSelector, Place, Plan, Planner,
@@ -91,13 +91,14 @@ fn node() -> impl Strategy<Value = Node> {
     let labels = btree_map(select(&["rack", "zone"]), select(&["1", "2"]), 0..3);
     let excluded = prop_oneof![12 => Just(false), 1 => Just(true)];
     let network = prop_oneof![12 => Just(Network::Available), 1 => Just(Network::Unavailable)];
-    (labels, excluded, network).prop_map(|(labels, excluded, network)| {
+    let own = || prop_oneof![4 => Just(None), 1 => select(&ADDRESSES).prop_map(|address| Some(ip(address)))];
+    (labels, excluded, network, own(), own()).prop_map(|(labels, excluded, network, inner, outer)| {
         let mut labels: BTreeMap<String, String> =
             labels.into_iter().map(|(key, value)| (key.to_owned(), value.to_owned())).collect();
         if excluded {
             labels.insert(EXCLUDE_LABEL.to_owned(), String::new());
         }
-        Node { labels, internal_ips: Vec::new(), network }
+        Node { labels, internal_ips: inner.into_iter().collect(), external_ips: outer.into_iter().collect(), network }
     })
 }
 
@@ -156,27 +157,34 @@ fn advertisement() -> impl Strategy<Value = Advertisement> {
 
 /// Pools as `config` would let them through, and one that it would not.
 fn pools() -> impl Strategy<Value = BTreeMap<Arc<str>, Pool>> {
-    let ranges = |texts: &[(&str, &str)]| Pool { ranges: texts.iter().map(|(a, b)| (ip(a), ip(b))).collect() };
+    let ranges = |texts: &[(&str, &str)]| Pool {
+        ranges: texts.iter().map(|(a, b)| (ip(a), ip(b))).collect(),
+        ..Pool::default()
+    };
     let all = BTreeMap::from([
         ("low", ranges(&[("10.0.0.0", "10.0.0.1"), ("10.0.0.3", "10.0.0.3")])),
         ("high", ranges(&[("10.0.0.4", "10.0.0.7")])),
         ("v6", ranges(&[("2001:db8::1", "2001:db8::1")])),
         ("evil", ranges(&[("127.0.0.0", "255.255.255.255"), ("::", "::ffff")])),
     ]);
-    subsequence(&POOLS, 2..=POOLS.len())
-        .prop_map(move |names| names.into_iter().map(|name| (Arc::from(name), all[name].clone())).collect())
+    let node_addresses = prop_oneof![3 => Just(NodeAddresses::Never), 1 => Just(NodeAddresses::Announced)];
+    (subsequence(&POOLS, 2..=POOLS.len()), node_addresses).prop_map(move |(names, node_addresses)| {
+        let pool = |name| (Arc::from(name), Pool { node_addresses, ..all[name].clone() });
+        names.into_iter().map(pool).collect()
+    })
 }
 
 fn policy() -> impl Strategy<Value = Policy> {
     let peers = btree_map(select(&PEERS).prop_map(Arc::from), selector(), 1..4);
     let classless = select(&[Classless::Announce, Classless::Ignore]);
     let exclude_label = select(&[ExcludeLabel::Honour, ExcludeLabel::Ignore]);
-    (peers, pools(), vec(advertisement(), 1..5), classless, exclude_label).prop_map(
-        |(peers, pools, mut advertisements, classless, exclude_label)| {
+    let peer_addresses = prop_oneof![4 => Just(BTreeSet::new()), 1 => btree_set(select(&ADDRESSES).prop_map(ip), 1..3)];
+    (peers, pools(), vec(advertisement(), 1..5), classless, exclude_label, peer_addresses).prop_map(
+        |(peers, pools, mut advertisements, classless, exclude_label, peer_addresses)| {
             for (n, advertisement) in advertisements.iter_mut().enumerate() {
                 advertisement.name = format!("adv-{n}").into();
             }
-            Policy { peers, pools, advertisements, classless, exclude_label }
+            Policy { peers, pools, advertisements, classless, exclude_label, peer_addresses }
         },
     )
 }

@@ -2,7 +2,7 @@
 //! selectors and forbidden ranges are read here once more.
 
 use herald::advertise::cluster::{Lifecycle, Network};
-use herald::advertise::policy::{Classless, EndpointRule, ExcludeLabel, Requirement, Scope};
+use herald::advertise::policy::{Classless, EndpointRule, ExcludeLabel, NodeAddresses, Requirement, Scope};
 use herald::advertise::{Advertisement, ClusterView, IpMode, Node, NodeSelector, Policy, ServiceKey, TrafficPolicy};
 use herald::rib::Attributes;
 use herald::wire::Prefix;
@@ -64,6 +64,16 @@ pub fn advertisements(
     if !class_is_ours || !is_vip || forbidden(address) {
         return none;
     }
+    let held = view.grants.get(&address);
+    let held = held.filter(|grant| grant.holders.iter().any(|(holder, uid)| holder == key && **uid == *service.uid));
+    let of_a_node =
+        view.nodes.values().any(|node| node.internal_ips.contains(&address) || node.external_ips.contains(&address));
+    let wished = policy.pools.values().any(|pool| {
+        pool.node_addresses == NodeAddresses::Announced && pool.ranges.iter().any(|range| within(address, *range))
+    });
+    if policy.peer_addresses.contains(&address) || of_a_node && held.is_none() && !wished {
+        return none;
+    }
     let afi = if address.is_ipv4() { 1 } else { 2 };
     let mut servable: Vec<_> = view.endpoints.get(key).map(|all| all.iter().cloned().collect()).unwrap_or_default();
     servable.retain(|endpoint| endpoint.family.afi == afi);
@@ -74,8 +84,7 @@ pub fn advertisements(
     };
     let in_pool = |name: &str| policy.pools.get(name).is_some_and(|p| p.ranges.iter().any(|r| within(address, *r)));
     // Given to this very service, from a pool that has the address no longer.
-    let given = view.grants.get(&address).filter(|_| !in_any_pool(policy, address));
-    let given = given.filter(|grant| grant.holders.iter().any(|(holder, uid)| holder == key && **uid == *service.uid));
+    let given = held.filter(|_| !in_any_pool(policy, address));
     let given_from = |a: &Advertisement| {
         given.is_some_and(|grant| {
             let known = policy.pools.contains_key(&grant.pool);

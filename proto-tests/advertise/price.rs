@@ -42,7 +42,7 @@ fn policy(local_pref: u32) -> Arc<Policy> {
     let range = (IpAddr::V4(Ipv4Addr::new(10, 64, 0, 0)), IpAddr::V4(Ipv4Addr::new(10, 127, 255, 255)));
     Arc::new(Policy {
         peers: peers.iter().map(|peer| (Arc::clone(peer), NodeSelector::default())).collect(),
-        pools: BTreeMap::from([(Arc::from("all"), Pool { ranges: vec![range] })]),
+        pools: BTreeMap::from([(Arc::from("all"), Pool { ranges: vec![range], ..Pool::default() })]),
         advertisements: vec![Advertisement {
             name: "all".into(),
             pools: BTreeSet::from([Arc::from("all")]),

@@ -732,7 +732,7 @@ mod neighbours {
         world.put(claim("c").exact("10.0.0.3"));
         assert_eq!(["a", "b", "c"].map(|s| world.shown(s)), ["10.0.0.2", "", ""]);
         assert_eq!(world.refusals("b"), "pool edge is full: 3 of 3 used, 2 in use by nodes or by others");
-        assert_eq!(world.refusals("c"), "10.0.0.3 is a node's address");
+        assert_eq!(world.refusals("c"), "10.0.0.3 is the address of a node or of a router");
         // A node that comes later takes nothing away; one that goes leaves its address to who waits.
         world.set_nodes("10.0.0.2");
         assert_eq!(["a", "b", "c"].map(|s| world.shown(s)), ["10.0.0.2", "10.0.0.1", "10.0.0.3"]);

@@ -34,7 +34,7 @@ fn slice(n: u8, of: u8, nodes: &BTreeSet<u8>) -> Object {
 
 fn node(n: u8, variant: u8) -> Object {
     let network = if variant.is_multiple_of(2) { Network::Available } else { Network::Unavailable };
-    let node = Node { labels: BTreeMap::new(), internal_ips: vec![[172, 30, 0, n].into()], network };
+    let node = Node { labels: BTreeMap::new(), internal_ips: vec![[172, 30, 0, n].into()], network, ..Node::default() };
     Object::Node(format!("n{n}").into(), Arc::new(node))
 }
 

@@ -289,3 +289,47 @@ fn a_stuck_router_delays_neither_the_others_nor_the_end() {
     assert!(took < Duration::from_secs(2), "{took:?}");
     assert!(told(&good.log(), (6, 2)));
 }
+
+/// What was said about routes.
+fn routes(log: &[Entry]) -> usize {
+    let about_routes =
+        |entry: &&Entry| matches!(entry, Entry::Announce { .. } | Entry::Withdraw(_) | Entry::EndOfRib(_));
+    log.iter().filter(about_routes).count()
+}
+
+#[test]
+fn the_addresses_of_nodes_and_of_routers_are_never_announced_whatever_a_status_says() {
+    let router = Router::start(42, Manner::Ordinary);
+    let mut stage = stage_with_a_service();
+    // What a servicelb writes into every status; the pool has both addresses.
+    let shown = ["192.0.2.11".to_owned(), "127.0.0.42".to_owned(), "198.51.100.8".to_owned()];
+    stage.write("manifests/tenant.yaml", &service("tenant", &shown));
+    let text = config(&[peer("r1", &router)], "").replace("[198.51.100.0/24,", "[198.51.100.0/24, 192.0.2.0/24,");
+    stage.write("herald.yaml", &text);
+    stage.start("n1");
+    router.wait_for_table(&[V4, V6, "198.51.100.8/32"]);
+    assert_eq!(table(&router.wait_for_end_of_rib()), [V4, V6, "198.51.100.8/32"].map(str::to_owned).into());
+    // Unless the operator says so; then that one comes and nothing else is sent again.
+    let before = router.log().len();
+    let wished = text.replace("- name: pool\n", "- name: pool\n  announceNodeAddresses: true\n");
+    stage.write("herald.yaml", &wished);
+    stage.signal("HUP");
+    router.wait_for_table(&[V4, V6, "198.51.100.8/32", "192.0.2.11/32"]);
+    assert_eq!(routes(&router.log()[before..]), 1);
+}
+
+#[test]
+fn a_pool_that_grows_sends_nothing_that_stayed_the_same() {
+    let router = Router::start(43, Manner::Ordinary);
+    let mut stage = stage_with_a_service();
+    stage.write("manifests/other.yaml", &service("other", &["203.0.113.9".to_owned()]));
+    let text = config(&[peer("r1", &router)], "");
+    stage.write("herald.yaml", &text);
+    stage.start("n1");
+    router.wait_for_end_of_rib();
+    let before = router.log().len();
+    stage.write("herald.yaml", &text.replace("[198.51.100.0/24,", "[198.51.100.0/24, 203.0.113.0/24,"));
+    stage.signal("HUP");
+    router.wait_for_table(&[V4, V6, "203.0.113.9/32"]);
+    assert_eq!(routes(&router.log()[before..]), 1);
+}

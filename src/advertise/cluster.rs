@@ -91,8 +91,17 @@ pub struct Node {
     pub labels: BTreeMap<String, String>,
     /// `status.addresses` of type InternalIP, in order.
     pub internal_ips: Vec<IpAddr>,
+    /// `status.addresses` of type ExternalIP, in order.
+    pub external_ips: Vec<IpAddr>,
     /// Whether the condition `NetworkUnavailable` is True.
     pub network: Network,
+}
+
+impl Node {
+    /// Every address that is the node's own.
+    pub fn addresses(&self) -> impl Iterator<Item = IpAddr> {
+        self.internal_ips.iter().chain(&self.external_ips).copied()
+    }
 }
 
 /// The node condition `NetworkUnavailable`.

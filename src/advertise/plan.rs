@@ -1,7 +1,7 @@
 //! From view and policy to routes, at the price of what changed.
 
 use super::cluster::{ClusterView, Node, NodeName, Service, ServiceKey};
-use super::policy::Policy;
+use super::policy::{NodeAddresses, Policy};
 use super::select::{
     Grade, PoolIndex, Reason, applicable, grade, in_service, is_destination, joined, ours, session, under,
 };
@@ -36,14 +36,40 @@ struct Last {
     here: NodeName,
     standpoint: Standpoint,
     claims: BTreeMap<IpAddr, Claims>,
+    /// How many Nodes have an address.
+    node_addresses: BTreeMap<IpAddr, u32>,
     plan: Plan,
 }
 
-/// How many services claim an address, a grade.
+/// How many services claim an address: all of them, and among them those to which an allocator gave it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 struct Claims {
+    all: Counts,
+    given: Counts,
+}
+
+/// How many services, a grade.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+struct Counts {
     bare: u32,
     served: u32,
+}
+
+/// A service's claim to an address.
+#[derive(Debug, Clone, Copy)]
+struct Claim {
+    address: IpAddr,
+    grade: Grade,
+    origin: Origin,
+}
+
+/// Where a service has an address from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Origin {
+    /// An allocator of herald gave it.
+    Given,
+    /// Its status shows it.
+    Shown,
 }
 
 /// What policy and node say, whatever the services do.
@@ -89,12 +115,16 @@ impl Last {
             here: node.into(),
             standpoint: Standpoint::new(policy, node, view.nodes.get(node).map(Arc::as_ref), before),
             claims: BTreeMap::new(),
+            node_addresses: BTreeMap::new(),
             plan: held,
         };
         for (key, service) in &view.services {
-            for (address, grade) in wishes(&this.standpoint.pools, policy, &this.here, view, key, service) {
-                this.claims.entry(address).or_default().add(grade);
+            for claim in wishes(&this.standpoint.pools, policy, &this.here, view, key, service) {
+                this.claims.entry(claim.address).or_default().add(claim);
             }
+        }
+        for address in view.nodes.values().flat_map(|node| node.addresses()) {
+            *this.node_addresses.entry(address).or_default() += 1;
         }
         this.settle_all();
         this
@@ -102,7 +132,8 @@ impl Last {
 
     fn advance(&mut self, view: &ClusterView) {
         let node = self.here.clone();
-        let touched = self.recount(view);
+        let mut touched = self.recount(view);
+        touched.extend(self.recount_nodes(view));
         let same_node = self.view.nodes.get(&node) == view.nodes.get(&node);
         self.view = view.clone();
         if !same_node {
@@ -122,30 +153,71 @@ impl Last {
         for key in changed_keys(&self.view, view) {
             let (pools, policy, here) = (&self.standpoint.pools, &self.policy, &self.here);
             if let Some(service) = self.view.services.get(&key) {
-                for (address, grade) in wishes(pools, policy, here, &self.view, &key, service) {
-                    self.claims.entry(address).or_default().remove(grade);
-                    touched.insert(address);
+                for claim in wishes(pools, policy, here, &self.view, &key, service) {
+                    self.claims.entry(claim.address).or_default().remove(claim);
+                    touched.insert(claim.address);
                 }
             }
             if let Some(service) = view.services.get(&key) {
-                for (address, grade) in wishes(pools, policy, here, view, &key, service) {
-                    self.claims.entry(address).or_default().add(grade);
-                    touched.insert(address);
+                for claim in wishes(pools, policy, here, view, &key, service) {
+                    self.claims.entry(claim.address).or_default().add(claim);
+                    touched.insert(claim.address);
                 }
             }
         }
         for address in &touched {
-            if self.claims.get(address).is_some_and(|claims| claims.grade().is_none()) {
+            if self.claims.get(address).is_some_and(|claims| claims.all.grade().is_none()) {
                 self.claims.remove(address);
             }
         }
         touched
     }
 
+    /// Brings `node_addresses` from the old view to the new one; the addresses that came or went, all Nodes together.
+    fn recount_nodes(&mut self, view: &ClusterView) -> BTreeSet<IpAddr> {
+        let mut touched = BTreeSet::new();
+        if self.view.nodes.ptr_eq(&view.nodes) {
+            return touched;
+        }
+        for item in self.view.nodes.diff(&view.nodes) {
+            let (old, new) = match item {
+                DiffItem::Add(_, new) => (None, Some(new)),
+                DiffItem::Remove(_, old) => (Some(old), None),
+                DiffItem::Update { old: (_, old), new: (_, new) } => (Some(old), Some(new)),
+            };
+            for address in new.into_iter().flat_map(|node| node.addresses()) {
+                *self.node_addresses.entry(address).or_default() += 1;
+                touched.insert(address);
+            }
+            for address in old.into_iter().flat_map(|node| node.addresses()) {
+                let count = self.node_addresses.entry(address).or_default();
+                *count = count.checked_sub(1).expect("what a Node had under the old view was counted then");
+                if *count == 0 {
+                    self.node_addresses.remove(&address);
+                }
+                touched.insert(address);
+            }
+        }
+        touched
+    }
+
+    /// The best claim to an address. To a Node's, only that of who was given it counts, unless its pool says otherwise.
+    fn grade(&self, address: IpAddr) -> Option<Grade> {
+        let claims = self.claims.get(&address)?;
+        let open = match self.standpoint.pools.find(address) {
+            Ok(pool) => self.standpoint.pools.node_addresses(pool),
+            Err(_) => NodeAddresses::Never,
+        };
+        match (self.node_addresses.contains_key(&address), open) {
+            (true, NodeAddresses::Never) => claims.given.grade(),
+            (true, NodeAddresses::Announced) | (false, _) => claims.all.grade(),
+        }
+    }
+
     /// Makes the route of one address right towards every peer.
     fn settle(&mut self, address: IpAddr) {
         let prefix = Prefix::host(address);
-        let grade = self.claims.get(&address).and_then(Claims::grade);
+        let grade = self.grade(address);
         let pool = match (self.standpoint.pools.find(address), grade) {
             (Ok(pool), _) => {
                 self.plan.retained.remove(&address);
@@ -193,7 +265,7 @@ fn wishes<'a>(
     view: &'a ClusterView,
     key: &'a ServiceKey,
     service: &'a Service,
-) -> impl Iterator<Item = (IpAddr, Grade)> + use<'a> {
+) -> impl Iterator<Item = Claim> + use<'a> {
     let endpoints = view.endpoints.get(key).map(Arc::as_ref);
     let entries =
         ours(policy, key, service).ok().map(|()| service.ingress.iter().filter(|entry| is_destination(entry)));
@@ -202,23 +274,37 @@ fn wishes<'a>(
         Err(Reason::OutsidePools { .. }) => view.granted(key, service, address).is_some(),
         Err(_) => false,
     };
-    entries
-        .into_iter()
-        .flatten()
-        .filter(move |entry| may(entry.ip))
-        .filter_map(move |entry| Some((entry.ip, grade(key, service, endpoints, entry.ip, here).ok()?)))
+    entries.into_iter().flatten().filter(move |entry| may(entry.ip)).filter_map(move |entry| {
+        let origin = match view.granted(key, service, entry.ip) {
+            Some(_) => Origin::Given,
+            None => Origin::Shown,
+        };
+        Some(Claim { address: entry.ip, grade: grade(key, service, endpoints, entry.ip, here).ok()?, origin })
+    })
 }
 
 impl Claims {
+    fn add(&mut self, claim: Claim) {
+        *self.all.slot(claim.grade) += 1;
+        if claim.origin == Origin::Given {
+            *self.given.slot(claim.grade) += 1;
+        }
+    }
+
+    fn remove(&mut self, claim: Claim) {
+        self.all.remove(claim.grade);
+        if claim.origin == Origin::Given {
+            self.given.remove(claim.grade);
+        }
+    }
+}
+
+impl Counts {
     fn slot(&mut self, grade: Grade) -> &mut u32 {
         match grade {
             Grade::Bare => &mut self.bare,
             Grade::Served => &mut self.served,
         }
-    }
-
-    fn add(&mut self, grade: Grade) {
-        *self.slot(grade) += 1;
     }
 
     fn remove(&mut self, grade: Grade) {

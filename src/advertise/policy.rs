@@ -26,6 +26,8 @@ pub struct Policy {
     pub classless: Classless,
     /// What the exclude label does.
     pub exclude_label: ExcludeLabel,
+    /// The addresses of the routers themselves: no service can have one.
+    pub peer_addresses: BTreeSet<IpAddr>,
 }
 
 /// `services.classless`.
@@ -53,6 +55,18 @@ pub enum ExcludeLabel {
 pub struct Pool {
     /// First and last address of each range, ascending.
     pub ranges: Vec<(IpAddr, IpAddr)>,
+    /// What becomes of addresses in it that are a Node's.
+    pub node_addresses: NodeAddresses,
+}
+
+/// `announceNodeAddresses` of a pool.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum NodeAddresses {
+    /// A status that shows a Node's address moves no traffic: routers reach the node by a route that is better than ours.
+    #[default]
+    Never,
+    /// The operator wants it all the same.
+    Announced,
 }
 
 impl Pool {

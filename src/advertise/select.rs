@@ -7,8 +7,8 @@ use super::cluster::{
     ClusterView, Endpoint, Ingress, IpMode, Lifecycle, Network, Node, NodeName, Service, ServiceKey, TrafficPolicy,
 };
 use super::policy::{
-    Advertisement, Classless, EXCLUDE_LABEL, EndpointRule, ExcludeLabel, LOAD_BALANCER_CLASS, Policy, Scope,
-    never_announced,
+    Advertisement, Classless, EXCLUDE_LABEL, EndpointRule, ExcludeLabel, LOAD_BALANCER_CLASS, NodeAddresses, Policy,
+    Scope, never_announced,
 };
 use crate::rib::{Attributes, NextHop};
 use crate::wire::Prefix;
@@ -95,6 +95,23 @@ pub enum Reason {
         address: IpAddr,
         /// The range it lies in.
         range: &'static str,
+    },
+    /// A configured peer has the address.
+    #[error("{address} is the address of a router under 'peers', and is never announced: give the service another one")]
+    PeerAddress {
+        /// The address.
+        address: IpAddr,
+    },
+    /// A Node has the address.
+    #[error(
+        "{address} is an address of node {node}, and is not announced: give the service another one, or set \
+         'announceNodeAddresses: true' on the pool that has it"
+    )]
+    NodeAddress {
+        /// The address.
+        address: IpAddr,
+        /// Whose it is.
+        node: String,
     },
     /// The address is in no pool.
     #[error("{address} is in no pool: add it to one under 'pools'")]
@@ -218,7 +235,13 @@ fn matching<'a>(
     holds(key, service, address)?;
     let pools = PoolIndex::new(policy);
     let (pool, place) = match (pools.find(address), view.granted(key, service, address)) {
-        (Ok(pool), _) => (pools.name(pool), Place::InPool),
+        (Ok(pool), given) => {
+            let owner = view.nodes.iter().find(|(_, node)| node.addresses().any(|own| own == address));
+            if let (Some((node, _)), None, NodeAddresses::Never) = (owner, given, pools.node_addresses(pool)) {
+                return Err(Reason::NodeAddress { address, node: node.to_string() });
+            }
+            (pools.name(pool), Place::InPool)
+        }
         (Err(Reason::OutsidePools { .. }), Some(pool)) => (pool, Place::OutsidePool),
         (Err(reason), _) => return Err(reason),
     };
@@ -372,6 +395,9 @@ pub(super) fn joined(advertisements: &[&Advertisement]) -> Attributes {
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(super) struct PoolIndex {
     names: Vec<Arc<str>>,
+    /// What becomes of a Node's addresses, a pool.
+    node_addresses: Vec<NodeAddresses>,
+    peer_addresses: BTreeSet<IpAddr>,
     /// First and last address and the pool's place in `names`, ascending; pools do not overlap.
     ranges: Vec<(IpAddr, IpAddr, usize)>,
 }
@@ -384,7 +410,13 @@ impl PoolIndex {
         };
         let mut ranges: Vec<_> = policy.pools.values().enumerate().flat_map(of_pool).collect();
         ranges.sort();
-        Self { names, ranges }
+        let node_addresses = policy.pools.values().map(|pool| pool.node_addresses).collect();
+        Self { names, node_addresses, peer_addresses: policy.peer_addresses.clone(), ranges }
+    }
+
+    /// What becomes of a Node's address in a pool; in one that the file has no longer, nothing.
+    pub(super) fn node_addresses(&self, pool: usize) -> NodeAddresses {
+        self.node_addresses.get(pool).copied().unwrap_or_default()
     }
 
     pub(super) fn names(&self) -> &[Arc<str>] {
@@ -404,6 +436,9 @@ impl PoolIndex {
     pub(super) fn find(&self, address: IpAddr) -> Result<usize, Reason> {
         if let Some(range) = never_announced(address, address) {
             return Err(Reason::NeverAnnounced { address, range });
+        }
+        if self.peer_addresses.contains(&address) {
+            return Err(Reason::PeerAddress { address });
         }
         let after = self.ranges.partition_point(|(first, _, _)| *first <= address);
         match self.ranges[..after].last() {
@@ -446,7 +481,7 @@ mod tests {
             };
             let policy = Policy {
                 peers: BTreeMap::from([("tor".into(), NodeSelector::default())]),
-                pools: BTreeMap::from([("edge".into(), Pool { ranges: vec![(ADDRESS, ADDRESS)] })]),
+                pools: BTreeMap::from([("edge".into(), Pool { ranges: vec![(ADDRESS, ADDRESS)], ..Pool::default() })]),
                 advertisements: vec![advertisement],
                 ..Policy::default()
             };
@@ -498,7 +533,11 @@ mod tests {
         ("default/web is being deleted", |s| s.service.lifecycle = Lifecycle::Deleting),
         ("198.51.100.9 is not among the ingress addresses", |s| s.asked.3 = "198.51.100.9".parse().unwrap()),
         ("has ipMode Proxy", |s| s.service.ingress[0].mode = IpMode::Proxy),
+        ("198.51.100.1 is the address of a router under 'peers'", |s| {
+            s.policy.peer_addresses.insert(ADDRESS);
+        }),
         ("198.51.100.1 is in no pool", |s| s.policy.pools.clear()),
+        ("198.51.100.1 is an address of node n1", |s| s.node.external_ips = vec![ADDRESS]),
         ("node n9 is not known", |s| s.asked.0 = "n9"),
         ("has the condition NetworkUnavailable", |s| s.node.network = Network::Unavailable),
         ("has the label node.kubernetes.io/exclude-from-external-load-balancers", |s| {
@@ -563,7 +602,7 @@ mod tests {
         let loopback: IpAddr = "127.0.0.1".parse().unwrap();
         scene.service.ingress[0].ip = loopback;
         scene.asked.3 = loopback;
-        scene.policy.pools.insert("edge".into(), Pool { ranges: vec![(loopback, loopback)] });
+        scene.policy.pools.insert("edge".into(), Pool { ranges: vec![(loopback, loopback)], ..Pool::default() });
         assert_eq!(scene.answer(), "127.0.0.1 lies in 127.0.0.0/8 (loopback), which is never announced");
     }
 
@@ -571,7 +610,7 @@ mod tests {
     fn edited() -> Scene {
         let elsewhere: IpAddr = "203.0.113.1".parse().unwrap();
         let mut scene = Scene::new();
-        scene.policy.pools.insert("edge".into(), Pool { ranges: vec![(elsewhere, elsewhere)] });
+        scene.policy.pools.insert("edge".into(), Pool { ranges: vec![(elsewhere, elsewhere)], ..Pool::default() });
         let holder = ServiceKey { namespace: "default".into(), name: "web".into() };
         scene.grant = Some(Grant { pool: "edge".into(), holders: BTreeSet::from([(holder, "u-1".into())]) });
         scene
@@ -590,6 +629,19 @@ mod tests {
         assert!(scene.answer().contains("no advertisement covers pool edge"), "{}", scene.answer());
         scene.policy.advertisements[0].scope = Scope::Every;
         assert_eq!(scene.answer(), "outside, under all");
+    }
+
+    #[test]
+    fn a_nodes_address_is_announced_only_where_it_was_given_or_the_pool_says_so() {
+        let mut scene = Scene::new();
+        scene.node.internal_ips = vec![ADDRESS];
+        assert!(scene.answer().starts_with("198.51.100.1 is an address of node n1"), "{}", scene.answer());
+        let holder = ServiceKey { namespace: "default".into(), name: "web".into() };
+        let mut given = scene.clone();
+        given.grant = Some(Grant { pool: "edge".into(), holders: BTreeSet::from([(holder, "u-1".into())]) });
+        assert_eq!(given.answer(), "under all", "no kubelet takes a Service's address away");
+        scene.policy.pools.get_mut("edge").unwrap().node_addresses = NodeAddresses::Announced;
+        assert_eq!(scene.answer(), "under all");
     }
 
     #[test]

@@ -1,9 +1,11 @@
 //! Who may have which address: what the allocator reads.
 
 use super::error::{Finding, Place};
+use super::peers::PeerConfig;
 use super::pools::range;
 use super::raw;
 use super::selector;
+use super::transport::Reach;
 use super::values::{duration, number};
 use crate::advertise;
 use crate::ipam::{Admission, AutoAssign, Edges, Intake, Pool, Quota, Quotas, SharingScope};
@@ -26,10 +28,17 @@ pub struct Allocation {
     pub pools: Vec<Pool>,
     /// How many addresses a namespace may hold.
     pub quotas: Quotas,
+    /// The addresses of the routers themselves: never given.
+    pub peer_addresses: BTreeSet<IpAddr>,
 }
 
 /// What the file says about giving; `pools` are those of its pools that have a name, with their ranges.
-pub fn resolve(raw: &raw::File, pools: &BTreeMap<Arc<str>, advertise::Pool>, out: &mut Vec<Finding>) -> Allocation {
+pub fn resolve(
+    raw: &raw::File,
+    pools: &BTreeMap<Arc<str>, advertise::Pool>,
+    peers: &BTreeMap<Arc<str>, PeerConfig>,
+    out: &mut Vec<Finding>,
+) -> Allocation {
     let mut resolved: BTreeMap<Arc<str>, Pool> = BTreeMap::new();
     for object in raw.pools.iter().flatten() {
         let named = object.value.name.as_ref().and_then(|name| pools.get_key_value(name.value.as_str()));
@@ -39,7 +48,12 @@ pub fn resolve(raw: &raw::File, pools: &BTreeMap<Arc<str>, advertise::Pool>, out
             resolved.insert(Arc::clone(name), Pool { name: Arc::clone(name), ..terms });
         }
     }
-    Allocation { pools: resolved.into_values().collect(), quotas: quotas(raw.quotas.as_ref(), out) }
+    let peer_addresses = peers.values().filter(|peer| peer.reach == Reach::One).map(|peer| peer.neighbor.address);
+    Allocation {
+        pools: resolved.into_values().collect(),
+        quotas: quotas(raw.quotas.as_ref(), out),
+        peer_addresses: peer_addresses.collect(),
+    }
 }
 
 fn pool(raw: &raw::Pool, ranges: &[(IpAddr, IpAddr)], out: &mut Vec<Finding>) -> Pool {
@@ -146,7 +160,10 @@ mod tests {
         let read = read("", "");
         let ranges = vec![(ip("198.51.100.0"), ip("198.51.100.255"))];
         let expected = Pool { cool_down: COOL_DOWN, ..Pool::new("a", ranges) };
-        assert_eq!(read, Allocation { pools: vec![expected], quotas: Quotas::default() });
+        assert_eq!(
+            read,
+            Allocation { pools: vec![expected], quotas: Quotas::default(), peer_addresses: BTreeSet::new() }
+        );
     }
 
     #[test]

@@ -4,7 +4,7 @@ use super::error::{Finding, Place};
 use super::names::Names;
 use super::raw;
 use crate::advertise::Pool;
-use crate::advertise::policy::never_announced;
+use crate::advertise::policy::{NodeAddresses, never_announced};
 use crate::wire::Prefix;
 use crate::wire::prefix::PrefixError;
 use serde_saphyr::Spanned;
@@ -48,7 +48,11 @@ pub fn resolve(raw: &raw::List<raw::Pool>, out: &mut Vec<Finding>) -> (Names, BT
         }));
         let mut ranges: Vec<_> = ranges.into_iter().map(|(_, range)| range).collect();
         ranges.sort();
-        pools.insert(name, Pool { ranges });
+        let node_addresses = match object.value.announce_node_addresses.as_ref().is_some_and(|value| value.value) {
+            true => NodeAddresses::Announced,
+            false => NodeAddresses::Never,
+        };
+        pools.insert(name, Pool { ranges, node_addresses });
     }
     report_overlaps(entries, out);
     (names, pools)

@@ -199,6 +199,8 @@ pub struct Pool {
     pub cool_down: Option<Spanned<String>>,
     /// Whether services of different namespaces may share an address.
     pub share_across_namespaces: Option<Spanned<bool>>,
+    /// Whether addresses in it that are a Node's are announced.
+    pub announce_node_addresses: Option<Spanned<bool>>,
 }
 
 /// `quotas`.

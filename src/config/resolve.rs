@@ -10,6 +10,7 @@ use super::pools;
 use super::raw;
 use super::review::Review;
 use super::shape;
+use super::transport::Reach;
 use super::values::{asn, duration, router_id};
 use crate::advertise::Policy;
 use crate::advertise::policy::{Classless, ExcludeLabel};
@@ -85,10 +86,11 @@ fn resolve(raw: &raw::File, out: &mut Vec<Finding>) -> Option<Config> {
     let (peer_names, peers) = peers::resolve(raw, out);
     let (pool_names, pools) = pools::resolve(&raw.pools, out);
     let advertisements = advertisements::resolve(&raw.advertisements, &pool_names, &peer_names, out);
-    let allocation = allocation::resolve(raw, &pools, out);
+    let allocation = allocation::resolve(raw, &pools, &peers, out);
     let classless = raw.services.as_ref().and_then(|services| services.classless.as_ref());
     let policy = Policy {
         peers: peers.iter().map(|(name, peer)| (Arc::clone(name), peer.nodes.clone())).collect(),
+        peer_addresses: peers.values().filter(|peer| peer.reach == Reach::One).map(|p| p.neighbor.address).collect(),
         pools,
         advertisements,
         classless: match classless.is_none_or(|value| value.value) {

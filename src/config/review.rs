@@ -132,6 +132,12 @@ impl Review<'_> {
     }
 
     fn pool(&self, raw: &raw::Pool, out: &mut Vec<Finding>) {
+        if let Some(wish) = raw.announce_node_addresses.as_ref().filter(|wish| wish.value) {
+            let title = "addresses of nodes are announced where a Service's status shows them".to_owned();
+            let help = "whoever writes a status then draws a node's traffic, its sessions with routers included, to every node; \
+                        keep it for addresses that are meant so";
+            out.push(Finding::warning(Place::of(wish), title).help(help));
+        }
         let Some((name, pool)) =
             raw.name.as_ref().and_then(|name| Some((name, self.policy.pools.get(name.value.as_str())?)))
         else {

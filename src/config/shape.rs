@@ -342,6 +342,7 @@ const EXAMPLES: &[(&str, Level, &str)] = &[
     ("namespaceSelector", Level::Inside, "{matchLabels: {tier: public}}"),
     ("serviceSelector", Level::Inside, "{matchLabels: {exposure: internet}}"),
     ("draining", Level::Inside, "true"),
+    ("announceNodeAddresses", Level::Inside, "true"),
     ("coolDown", Level::Inside, "60s"),
     ("shareAcrossNamespaces", Level::Inside, "true"),
     ("name", Level::Inside, "edge"),

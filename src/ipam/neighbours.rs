@@ -18,7 +18,7 @@ pub struct Foreign {
 /// Whose an address is, if it is a neighbour's.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Block {
-    /// A node's.
+    /// A node's, or a router's that is a peer.
     Node,
     /// Shown by this Service, which is not ours.
     Foreign(ServiceName),

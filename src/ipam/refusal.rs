@@ -51,7 +51,7 @@ pub enum Refusal {
         /// The pool.
         pool: Arc<str>,
     },
-    /// The address that it names belongs to a node.
+    /// The address that it names belongs to a node, or to a router that is a peer.
     NodeAddress(IpAddr),
     /// The address that it names is shown by a Service that is not ours.
     Foreign {
@@ -205,7 +205,7 @@ impl fmt::Display for Refusal {
                 write!(f, "{address} is in pool {found_in}, not in pool {pool}")
             }
             Self::KeptOut { address, pool } => write!(f, "{address} is kept out of pool {pool}"),
-            Self::NodeAddress(address) => write!(f, "{address} is a node's address"),
+            Self::NodeAddress(address) => write!(f, "{address} is the address of a node or of a router"),
             Self::Foreign { address, service } => {
                 write!(f, "{address} is in use by {service}, which is served by others")
             }

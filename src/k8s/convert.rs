@@ -225,11 +225,16 @@ impl Converter {
         let name = self.names.shared(name);
         let status = object.status.unwrap_or_default();
         let mut doubts = Vec::new();
-        let mut internal_ips = Vec::new();
-        for address in status.addresses.into_iter().flatten().filter(|address| address.r#type == "InternalIP") {
+        let (mut internal_ips, mut external_ips) = (Vec::new(), Vec::new());
+        for address in status.addresses.into_iter().flatten() {
+            let ips = match address.r#type.as_str() {
+                "InternalIP" => &mut internal_ips,
+                "ExternalIP" => &mut external_ips,
+                _ => continue,
+            };
             match read_ip(&address.address) {
-                Ok(ip) => internal_ips.push(ip),
-                Err(why) => doubts.push(format!("its InternalIP {why}, which is left out")),
+                Ok(ip) => ips.push(ip),
+                Err(why) => doubts.push(format!("its {} {why}, which is left out", address.r#type)),
             }
         }
         let unavailable = |condition: NodeCondition| {
@@ -240,7 +245,7 @@ impl Converter {
             false => Network::Available,
         };
         self.note(&Key::Node(name.clone()), &doubts);
-        let node = Node { labels: object.metadata.labels.unwrap_or_default(), internal_ips, network };
+        let node = Node { labels: object.metadata.labels.unwrap_or_default(), internal_ips, external_ips, network };
         Reading::Held(Object::Node(name, Arc::new(node)))
     }
 

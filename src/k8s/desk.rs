@@ -302,9 +302,11 @@ impl Desk {
             return;
         }
         self.rules = rules;
+        let reserved = self.reserved();
         if let Some(allocator) = &mut self.allocator {
             allocator.set_quotas(self.rules.allocation.quotas.clone(), now.civil);
             allocator.set_pools(self.rules.allocation.pools.clone(), now.civil);
+            allocator.set_nodes(reserved, now.civil);
             for uid in self.services.keys().cloned().collect::<Vec<_>>() {
                 self.judge(&uid, now);
             }
@@ -390,7 +392,7 @@ impl Desk {
         let mut start = Start {
             pools: self.rules.allocation.pools.clone(),
             quotas: self.rules.allocation.quotas.clone(),
-            nodes: self.nodes.values().flat_map(|node| &node.addresses).copied().collect(),
+            nodes: self.reserved(),
             records,
             ..Start::default()
         };

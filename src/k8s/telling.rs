@@ -159,7 +159,7 @@ pub fn irregularity(standing: &Standing) -> (&'static str, String) {
         Standing::KeptOut => ("ExcludedFromPool", "is excluded from its pool".to_owned()),
         Standing::Unfit(Unfit::Draining) => ("PoolDraining", "is in a pool that is draining".to_owned()),
         Standing::Unfit(unfit) => ("PoolNotForService", format!("is in a pool that {unfit}")),
-        Standing::NodeAddress => ("NodeAddress", "is a node's address as well".to_owned()),
+        Standing::NodeAddress => ("NodeAddress", "is the address of a node or of a router as well".to_owned()),
         Standing::AlsoForeign(service) => ("InUseByOthers", format!("is shown by {service} as well")),
     }
 }

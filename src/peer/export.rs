@@ -8,7 +8,7 @@ use crate::fsm::{Negotiated, Refresh};
 use crate::planted::{Bug, planted};
 use crate::rib::{AdjRibOut, Admission, Apart, Bounds, Egress, PrefixLimits};
 use crate::wire::route_refresh::RefreshKind;
-use crate::wire::{Asn, Context, Family, Message, RouteRefresh};
+use crate::wire::{Asn, Context, Family, Message, Prefix, RouteRefresh};
 use bytes::BytesMut;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -99,13 +99,12 @@ impl Export {
         self.egress.link_locals = chosen.link_locals;
     }
 
-    /// Takes other bounds. What went out under the old ones goes out again, or is withdrawn.
+    /// Takes other bounds. What they judge otherwise goes out, or is withdrawn; nothing else is sent again.
     pub(super) fn confine(&mut self, bounds: &Bounds) {
         match self.egress.bounds.apart(bounds) {
             Apart::Everywhere => {
-                for family in &self.egress.context.families {
-                    self.adj_out.forget(*family, &self.egress);
-                }
+                let differs = |prefix: &Prefix| self.egress.bounds.permit(prefix) != bounds.permit(prefix);
+                self.adj_out.forget_where(differs, &self.egress);
             }
             Apart::At(prefixes) if prefixes.is_empty() => return,
             Apart::At(prefixes) => self.adj_out.forget_these(&prefixes, &self.egress),

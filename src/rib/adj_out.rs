@@ -115,6 +115,13 @@ impl AdjRibOut {
         }
     }
 
+    /// Forgets in which form the peer holds what `which` names; the rest is as it was, and nothing of it is sent again.
+    pub fn forget_where(&mut self, which: impl Fn(&Prefix) -> bool, egress: &Egress) {
+        self.settle();
+        let named = self.held.iter().map(|(prefix, _)| *prefix).filter(which).collect();
+        self.forget_these(&named, egress);
+    }
+
     /// Routes that the peer holds, a family.
     pub fn counts(&self) -> &BTreeMap<Family, usize> {
         &self.counts
@@ -265,6 +272,29 @@ mod tests {
             assert_eq!(adj_out.counts()[&V4], 3000);
             write(&mut adj_out, &set(0..10), usize::MAX);
             assert_eq!(adj_out.counts()[&V4], 10, "after {written} messages");
+        }
+    }
+
+    #[test]
+    fn ranges_that_grow_or_shrink_send_what_they_concern_and_nothing_else() {
+        let (mut adj_out, wanted) = (AdjRibOut::new([V4]), set(0..2000));
+        let host = |n: u32| Prefix::host(Ipv4Addr::from_bits(0x0A00_0000 + n).into());
+        let up_to =
+            |last: u32| Egress { bounds: Bounds::within([(host(0).address(), host(last).address())]), ..egress() };
+        let sent = |adj_out: &mut AdjRibOut, egress: &Egress| {
+            let mut out = BytesMut::new();
+            adj_out.write(&wanted, egress, &mut out, usize::MAX);
+            (adj_out.counts()[&V4], out.len())
+        };
+        let narrow = up_to(1989);
+        assert_eq!(sent(&mut adj_out, &narrow).0, 1990);
+        for (from, to, count) in [(1989, 1999, 2000), (1999, 1989, 1990), (1989, 60_000, 2000), (60_000, 1999, 2000)] {
+            let (old, new) = (up_to(from), up_to(to));
+            adj_out.forget_where(|prefix| old.bounds.permit(prefix) != new.bounds.permit(prefix), &old);
+            let (held, octets) = sent(&mut adj_out, &new);
+            assert_eq!(held, count, "{from} to {to}");
+            // Ten routes of five octets each in one UPDATE, or nothing at all.
+            assert!(octets < 150, "{from} to {to}: {octets} octets");
         }
     }
 

@@ -42,8 +42,14 @@ impl Desk {
         }
     }
 
-    fn nodes_changed(&mut self, now: Moment) {
-        let addresses: BTreeSet<IpAddr> = self.nodes.values().flat_map(|node| &node.addresses).copied().collect();
+    /// Addresses that no Service gets: those of Nodes and of the routers.
+    pub(super) fn reserved(&self) -> BTreeSet<IpAddr> {
+        let of_nodes = self.nodes.values().flat_map(|node| &node.addresses);
+        of_nodes.chain(&self.rules.allocation.peer_addresses).copied().collect()
+    }
+
+    pub(super) fn nodes_changed(&mut self, now: Moment) {
+        let addresses = self.reserved();
         if let Some(allocator) = &mut self.allocator {
             allocator.set_nodes(addresses, now.civil);
         }
