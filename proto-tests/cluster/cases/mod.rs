@@ -9,6 +9,7 @@ mod failures;
 mod local;
 mod older;
 mod rights;
+mod rollout;
 mod rules;
 mod schema;
 mod stopped;
@@ -35,6 +36,7 @@ pub const ALL: &[(&str, Case)] = &[
     ("a3_silent_cut_and_return", failures::silent_cut_and_return),
     ("a3_pod_deleted_daemonset_restores", failures::pod_deleted_daemonset_restores),
     ("a3_stopped_by_a_label_and_by_a_condition", stopped::by_a_label_and_by_a_condition),
+    ("a4_a_rollout_with_which_no_router_speaks", rollout::stops_at_the_first_node),
     ("a6_tables_by_kubectl_exec", stopped::tables_by_exec),
     ("b1_expose_gets_an_address_and_curl_works", allocation::expose_and_curl),
     ("b1_dual_stack_exposed", dual::exposed_over_both_families),
