@@ -469,7 +469,11 @@ fn explain(error: &kube::Error) -> String {
                 }
                 cause = inner.source();
             }
-            text
+            let text = text.replace("deadline has elapsed", "it takes longer than 5 s");
+            match text.strip_prefix("ServiceError: client error (Connect)") {
+                Some(why) => format!("the API server cannot be reached{why}"),
+                None => text,
+            }
         }
     }
 }
@@ -588,6 +592,15 @@ mod tests {
         // A server that answers every list so is not stormed.
         let expired = delays(&mut backoff, Setback::Expired, 20);
         assert!(expired[19] > Duration::from_secs(7), "{expired:?}");
+    }
+
+    #[tokio::test]
+    async fn a_server_that_is_not_there_is_spoken_of_in_words() {
+        let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let config = kube::Config::new(format!("http://{free}").parse().unwrap());
+        let error = reply::version(&Client::try_from(config).unwrap(), "/api/v1/nodes").await.unwrap_err();
+        let text = explain(&error);
+        assert!(text.starts_with("the API server cannot be reached: ") && text.contains("refused"), "{text}");
     }
 
     #[test]
