@@ -65,9 +65,19 @@ fn s5_a_mark_of_another_length_is_7_1_with_the_whole_message() {
     for subtype in [1, 2] {
         for more in [1, 2, 30] {
             let octets = message(5, &[&[0, 1, subtype, 1][..], &vec![0; more]].concat());
-            let Fate::Reset(told) = fate(On::External, &octets) else { panic!("{more} octets more") };
+            let mut desk = desk();
+            desk.receive_octets(&octets);
+            let told = desk.notification().unwrap_or_else(|| panic!("{more} octets more"));
             assert_eq!((told.code, told.subcode, &told.data[..]), (7, 1, &octets[..]));
         }
+    }
+}
+
+#[test]
+fn s5_who_did_not_offer_it_hears_of_no_error_of_it() {
+    for subtype in [1, 2] {
+        let octets = message(5, &[0, 1, subtype, 1, 0x78]);
+        assert_eq!(fate(On::External, &octets).reset(), Some((1, 2)), "a wrong length, as of any other message");
     }
 }
 

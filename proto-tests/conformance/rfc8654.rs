@@ -12,7 +12,8 @@ fn offering() -> Settings {
 
 fn desk(ours: bool, theirs: bool) -> Desk {
     let settings = if ours { offering() } else { settings() };
-    let open = open_with(&settings, theirs.then_some(Capability::ExtendedMessage));
+    let more = [Some(Capability::EnhancedRouteRefresh), theirs.then_some(Capability::ExtendedMessage)];
+    let open = open_with(&settings, more.into_iter().flatten());
     Desk::established_by(settings, &open)
 }
 

@@ -6,6 +6,7 @@
 mod dialled;
 mod doors;
 mod files;
+mod frozen;
 mod graceful;
 mod kept;
 mod limits;

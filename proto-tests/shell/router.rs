@@ -37,6 +37,8 @@ pub enum Manner {
     Graceful,
     /// Establishes the session, then reads nothing more but keeps it alive.
     Stuck,
+    /// Establishes the session, says half a header, and reads on in silence.
+    Halting,
 }
 
 /// One thing that happened, in the order of the wire.
@@ -208,7 +210,7 @@ impl Session {
         match manner {
             Manner::HangsUp => return Ok(()),
             Manner::Silent => return self.listen(),
-            Manner::Ordinary | Manner::OtherAs | Manner::Graceful | Manner::Stuck => {}
+            Manner::Ordinary | Manner::OtherAs | Manner::Graceful | Manner::Stuck | Manner::Halting => {}
         }
         let asn = if manner == Manner::OtherAs { ROUTER_ASN + 1 } else { ROUTER_ASN };
         let mut ours = open(asn);
@@ -222,8 +224,11 @@ impl Session {
             while let Some(octets) = frame(&mut input, &self.context).expect("a message of BGP") {
                 let message = Message::decode(&octets, &self.context).expect("a message that can be read");
                 self.take(message)?;
-                if manner == Manner::Stuck && self.log.entries.lock().unwrap().last() == Some(&Entry::Up) {
-                    return self.sulk();
+                let up = self.log.entries.lock().unwrap().last() == Some(&Entry::Up);
+                match manner {
+                    Manner::Stuck if up => return self.sulk(),
+                    Manner::Halting if up => return self.halt(input),
+                    _ => {}
                 }
             }
             self.receive(&mut input)?;
@@ -311,6 +316,22 @@ impl Session {
             self.send(&Message::Keepalive)?;
         }
         Ok(())
+    }
+
+    /// Half a header, and not another octet.
+    fn halt(mut self, mut input: BytesMut) -> io::Result<()> {
+        self.stream.write_all(&[0xff; 10])?;
+        self.stream.set_read_timeout(None)?;
+        let mut buffer = [0; 4096];
+        loop {
+            while let Some(octets) = frame(&mut input, &self.context).expect("a message of BGP") {
+                self.take(Message::decode(&octets, &self.context).expect("a message that can be read"))?;
+            }
+            match self.stream.read(&mut buffer)? {
+                0 => return Ok(()),
+                read => input.extend_from_slice(&buffer[..read]),
+            }
+        }
     }
 
     fn listen(mut self) -> io::Result<()> {

@@ -3,7 +3,7 @@
 use super::restart::{Graceful, Offer, Restart, RestartState};
 use crate::planted::{Bug, planted};
 use crate::wire::capability::{NextHopEncoding, Role};
-use crate::wire::{AsWidth, Asn, Capability, Context, Family, Notification, Open, PeerKind, RouterId};
+use crate::wire::{AsWidth, Asn, Capability, Context, Family, Notification, Open, PeerKind, RouterId, Subtypes};
 use std::collections::BTreeSet;
 use std::time::Duration;
 
@@ -251,10 +251,13 @@ impl Terms {
                 .then_some(Family::IPV4_UNICAST)
                 .into_iter()
                 .collect(),
+            subtypes: if offered(&Capability::EnhancedRouteRefresh) { Subtypes::Defined } else { Subtypes::Reserved },
             ..Context::before_open()
         };
-        let marked = offered(&Capability::EnhancedRouteRefresh);
-        let refresh = if marked { Refresh::Marked } else { Refresh::Plain };
+        let refresh = match context.subtypes {
+            Subtypes::Defined => Refresh::Marked,
+            Subtypes::Reserved => Refresh::Plain,
+        };
         let hold_time = self.hold_time.min(Duration::from_secs(theirs.hold_time.into()));
         let (restart, theirs_graceful) = Restart::of(theirs);
         let graceful = if self.graceful_restart.is_some() { theirs_graceful } else { Graceful::No };

@@ -6,9 +6,10 @@ use crate::peer::settings::Password;
 use crate::peer::transport::{Signed, Transport};
 use crate::peer::{ConnId, LocalEnd, Settings};
 use bytes::{Buf, BytesMut};
+use socket2::SockRef;
 use std::collections::BTreeMap;
 use std::future::Future;
-use std::io;
+use std::io::{self, Read as _};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -181,18 +182,37 @@ impl Stream {
     /// Takes what waits, at most one step of it.
     pub fn read(&mut self) -> Read {
         self.input.reserve(READ_STEP);
-        match self.tcp.try_read_buf(&mut self.input) {
+        let outcome = self.tcp.try_read_buf(&mut self.input);
+        self.outcome(outcome)
+    }
+
+    /// As [`Self::read`], by asking the kernel and not the runtime, which may not have looked since something came.
+    pub fn read_waiting(&mut self) -> Read {
+        let before = self.input.len();
+        self.input.resize(before + READ_STEP, 0);
+        // The socket is non-blocking, as all of the runtime's are.
+        let outcome = (&*SockRef::from(&self.tcp)).read(&mut self.input[before..]);
+        self.input.truncate(before + outcome.as_ref().copied().unwrap_or(0));
+        self.outcome(outcome)
+    }
+
+    fn outcome(&mut self, outcome: io::Result<usize>) -> Read {
+        match outcome {
             Ok(0) => Read::End(None),
             Ok(_) => Read::Some,
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                // Most connections are silent most of the time: hundreds of them hold no buffers meanwhile.
-                if self.input.is_empty() {
-                    self.input = BytesMut::new();
-                }
+            Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {
+                self.fit();
                 Read::Nothing
             }
             Err(error) => Read::End(Some(connection::explain(&error))),
         }
+    }
+
+    /// Gives back the room that input does not fill: most connections are silent most of the time, and hundreds of them must
+    /// hold no more than what they left unfinished.
+    pub fn fit(&mut self) {
+        // What is left may be the end of a large buffer that it alone keeps, so that its own capacity tells nothing.
+        self.input = BytesMut::from(&self.input[..]);
     }
 
     /// One step of writing: `fill` adds to the buffer, the socket takes what it can.
@@ -209,6 +229,9 @@ impl Stream {
             Ok(written) => {
                 self.output.advance(written);
                 self.written += written as u64;
+                if self.output.is_empty() {
+                    self.output = BytesMut::new();
+                }
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
             Err(error) => return Err(connection::explain(&error)),
@@ -261,6 +284,35 @@ mod tests {
         assert_eq!(heard.len(), words.len());
         drop(peer);
         leaving.await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn what_waits_is_read_although_the_runtime_has_not_looked() {
+        let (mut stream, peer) = connected().await;
+        assert!(matches!(stream.read(), Read::Nothing));
+        // Written and read without the runtime having its turn in between.
+        peer.try_write(&[7; 19]).unwrap();
+        assert!(matches!(stream.read(), Read::Nothing), "this is what the runtime knows");
+        assert!(matches!(stream.read_waiting(), Read::Some));
+        assert_eq!(stream.input[..], [7; 19]);
+        assert!(matches!(stream.read_waiting(), Read::Nothing));
+        drop(peer);
+        assert!(matches!(stream.read_waiting(), Read::End(None)));
+    }
+
+    #[tokio::test]
+    async fn a_connection_holds_no_more_room_than_what_is_unfinished() {
+        let (mut stream, mut peer) = connected().await;
+        peer.write_all(&[7; 3000]).await.unwrap();
+        stream.tcp.readable().await.unwrap();
+        assert!(matches!(stream.read(), Read::Some));
+        stream.fit();
+        assert_eq!((stream.input.len(), stream.input.capacity()), (3000, 3000));
+        stream.input.clear();
+        stream.fit();
+        assert_eq!(stream.input.capacity(), 0);
+        stream.write(|out| out.extend_from_slice(&[7; 10_000])).unwrap();
+        assert_eq!(stream.output.capacity(), 0, "all of it is with the kernel");
     }
 
     #[tokio::test]

@@ -2,7 +2,7 @@
 //! with one of them is in `attribute_value`.
 
 use super::attribute::{Attribute, MpReach, MpUnreach, code, flags};
-use super::attribute_value::{Raw, next, unknown, value, verdict};
+use super::attribute_value::{Raw, is_foreign, next, unknown, value, verdict};
 use super::fault::{Fault, Reason, Verdict};
 use super::mp::{Presence, Read, Unreadable};
 use super::parse::Reader;
@@ -18,6 +18,8 @@ pub(super) struct AttributeList {
     attributes: Vec<Attribute>,
     /// What is wrong with the others.
     faults: Vec<Fault>,
+    /// What is wrong with AS_PATH if something is announced: it is not the peer's.
+    foreign_path: Option<Fault>,
     /// Which types came, good or bad.
     seen: Seen,
     /// Whether MP_REACH_NLRI announces something, in whatever family.
@@ -65,6 +67,7 @@ pub(super) fn decode(mut reader: Reader<'_>, context: &Context) -> Result<Attrib
         offset: reader.offset(),
         attributes: Vec::new(),
         faults: Vec::new(),
+        foreign_path: None,
         seen: Seen::default(),
         mp_announces: Presence::None,
     };
@@ -88,23 +91,23 @@ impl AttributeList {
             if code == code::MP_REACH || code == code::MP_UNREACH {
                 return Err(Error::MultiprotocolRepeated { offset, code });
             }
-            self.fault(raw, Reason::Repeated);
+            self.faults.push(fault(raw, Reason::Repeated));
             return Ok(());
         }
         self.seen.insert(code);
         match self.value(raw, context) {
-            Ok(attribute) => self.attributes.push(attribute),
-            Err(Refusal::Fault(reason)) => self.fault(raw, reason),
+            Ok(attribute) => {
+                if is_foreign(&attribute, context) {
+                    self.foreign_path = Some(fault(raw, Reason::FirstAs));
+                }
+                self.attributes.push(attribute);
+            }
+            Err(Refusal::Fault(reason)) => self.faults.push(fault(raw, reason)),
             Err(Refusal::Reset { offset, what }) => {
                 return Err(Error::Multiprotocol { offset, code, what, octets: Bytes::copy_from_slice(whole) });
             }
         }
         Ok(())
-    }
-
-    fn fault(&mut self, Raw { offset, code, whole, .. }: Raw<'_>, reason: Reason) {
-        let octets = Bytes::copy_from_slice(whole);
-        self.faults.push(Fault { code, verdict: verdict(code, reason), reason, offset, octets });
     }
 
     /// The list ends inside an attribute. If it is one that carries prefixes, they cannot be told.
@@ -143,6 +146,10 @@ impl AttributeList {
     pub fn conclude(mut self, nlri: &[Nlri], context: &Context) -> Result<(Vec<Attribute>, Vec<Fault>), Error> {
         if !nlri.is_empty() || self.mp_announces == Presence::Some {
             self.miss(nlri, context);
+            if let Some(foreign) = self.foreign_path {
+                self.attributes.retain(|attribute| !matches!(attribute, Attribute::AsPath(_)));
+                self.faults.push(foreign);
+            }
         } else if self.seen.more_than_unreach() {
             // RFC 7606 §5.2: with no route in sight there is nothing to withdraw, and routes may have been overlooked.
             let fatal = self.faults.iter().position(|fault| fault.verdict > Verdict::AttributeDiscard);
@@ -171,6 +178,10 @@ impl AttributeList {
             }
         }
     }
+}
+
+fn fault(Raw { offset, code, whole, .. }: Raw<'_>, reason: Reason) -> Fault {
+    Fault { code, verdict: verdict(code, reason), reason, offset, octets: Bytes::copy_from_slice(whole) }
 }
 
 /// Wrong flags on MP_REACH_NLRI and MP_UNREACH_NLRI make their prefixes unsure (RFC 7606 §5.3).

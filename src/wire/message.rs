@@ -38,7 +38,7 @@ impl Message {
             Kind::Update => Update::decode(reader, context).map(Message::Update),
             Kind::Notification => Ok(Message::Notification(Notification::decode(reader.rest()))),
             Kind::Keepalive => Ok(Message::Keepalive),
-            Kind::RouteRefresh => RouteRefresh::decode(frame, reader).map(Message::RouteRefresh),
+            Kind::RouteRefresh => RouteRefresh::decode(frame, reader, context).map(Message::RouteRefresh),
         }
     }
 

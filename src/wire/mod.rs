@@ -46,7 +46,7 @@ pub use nlri::Nlri;
 pub use notification::{CeaseSubcode, Notification};
 pub use open::Open;
 pub use prefix::Prefix;
-pub use route_refresh::{RefreshKind, RouteRefresh};
+pub use route_refresh::{RefreshKind, RouteRefresh, Subtypes};
 pub use router_id::RouterId;
 pub use text::Text;
 pub use update::{Announce, EndOfRib, Update, Withdraw};
@@ -101,6 +101,8 @@ pub struct Context {
     pub path_ids_sent: BTreeSet<Family>,
     /// Families other than IPv6 whose next hop may be an IPv6 address: both sides sent it (RFC 8950 §4).
     pub ipv6_next_hops: BTreeSet<Family>,
+    /// Whether the peer offered subtypes of ROUTE-REFRESH (RFC 7313).
+    pub subtypes: Subtypes,
 }
 
 impl Context {
@@ -115,6 +117,7 @@ impl Context {
             path_ids_received: BTreeSet::new(),
             path_ids_sent: BTreeSet::new(),
             ipv6_next_hops: BTreeSet::new(),
+            subtypes: Subtypes::Reserved,
         }
     }
 }

@@ -6,7 +6,7 @@
 //! ```
 
 use super::parse::Reader;
-use super::{Error, Family};
+use super::{Context, Error, Family};
 use bytes::{BufMut, Bytes, BytesMut};
 
 /// A request to send one family again, or one end of what is sent for it (RFC 7313 §3.2).
@@ -16,6 +16,15 @@ pub struct RouteRefresh {
     pub family: Family,
     /// What kind it is, as it came: [`RouteRefresh::kind`] says what it means.
     pub subtype: u8,
+}
+
+/// What the octet between AFI and SAFI is to a peer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Subtypes {
+    /// Reserved (RFC 2918 §3): the peer did not offer enhanced route refresh.
+    Reserved,
+    /// The subtype of RFC 7313 §3.2: it did.
+    Defined,
 }
 
 /// What a ROUTE-REFRESH means (RFC 7313 §3.2).
@@ -61,14 +70,17 @@ impl RouteRefresh {
 
     /// Reads the body of `message`. Longer ones are refused where the subtype says what they should contain (RFC 7313 §5);
     /// an unknown subtype is for the reader to ignore, whatever follows it. Filters behind a plain request (RFC 5291) are
-    /// refused: nobody here offered to take them.
-    pub(super) fn decode(message: &[u8], mut reader: Reader<'_>) -> Result<Self, Error> {
+    /// refused: nobody here offered to take them. Errors of RFC 7313 are for those alone that offered it (§5); others made
+    /// a message of a wrong length.
+    pub(super) fn decode(message: &[u8], mut reader: Reader<'_>, context: &Context) -> Result<Self, Error> {
         let len = u16::try_from(message.len()).unwrap_or(u16::MAX);
         let wrong = Error::Length { len, kind: 5 };
         let (Ok(afi), Ok(subtype), Ok(safi)) = (reader.u16(), reader.u8(), reader.u8()) else { return Err(wrong) };
-        match (subtype, reader.is_empty()) {
-            (0, false) => Err(wrong),
-            (1 | 2, false) => Err(Error::RefreshLength { subtype, message: Bytes::copy_from_slice(message) }),
+        match (subtype, context.subtypes, reader.is_empty()) {
+            (0, _, false) | (1 | 2, Subtypes::Reserved, false) => Err(wrong),
+            (1 | 2, Subtypes::Defined, false) => {
+                Err(Error::RefreshLength { subtype, message: Bytes::copy_from_slice(message) })
+            }
             _ => Ok(Self { family: Family { afi, safi }, subtype }),
         }
     }
@@ -86,11 +98,16 @@ mod tests {
     use super::*;
 
     fn decode(body: &[u8]) -> Result<RouteRefresh, Error> {
+        decode_from(Subtypes::Defined, body)
+    }
+
+    fn decode_from(subtypes: Subtypes, body: &[u8]) -> Result<RouteRefresh, Error> {
+        let context = Context { subtypes, ..Context::before_open() };
         let mut message = vec![0xff; 19];
         message.extend(body);
         let mut reader = Reader::new(&message);
         reader.take(19).unwrap();
-        RouteRefresh::decode(&message, reader)
+        RouteRefresh::decode(&message, reader, &context)
     }
 
     #[test]
@@ -109,6 +126,15 @@ mod tests {
         assert!(matches!(decode(&[0, 1, 2, 1, 0]), Err(Error::RefreshLength { subtype: 2, .. })));
         assert_eq!(decode(&[0, 1, 3, 1, 0]).unwrap().subtype, 3);
         assert_eq!(decode(&[0, 1, 0]), Err(Error::Length { len: 22, kind: 5 }));
+    }
+
+    #[test]
+    fn who_did_not_offer_subtypes_hears_of_no_error_in_them() {
+        for subtype in [1, 2] {
+            let told = decode_from(Subtypes::Reserved, &[0, 1, subtype, 1, 0x78]).unwrap_err().notification();
+            assert_eq!((told.code, told.subcode, &told.data[..]), (1, 2, &[0, 24][..]), "not 7/1");
+            assert_eq!(decode_from(Subtypes::Reserved, &[0, 1, subtype, 1]).unwrap().subtype, subtype);
+        }
     }
 
     #[test]
