@@ -9,7 +9,7 @@ use crate::condition::{Conditions, Reason};
 use crate::config::Reach;
 use crate::config::diff::restart_causes;
 use crate::config::rollout::{self, Behind, Rollout, Session, join};
-use crate::net::journal::{Budget, Voice};
+use crate::net::journal::{Budget, Rate, Voice};
 use crate::net::listener::Rules;
 use crate::net::socket::interface_index;
 use crate::net::{Accepted, Driver, Lines, Readings};
@@ -86,8 +86,8 @@ pub struct Speaker {
     held: BTreeMap<PeerName, Held>,
     /// Routers of ranges that dialled us.
     members: BTreeMap<PeerName, Member>,
-    /// What may be logged of them.
-    budget: Arc<Budget>,
+    /// What may be logged of them, a range.
+    budgets: BTreeMap<Arc<str>, Arc<Budget>>,
     /// How the process stands towards routers that it has told nothing.
     restart_state: RestartState,
     /// Routers that had End-of-RIB from this process, on a session that is gone.
@@ -155,7 +155,7 @@ impl Speaker {
             addresses: BTreeSet::new(),
             held: BTreeMap::new(),
             members: BTreeMap::new(),
-            budget: Arc::new(Budget::new(tokio::time::Instant::now().into_std())),
+            budgets: BTreeMap::new(),
             restart_state,
             told: BTreeSet::new(),
             door: Door::closed(),
@@ -424,21 +424,27 @@ impl Speaker {
             (!up).then(|| (Some(status.started), name.clone()))
         });
         let Some((_, idle)) = idle.min() else {
-            if self.budget.spend(now().into_std()) {
+            if self.budget(range).spend(now().into_std()) {
                 warn!(%range, limit = RANGE_LIMIT, "the range has as many routers as it may; another one is not answered");
             }
             return false;
         };
-        self.dismiss(&idle, "another router of its range came, and this one had no session");
+        self.dismiss(&idle, Stop::OutOfResources, "another router of its range came, and this one had no session");
         true
     }
 
+    /// What may be logged of a range's routers.
+    fn budget(&mut self, range: &Arc<str>) -> Arc<Budget> {
+        let new = || Arc::new(Budget::new(range, Rate::OF_RANGE, now().into_std()));
+        self.budgets.entry(range.clone()).or_insert_with(new).clone()
+    }
+
     /// Lets a router of a range go.
-    fn dismiss(&mut self, name: &PeerName, why: &str) {
+    fn dismiss(&mut self, name: &PeerName, reason: Stop, why: &str) {
         self.members.remove(name);
         self.wishes.remove(name);
         self.wanted.remove(name);
-        self.stop(name, Stop::Deconfigured, why);
+        self.stop(name, reason, why);
         self.publish_one(name);
     }
 
@@ -492,12 +498,12 @@ impl Speaker {
     fn start(&mut self, name: &PeerName, settings: &Settings) {
         let neighbor = &settings.neighbor;
         let (address, port, asn) = (neighbor.address, neighbor.port, neighbor.asn);
-        let voice = if self.members.contains_key(name) {
+        let voice = if let Some(range) = self.members.get(name).map(|member| member.range.clone()) {
             debug!(peer = %name, %address, port, %asn, "peer starts");
-            Voice::OfRange(self.budget.clone())
+            Voice::OfRange(self.budget(&range))
         } else {
             info!(peer = %name, %address, port, %asn, "peer starts");
-            Voice::Named
+            Voice::named(&name.0, now().into_std())
         };
         let (driver, readings) = Driver::new(settings.clone(), fastrand::u64(..), voice.clone());
         let (plan, plan_read) = watch::channel(None);
@@ -518,7 +524,7 @@ impl Speaker {
     fn stop(&mut self, name: &PeerName, reason: Stop, why: &str) {
         let Some(running) = self.remove(name) else { return };
         match running.voice {
-            Voice::Named => info!(peer = %name, why, "peer stops"),
+            Voice::Named(_) => info!(peer = %name, why, "peer stops"),
             Voice::OfRange(_) => debug!(peer = %name, why, "peer stops"),
         }
         if running.readings.status.borrow().first_table == FirstTable::Sent {
@@ -590,10 +596,13 @@ impl Speaker {
     /// Forgets routers of ranges that have had no connection for a hold time: whoever came once must not stay for ever.
     fn sweep(&mut self) {
         self.swept = now();
+        let config = &self.spec.config;
+        self.budgets.retain(|range, _| config.peers.contains_key(range));
+        self.budgets.values().for_each(|budget| budget.catch_up(self.swept.into_std()));
         let instant = now().into_std();
         let gone: Vec<_> = self.members.keys().filter(|name| self.is_gone(name, instant)).cloned().collect();
         for name in gone {
-            self.dismiss(&name, "it had no connection for a hold time");
+            self.dismiss(&name, Stop::Deconfigured, "it had no connection for a hold time");
         }
     }
 

@@ -11,39 +11,89 @@ use tracing::{debug, info, warn};
 /// How much may be said of a peer.
 #[derive(Debug, Clone)]
 pub enum Voice {
-    /// One that the configuration names: everything.
-    Named,
+    /// One that the configuration names: everything but what it can repeat without end, of which the budget is its own.
+    Named(Arc<Budget>),
     /// One of a range, where anybody may come from any number of addresses: as long as the range's budget lasts.
     OfRange(Arc<Budget>),
 }
 
-/// What may be said of all routers of ranges together: some at once, then one a second. What is over is for `debug`.
+impl Voice {
+    /// That of a peer that the configuration names.
+    pub fn named(peer: &str, now: Instant) -> Self {
+        Self::Named(Arc::new(Budget::new(peer, Rate::OF_NAMED, now)))
+    }
+}
+
+/// How much may be said: some at once, then one each interval.
+#[derive(Debug, Clone, Copy)]
+pub struct Rate {
+    burst: u64,
+    /// Milliseconds that one costs.
+    price: u64,
+}
+
+impl Rate {
+    /// Of all routers of a range together.
+    pub const OF_RANGE: Self = Self { burst: 64, price: 1000 };
+    /// Malformed messages of a named peer, of up to some thousand octets a line: a few megabytes a day at most.
+    pub const OF_NAMED: Self = Self { burst: 8, price: 60_000 };
+}
+
+/// What may be said of somebody, and how much was left out since something was last said of it.
 #[derive(Debug)]
 pub struct Budget {
+    of: Arc<str>,
+    rate: Rate,
     since: Instant,
     /// Milliseconds after `since` at which everything said so far is paid for.
     paid_at: AtomicU64,
+    left_out: AtomicU64,
 }
 
 impl Budget {
-    /// Reports at once.
-    const BURST: u64 = 64;
-    /// Milliseconds that one report costs.
-    const PRICE: u64 = 1000;
-
     /// All of it.
-    pub fn new(now: Instant) -> Self {
-        Self { since: now, paid_at: AtomicU64::new(0) }
+    pub fn new(of: &str, rate: Rate, now: Instant) -> Self {
+        Self { of: of.into(), rate, since: now, paid_at: AtomicU64::new(0), left_out: AtomicU64::new(0) }
     }
 
-    /// Whether one more thing may be said now; it is paid for then.
+    /// Whether one more thing may be said now; it is paid for then. Otherwise it is left out, and the first of those is told.
     pub fn spend(&self, now: Instant) -> bool {
+        let affordable = self.pay(now);
+        if affordable {
+            self.settle();
+        } else if self.left_out.fetch_add(1, Ordering::Relaxed) == 0 {
+            warn!(of = %self.of, "more happens than is logged; from here on it is counted: 'herald peers' shows all");
+        }
+        affordable
+    }
+
+    /// Says how much was left out, once there is room again for a line. Of what is over nobody else would speak.
+    pub fn catch_up(&self, now: Instant) {
+        if self.left_out.load(Ordering::Relaxed) > 0 && self.pay(now) {
+            self.settle();
+        }
+    }
+
+    fn settle(&self) {
+        let lines = self.left_out.swap(0, Ordering::Relaxed);
+        if lines > 0 {
+            warn!(of = %self.of, lines, "{lines} lines were left out of the log");
+        }
+    }
+
+    fn pay(&self, now: Instant) -> bool {
+        let Rate { burst, price } = self.rate;
         let now = u64::try_from(now.saturating_duration_since(self.since).as_millis()).unwrap_or(u64::MAX);
         let pay = |paid_at: u64| {
-            let next = paid_at.max(now) + Self::PRICE;
-            (next <= now.saturating_add(Self::BURST * Self::PRICE)).then_some(next)
+            let next = paid_at.max(now) + price;
+            (next <= now.saturating_add(burst * price)).then_some(next)
         };
         self.paid_at.fetch_update(Ordering::Relaxed, Ordering::Relaxed, pay).is_ok()
+    }
+
+    /// Things left out since something was last said.
+    pub fn left_out(&self) -> u64 {
+        self.left_out.load(Ordering::Relaxed)
     }
 }
 
@@ -53,7 +103,16 @@ pub fn report(before: &Status, after: &Status, voice: &Voice, now: Instant) {
         Voice::OfRange(budget) if is_news(before, after) && !budget.spend(now) => {
             debug!(peer = %after.name, state = after.phase.name(), "more happens in the ranges than is told here");
         }
-        Voice::Named | Voice::OfRange(_) => tell(before, after),
+        Voice::OfRange(budget) => {
+            budget.catch_up(now);
+            incidents(before, after, |_| true);
+            tell(before, after);
+        }
+        Voice::Named(budget) => {
+            budget.catch_up(now);
+            incidents(before, after, |_| budget.spend(now));
+            tell(before, after);
+        }
     }
 }
 
@@ -76,7 +135,6 @@ fn tell(before: &Status, after: &Status) {
     for notification in news(&before.notifications, &after.notifications) {
         warn!(peer = %after.name, address = %after.address, "NOTIFICATION {notification}");
     }
-    incidents(before, after);
     for barred in after.barred.iter().filter(|barred| !before.barred.contains(barred)) {
         warn!(peer = %after.name, "this route never leaves: {barred}");
     }
@@ -121,8 +179,9 @@ fn room(status: &Status, family: Family, Limit { accepts, most, held_back, room 
     }
 }
 
-/// What was malformed. Where there was too much of it to spell out, the next line says how much was only counted.
-fn incidents(before: &Status, after: &Status) {
+/// What was malformed, as far as it may be said. Where there was too much of it to spell out, the next line says how much was
+/// only counted.
+fn incidents(before: &Status, after: &Status, may_say: impl Fn(&Incident) -> bool) {
     let mut told = before.incidents.last().map_or(0, |incident| incident.number);
     for incident in &after.incidents {
         if incident.number <= told {
@@ -130,6 +189,9 @@ fn incidents(before: &Status, after: &Status) {
         }
         let Incident { number, consequence, what, nlri, octets } = incident;
         let only_counted = number - told - 1;
+        if !may_say(incident) {
+            continue;
+        }
         warn!(peer = %after.name, address = %after.address, consequence = consequence.name(), nlri, octets, only_counted,
             "the peer sent something malformed: {what}");
         told = *number;
@@ -174,11 +236,27 @@ mod tests {
     #[test]
     fn what_is_said_of_ranges_is_bounded_and_comes_back() {
         let began = Instant::now();
-        let budget = Budget::new(began);
+        let budget = Budget::new("leaves", Rate::OF_RANGE, began);
+        let other = Budget::new("others", Rate::OF_RANGE, began);
         let said = |at: Duration| (0..1000).filter(|_| budget.spend(began + at)).count();
         assert_eq!(said(Duration::ZERO), 64);
+        assert_eq!(budget.left_out(), 1000 - 64);
+        assert!(other.spend(began), "a flood in one range does not silence another");
         assert_eq!(said(Duration::from_secs(10)), 10);
+        assert_eq!(budget.left_out(), 990, "what was left out before has been told");
+        budget.catch_up(began + Duration::from_millis(10_500));
+        assert_eq!(budget.left_out(), 990, "there is no room for a line yet");
+        budget.catch_up(began + Duration::from_secs(11));
+        assert_eq!(budget.left_out(), 0, "and it is told although nothing more happens");
         assert_eq!(said(Duration::from_secs(3600)), 64);
+    }
+
+    #[test]
+    fn a_named_peer_that_repeats_a_malformed_message_fills_no_disk() {
+        let began = Instant::now();
+        let budget = Budget::new("r1", Rate::OF_NAMED, began);
+        let day = (0..86_400).filter(|second| budget.spend(began + Duration::from_secs(*second))).count();
+        assert!((1440..1460).contains(&day), "{day} lines in a day");
     }
 
     fn texts(of: &[&str]) -> Vec<String> {

@@ -219,7 +219,7 @@ impl Peer {
 
     fn stop(&mut self, stop: &Stop, now: Instant) {
         let graceful = self.home.session.negotiated().map_or(Graceful::No, |negotiated| negotiated.graceful);
-        if *stop == Stop::Deconfigured
+        if matches!(stop, Stop::Deconfigured | Stop::OutOfResources)
             && let Link::Up(connection, export) = &mut self.home.link
         {
             let mut octets = BytesMut::new();

@@ -31,6 +31,12 @@ impl Stop {
             (Stop::Deconfigured, Graceful::WithNotification) => {
                 (bare(CeaseSubcode::PeerDeconfigured).hard_reset(), Manner::Said)
             }
+            (Stop::OutOfResources, Graceful::No | Graceful::WithoutNotification) => {
+                (bare(CeaseSubcode::OutOfResources), Manner::Said)
+            }
+            (Stop::OutOfResources, Graceful::WithNotification) => {
+                (bare(CeaseSubcode::OutOfResources).hard_reset(), Manner::Said)
+            }
             // We come back at once.
             (Stop::ConfigurationChange, Graceful::No | Graceful::WithNotification) => {
                 (bare(CeaseSubcode::OtherConfigurationChange), Manner::Said)
@@ -69,6 +75,7 @@ mod tests {
             (&shutdown, "6/2", "silence", "silence"),
             (&leave, "6/2", "6/2", "6/9 around 6/2"),
             (&Stop::Deconfigured, "6/3", "6/3", "6/9 around 6/3"),
+            (&Stop::OutOfResources, "6/8", "6/8", "6/9 around 6/8"),
             (&Stop::ConfigurationChange, "6/6", "silence", "6/6"),
         ] {
             assert_eq!(heard(stop, Graceful::No), no, "{stop:?}");

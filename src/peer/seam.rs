@@ -46,6 +46,8 @@ pub enum Stop {
     /// The peer left the configuration: withdraw everything, then Cease 6/3, as a Hard Reset where the peer would keep
     /// our routes.
     Deconfigured,
+    /// There is no room for this peer beside others of its range: as [`Stop::Deconfigured`], with Cease 6/8.
+    OutOfResources,
     /// Its settings changed so that the session must begin anew: Cease 6/6, or silence where the peer then keeps our routes.
     ConfigurationChange,
 }
