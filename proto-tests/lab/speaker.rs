@@ -176,7 +176,7 @@ impl Speaker {
         let mut stream =
             UnixStream::connect(self.file.with_file_name("herald.sock")).map_err(|e| format!("its socket: {e}"))?;
         let mut answer = String::new();
-        write!(stream, "GET /v1/peers HTTP/1.1\r\nHost: herald\r\nConnection: close\r\n\r\n")
+        write!(stream, "GET /v1/peers HTTP/1.0\r\nHost: herald\r\nConnection: close\r\n\r\n")
             .and_then(|()| stream.read_to_string(&mut answer))
             .map_err(|e| format!("its socket: {e}"))?;
         let (_, body) = answer.split_once("\r\n\r\n").ok_or_else(|| format!("no answer: {answer:?}"))?;

@@ -285,30 +285,29 @@ impl Clock {
     }
 }
 
-/// All peers as they are now.
-pub fn peers(handles: &Handles, clock: Clock) -> Peers {
+/// The node as it is now, still without peers, and each of them as it is when its turn comes.
+pub fn peers(handles: &Handles, clock: Clock) -> (Peers, impl Iterator<Item = Peer> + use<>) {
     let speakers = handles.speakers.borrow().clone();
     let (identity, waiting) = match &speakers.standing {
         Standing::Waiting(why) => (None, Some(why.clone())),
         Standing::Known(identity) => (Some(*identity), None),
     };
-    Peers {
+    let peers: Vec<_> = speakers.peers.values().cloned().collect();
+    let whole = Peers {
         node: handles.node.to_string(),
         asn: identity.map(|us| us.asn.0),
         router_id: identity.map(|us| us.router_id.to_string()),
         waiting,
         doubts: speakers.doubts.to_vec(),
         conditions: handles.conditions.borrow().lines(),
-        peers: speakers
-            .peers
-            .values()
-            .map(|peer| {
-                let (status, plan) = peer.now();
-                let transport = peer.transport.borrow().as_ref().map(Transport::of);
-                Peer { transport, remarks: peer.remarks.clone(), ..Peer::of(&status, plan.as_ref(), clock) }
-            })
-            .collect(),
-    }
+        peers: Vec::new(),
+    };
+    let peers = peers.into_iter().map(move |peer| {
+        let (status, plan) = peer.now();
+        let transport = peer.transport.borrow().as_ref().map(Transport::of);
+        Peer { transport, remarks: peer.remarks, ..Peer::of(&status, plan.as_ref(), clock) }
+    });
+    (whole, peers)
 }
 
 impl Peer {
@@ -430,17 +429,26 @@ fn count(families: impl Iterator<Item = Family>) -> BTreeMap<String, usize> {
     by_text(&counts)
 }
 
-/// All routes, or those of one peer.
-pub fn routes(handles: &Handles, only: Option<&str>) -> Routes {
+/// The node, still without routes, and its routes, all or those of one peer.
+pub fn routes(handles: &Handles, only: Option<&str>) -> (Routes, impl Iterator<Item = Route> + use<>) {
     let speakers = handles.speakers.borrow().clone();
     let wanted = |name: &PeerName| only.is_none_or(|only| only == &*name.0);
-    let routes = speakers.peers.iter().filter(|(name, _)| wanted(name)).flat_map(|(_, peer)| routes_of(peer)).collect();
-    Routes { node: handles.node.to_string(), conditions: handles.conditions.borrow().lines(), routes }
+    let peers: Vec<_> = speakers.peers.iter().filter(|(name, _)| wanted(name)).map(|(_, peer)| peer.clone()).collect();
+    let whole =
+        Routes { node: handles.node.to_string(), conditions: handles.conditions.borrow().lines(), routes: Vec::new() };
+    (whole, peers.into_iter().flat_map(|peer| routes_of(&peer)))
 }
 
-fn routes_of(peer: &PeerHandles) -> Vec<Route> {
-    let (status, Some(plan)) = peer.now() else { return Vec::new() };
-    plan.routes.iter().map(|(prefix, attributes)| Route::of(&status, &plan, prefix, attributes)).collect()
+/// One after the other, of the plan as it is when the first is asked for.
+fn routes_of(peer: &PeerHandles) -> impl Iterator<Item = Route> + use<> {
+    let (status, plan) = peer.now();
+    let mut last = None;
+    std::iter::from_fn(move || {
+        let plan = plan.as_ref()?;
+        let (prefix, attributes) = plan.routes.next(last.as_ref())?;
+        last = Some(*prefix);
+        Some(Route::of(&status, plan, prefix, attributes))
+    })
 }
 
 impl Route {

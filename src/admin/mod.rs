@@ -4,9 +4,11 @@
 //! Deliberately absent: any state of its own. It holds [`Handles`] on what others publish.
 
 pub mod allocator;
+pub mod connections;
 pub mod glass;
 pub mod handles;
 pub mod metrics;
+pub mod pieces;
 pub mod readiness;
 pub mod server;
 

@@ -1,15 +1,17 @@
 //! The doors: a Unix socket for the command line, a loopback port for probes and Prometheus. Both serve the same.
 
+use super::connections;
 use super::glass::{self, Clock};
 use super::handles::Handles;
 use super::metrics::{CONTENT_TYPE, Metrics};
+use super::pieces;
 use super::readiness;
 use anyhow::{Context, bail};
+use axum::Router;
 use axum::extract::{Query, State};
-use axum::http::{StatusCode, header};
+use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
-use axum::{Json, Router};
 use std::fs;
 use std::future::Future;
 use std::io;
@@ -35,8 +37,9 @@ async fn readyz(State(handles): State<Handles>) -> impl IntoResponse {
     readiness::answer(missing, &conditions)
 }
 
-async fn peers(State(handles): State<Handles>) -> impl IntoResponse {
-    aside(move || glass::peers(&handles, Clock::now())).await
+async fn peers(State(handles): State<Handles>) -> Response {
+    let (whole, peers) = glass::peers(&handles, Clock::now());
+    pieces::json(&whole, peers)
 }
 
 /// Which routes are wanted.
@@ -46,14 +49,9 @@ struct Which {
     peer: Option<String>,
 }
 
-async fn routes(State(handles): State<Handles>, Query(which): Query<Which>) -> impl IntoResponse {
-    aside(move || glass::routes(&handles, which.peer.as_deref())).await
-}
-
-/// Answers from another thread: a hundred thousand routes as text take long enough to hold up the sessions.
-async fn aside<T: serde::Serialize + Send + 'static>(look: impl FnOnce() -> T + Send + 'static) -> Response {
-    let answered = tokio::task::spawn_blocking(move || Json(look()).into_response()).await;
-    answered.unwrap_or_else(|_| StatusCode::INTERNAL_SERVER_ERROR.into_response())
+async fn routes(State(handles): State<Handles>, Query(which): Query<Which>) -> Response {
+    let (whole, routes) = glass::routes(&handles, which.peer.as_deref());
+    pieces::json(&whole, routes)
 }
 
 /// Binds the loopback port; the address that it really has.
@@ -71,13 +69,14 @@ pub async fn bind_port(address: SocketAddr) -> anyhow::Result<(TcpListener, Sock
 /// Serves the loopback port until `stop`.
 ///
 /// # Errors
-/// The listener broke.
+/// None today: what cannot be accepted is tried again.
 pub async fn serve_port(
     listener: TcpListener,
     router: Router,
     stop: impl Future<Output = ()> + Send + 'static,
 ) -> anyhow::Result<()> {
-    Ok(axum::serve(listener, router).with_graceful_shutdown(stop).await?)
+    connections::serve(listener, router, stop).await;
+    Ok(())
 }
 
 /// A Unix socket that is ours: mode 0600, and gone when this value is.
@@ -111,6 +110,8 @@ impl Door {
         let mut temporary = path.as_os_str().to_owned();
         temporary.push(format!(".{}", std::process::id()));
         let temporary = PathBuf::from(temporary);
+        // A process that died between the two steps leaves it behind, and in a container the next has the same number.
+        remove_dead(&temporary).with_context(hint)?;
         let listener = UnixListener::bind(&temporary).with_context(hint)?;
         let inode = fs::set_permissions(&temporary, fs::Permissions::from_mode(0o600))
             .and_then(|()| fs::metadata(&temporary))
@@ -123,10 +124,11 @@ impl Door {
     /// Serves the socket until `stop`.
     ///
     /// # Errors
-    /// The listener broke.
+    /// None today: what cannot be accepted is tried again.
     pub async fn serve(self, router: Router, stop: impl Future<Output = ()> + Send + 'static) -> anyhow::Result<()> {
         let _place = self.place;
-        Ok(axum::serve(self.listener, router).with_graceful_shutdown(stop).await?)
+        connections::serve(self.listener, router, stop).await;
+        Ok(())
     }
 }
 
@@ -136,6 +138,15 @@ impl Drop for Place {
         if fs::metadata(&self.path).is_ok_and(|meta| meta.ino() == self.inode) {
             drop(fs::remove_file(&self.path));
         }
+    }
+}
+
+/// Removes a socket that nobody answers on; what is none, or is alive, stays.
+fn remove_dead(path: &Path) -> anyhow::Result<()> {
+    refuse_if_alive(path)?;
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error.into()),
+        _ => Ok(()),
     }
 }
 
@@ -176,6 +187,12 @@ mod tests {
         assert!(path.exists(), "the first process must not remove the socket of the second");
         drop(second);
         assert!(!path.exists());
+
+        // One that died while it opened the socket, under the number that we have too.
+        let half = folder.path().join(format!("run/herald.sock.{}", std::process::id()));
+        drop(UnixListener::bind(&half).unwrap());
+        drop(Door::bind(&path).unwrap());
+        assert!(!half.exists());
 
         fs::write(&path, "data").unwrap();
         let refused = format!("{:#}", Door::bind(&path).unwrap_err());

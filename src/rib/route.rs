@@ -2,6 +2,7 @@
 
 use crate::wire::{Bandwidth, Community, ExtendedCommunity, Family, LargeCommunity, Prefix};
 use std::net::IpAddr;
+use std::ops::Bound;
 use std::sync::Arc;
 
 /// What policy says about a route. What the session adds (ORIGIN, AS_PATH, next hop self, LOCAL_PREF 100 towards iBGP) is
@@ -105,6 +106,12 @@ impl RouteSet {
     /// All routes in ascending order of prefix.
     pub fn iter(&self) -> impl Iterator<Item = (&Prefix, &Arc<Attributes>)> {
         self.0.iter()
+    }
+
+    /// The first route after `prefix`, or of all: for who walks through a set in steps.
+    pub fn next(&self, prefix: Option<&Prefix>) -> Option<(&Prefix, &Arc<Attributes>)> {
+        let from = prefix.map_or(Bound::Unbounded, Bound::Excluded);
+        self.0.range::<_, Prefix>((from, Bound::Unbounded)).next()
     }
 
     /// What leads from `self` (held) to `wanted`, in ascending order of prefix, skipping what both share.
