@@ -227,3 +227,61 @@ fn a_version_with_which_no_router_speaks_does_not_become_ready_where_one_did_bef
     stage.signal("HUP");
     stage.wait("readiness comes with the session", || is_ready(&stage));
 }
+
+/// Standard error has no reader, or one that does not read: the session comes, and the end is orderly and soon.
+#[test]
+fn a_log_that_nobody_takes_neither_ends_nor_stops_a_speaker() {
+    use std::io::Write as _;
+    let (unread, mut full) = std::io::pipe().unwrap();
+    // What a pipe holds; another octet would wait.
+    full.write_all(&[b'x'; 65_536]).unwrap();
+    let (gone, closed) = std::io::pipe().unwrap();
+    drop(gone);
+    for (host, stderr) in [(56, full), (57, closed)] {
+        let router = Router::start(host, Manner::Ordinary);
+        let mut stage = Stage::new();
+        stage.write("manifests/node.yaml", &node("n1", ""));
+        stage.write("manifests/web.yaml", &service("web", &["198.51.100.7".to_owned()]));
+        stage.write("herald.yaml", &config(&[Peer { name: "r1", address: router.address, more: "" }], ""));
+        stage.start_logging_to("n1", stderr);
+        router.wait_for_end_of_rib();
+        let (status, took) = stage.stop();
+        assert_eq!(status.code(), Some(0));
+        assert!(took < std::time::Duration::from_secs(2), "{took:?}");
+        router.wait("the Cease", |log| crate::router::told(log, (6, 2)));
+    }
+    drop(unread);
+}
+
+#[test]
+fn a_level_that_is_none_is_refused_with_those_that_are() {
+    let stage = Stage::new();
+    stage.write("herald.yaml", &config(&[], ""));
+    let refused = stage.speak("n1").env("HERALD_LOG", "verbose").output().unwrap();
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(text(&refused.stderr).contains("off, error, warn, info, debug, trace"), "{}", text(&refused.stderr));
+}
+
+#[test]
+fn a_speaker_takes_the_descriptors_that_it_may_have() {
+    let stage = Stage::new();
+    stage.write("herald.yaml", &config(&[], ""));
+    let speak = stage.speak("n1");
+    let mut limited = std::process::Command::new("prlimit");
+    limited.arg("--nofile=64:1024").arg(speak.get_program()).args(speak.get_args());
+    let mut child = limited.stderr(std::process::Stdio::null()).spawn().unwrap();
+    let limits = format!("/proc/{}/limits", child.id());
+    let raised = || {
+        let limits = std::fs::read_to_string(&limits).unwrap_or_default();
+        let line = limits.lines().find(|line| line.starts_with("Max open files")).unwrap_or_default().to_owned();
+        line.split_whitespace().skip(3).take(2).collect::<Vec<_>>() == ["1024", "1024"]
+    };
+    let began = std::time::Instant::now();
+    while !raised() && began.elapsed() < crate::router::PATIENCE {
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+    let so = raised();
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert!(so, "the soft limit is still below the hard one");
+}

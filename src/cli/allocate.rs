@@ -41,10 +41,14 @@ pub struct Arguments {
 
 /// Runs the allocator until it is told to stop.
 pub fn run(arguments: Arguments) -> ExitCode {
-    if let Err(error) = begin_logging(arguments.log_format) {
-        eprintln!("herald: {error}");
-        return ExitCode::FAILURE;
-    }
+    super::raise_descriptors();
+    let log = match begin_logging(arguments.log_format) {
+        Ok(log) => log,
+        Err(error) => {
+            eprintln!("herald: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
     let options = allocate::Options {
         config: arguments.config,
         identity: arguments.identity,
@@ -54,11 +58,13 @@ pub fn run(arguments: Arguments) -> ExitCode {
         socket: arguments.socket,
         metrics: arguments.metrics,
     };
-    match allocate::run(options) {
+    let code = match allocate::run(options) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             error!("{error:#}");
             ExitCode::FAILURE
         }
-    }
+    };
+    log.finish();
+    code
 }

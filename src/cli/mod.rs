@@ -87,6 +87,21 @@ fn move_out(arguments: &renumber::Arguments) -> anyhow::Result<ExitCode> {
     runtime()?.block_on(renumber::run(arguments))
 }
 
+/// Descriptors that a process of ours may want: a router, a watch and a door take one each.
+const DESCRIPTORS: u64 = 65_536;
+
+/// Takes as many descriptors as it is allowed to ask for. The soft limit is for programs that cannot have many; where the hard
+/// one is low too, what it is stays.
+fn raise_descriptors() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    let most = limit.maximum.unwrap_or(DESCRIPTORS).min(DESCRIPTORS);
+    if limit.current.is_some_and(|current| current < most) {
+        // A kernel that says no leaves what there was.
+        let _as_before = setrlimit(Resource::Nofile, Rlimit { current: Some(most), maximum: limit.maximum });
+    }
+}
+
 fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
     tokio::runtime::Builder::new_current_thread().enable_all().build()
 }

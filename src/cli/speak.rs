@@ -35,10 +35,14 @@ pub struct Arguments {
 
 /// Runs the speaker until it is told to stop.
 pub fn run(arguments: Arguments) -> ExitCode {
-    if let Err(error) = begin_logging(arguments.log_format) {
-        eprintln!("herald: {error}");
-        return ExitCode::FAILURE;
-    }
+    super::raise_descriptors();
+    let log = match begin_logging(arguments.log_format) {
+        Ok(log) => log,
+        Err(error) => {
+            eprintln!("herald: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
     let options = Options {
         config: arguments.config,
         source: arguments.manifests.map_or(Source::Cluster, Source::Manifests),
@@ -47,11 +51,13 @@ pub fn run(arguments: Arguments) -> ExitCode {
         metrics: arguments.metrics,
         state: arguments.state,
     };
-    match daemon::run(options) {
+    let code = match daemon::run(options) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             error!("{error:#}");
             ExitCode::FAILURE
         }
-    }
+    };
+    log.finish();
+    code
 }
