@@ -18,12 +18,12 @@ command -v buildah >/dev/null || fail "buildah is missing: apt-get install build
 binary=${HERALD_BINARY:-}
 if [ -z "$binary" ]; then
     # Only the last crate of the graph needs these flags; dependencies are shared with the ordinary release build.
-    (cd "$tree" && cargo rustc --release --bin herald -- -C target-feature=+crt-static -C relocation-model=static)
+    (cd "$tree" && cargo rustc --release --bin herald -- -C target-feature=+crt-static -C relocation-model=pie)
     binary=${CARGO_TARGET_DIR:-$tree/target}/release/herald
 fi
 # A program that asks for a loader cannot start in an empty image.
 if readelf -l "$binary" | grep -q 'Requesting program interpreter'; then
-    fail "$binary is not static; let this script build it, or link it with -C target-feature=+crt-static -C relocation-model=static"
+    fail "$binary is not static; let this script build it, or link it with -C target-feature=+crt-static -C relocation-model=pie"
 fi
 
 work=$(mktemp -d)
