@@ -44,6 +44,8 @@ reasons! {
     ConfigurationRestless,
     /// A password is not known, or is an old one because its file is no good: by peer or by file.
     PasswordUnavailable,
+    /// Routes stay announced that a list, a folder, a file or the configuration no longer has.
+    GuardHolds,
     /// The state folder cannot be written or read: what outlives the process is at risk.
     StateFolder,
 }

@@ -234,7 +234,7 @@ fn config(speaker: SocketAddr, neighbour: SocketAddr, more_peers: &str) -> Strin
     format!(
         "asn: {NODE_ASN}\nrouterId: 192.0.2.1\nlisten: {{port: {}, addresses: [127.0.0.1]}}\npeers:\n\
          - {{name: healthy, address: {ip}, port: {port}, asn: {EXTERNAL_ASN}, holdTime: {HOLD}s}}\n{ranges}{more_peers}\
-         pools:\n- {{name: pool, addresses: [198.51.100.0/24]}}\nadvertisements:\n- {{name: all}}\n",
+         pools:\n- {{name: pool, addresses: [198.51.100.0/24]}}\nguard:\n  maxWithdraw: 100%\nadvertisements:\n- {{name: all}}\n",
         speaker.port()
     )
 }

@@ -127,7 +127,7 @@ fn manifests(routes: u32) -> String {
 pub fn herald_configuration(port: u16) -> String {
     format!(
         "asn: {SPEAKER_ASN}\npeers:\n- {{name: receiver, address: 127.0.0.1, port: {port}, asn: {RECEIVER_ASN}, \
-         sourceAddress: 127.0.0.2}}\npools:\n- {{name: bench, addresses: [198.18.0.0/15]}}\nadvertisements:\n\
+         sourceAddress: 127.0.0.2}}\npools:\n- {{name: bench, addresses: [198.18.0.0/15]}}\nguard:\n  maxWithdraw: 100%\nadvertisements:\n\
          - {{name: bench, pools: [bench]}}\n"
     )
 }

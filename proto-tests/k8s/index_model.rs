@@ -1,7 +1,9 @@
 //! The index against a model that computes the view from scratch.
 
 use herald::advertise::cluster::{Lifecycle, Network};
-use herald::advertise::{ClusterView, Endpoint, Grant, Ingress, IpMode, Node, Service, ServiceKey, TrafficPolicy};
+use herald::advertise::{
+    ClusterView, Endpoint, Grant, Ingress, IpMode, Missing, Node, Observation, Service, ServiceKey, TrafficPolicy,
+};
 use herald::k8s::{Index, Key, Kind, Object, Reading, Slice, SliceKey};
 use herald::wire::Family;
 use proptest::prelude::*;
@@ -87,11 +89,18 @@ fn step() -> impl Strategy<Value = Step> {
 #[derive(Default)]
 struct Model {
     objects: BTreeMap<Key, Object>,
+    /// Gone from a list.
+    missing: BTreeMap<Key, Object>,
     listed: BTreeSet<&'static str>,
 }
 
 impl Model {
     fn take(&mut self, reading: Reading) {
+        match &reading {
+            Reading::Held(object) => drop(self.missing.remove(&object.key())),
+            Reading::Irrelevant(key) => drop(self.missing.remove(key)),
+            Reading::Bad(_) | Reading::Nameless => {}
+        }
         match reading {
             Reading::Held(object) => drop(self.objects.insert(object.key(), object)),
             Reading::Irrelevant(key) => drop(self.objects.remove(&key)),
@@ -101,14 +110,32 @@ impl Model {
 
     fn reset(&mut self, kind: Kind, readings: Vec<Reading>) {
         let listed: BTreeSet<Key> = readings.iter().filter_map(Reading::present).collect();
-        self.objects.retain(|key, _| key.kind() != kind || listed.contains(key));
-        readings.into_iter().for_each(|reading| self.take(reading));
+        let stays = |key: &Key| key.kind() != kind || listed.contains(key);
+        let gone = self.objects.iter().filter(|(key, _)| !stays(key));
+        self.missing.extend(gone.map(|(key, object)| (key.clone(), object.clone())));
+        self.objects.retain(|key, _| stays(key));
+        for reading in readings {
+            let lesser = match &reading {
+                Reading::Held(object) => {
+                    let key = object.key();
+                    let before = self.missing.get(&key).or_else(|| self.objects.get(&key));
+                    before.filter(|before| has_more(before, object)).cloned().map(|before| (key, before))
+                }
+                Reading::Irrelevant(_) | Reading::Bad(_) | Reading::Nameless => None,
+            };
+            self.take(reading);
+            self.missing.extend(lesser);
+        }
         self.listed.insert(kind.as_str());
     }
 
     fn of_kind(&self, kind: Kind) -> Vec<Reading> {
         let of_kind = self.objects.values().filter(|object| object.key().kind() == kind);
         of_kind.cloned().map(Reading::Held).collect()
+    }
+
+    fn missing(&self) -> Vec<String> {
+        self.missing.keys().map(ToString::to_string).collect()
     }
 
     /// From scratch.
@@ -127,6 +154,20 @@ impl Model {
         }
         view.endpoints = endpoints.into_iter().map(|(key, set)| (key, Arc::new(set))).collect();
         view
+    }
+}
+
+fn has_more(before: &Object, now: &Object) -> bool {
+    match (before, now) {
+        (Object::Service(_, before), Object::Service(_, now)) => before.ingress != now.ingress,
+        _ => false,
+    }
+}
+
+fn missing(given: Option<&Observation>) -> Vec<String> {
+    match given.map(|given| &given.missing) {
+        Some(Missing::Objects { names, .. }) => names.to_vec(),
+        Some(Missing::Nothing) | None => Vec::new(),
     }
 }
 
@@ -176,11 +217,12 @@ proptest! {
             } else {
                 match polled {
                     Some(view) => {
-                        prop_assert_eq!(&*view, &expected);
+                        prop_assert_eq!(&view.view, &expected);
                         prop_assert!(!quiet, "the same list again was given out as news");
                         given = Some(view);
+                        prop_assert_eq!(missing(given.as_deref()), model.missing());
                     }
-                    None => prop_assert_eq!(given.as_deref(), Some(&expected)),
+                    None => prop_assert_eq!(given.as_ref().map(|given| &given.view), Some(&expected)),
                 }
             }
             prop_assert_eq!(index.poll_view(), None);
@@ -222,7 +264,7 @@ fn an_empty_cluster_is_news_too() {
         assert_eq!(index.poll_view(), None);
         index.reset(kind, Vec::new());
     }
-    assert_eq!(index.poll_view().as_deref(), Some(&ClusterView::default()));
+    assert_eq!(index.poll_view().map(|seen| seen.view.clone()), Some(ClusterView::default()));
     index.reset(Kind::Node, Vec::new());
     assert_eq!(index.poll_view(), None);
 }
@@ -235,4 +277,26 @@ fn a_slice_that_changes_its_service_leaves_the_old_one() {
     assert!(!view.endpoints.contains_key(&service_key(0)));
     let nodes: Vec<_> = view.endpoints[&service_key(1)].iter().map(|e| e.node.as_deref().unwrap().to_owned()).collect();
     assert_eq!(nodes, ["n1", "n2"]);
+}
+
+#[test]
+fn what_an_event_deletes_is_not_missing_and_what_a_list_lacks_is_kept_beside_until_it_is_accepted() {
+    let mut index = filled();
+    index.poll_view();
+    index.reset(Kind::EndpointSlice, Vec::new());
+    let seen = index.poll_view().unwrap();
+    assert!(seen.view.endpoints.is_empty());
+    let Missing::Objects { kept, step, .. } = &seen.missing else { panic!("{seen:?}") };
+    assert_eq!((kept.endpoints.len(), *step), (3, 3));
+    // A Service is really deleted meanwhile, an endpoint comes back.
+    index.delete(&Key::Service(service_key(1)));
+    index.apply(slice(2, 2, &[2].into()));
+    let seen = index.poll_view().unwrap();
+    let Missing::Objects { kept, .. } = &seen.missing else { panic!("{seen:?}") };
+    assert!(!kept.services.contains_key(&service_key(1)));
+    assert_eq!(missing(Some(&seen)), ["EndpointSlice ns0/slice0", "EndpointSlice ns0/slice1"]);
+    index.accept(*step - 1);
+    assert_eq!(index.poll_view(), None, "not all of it was accepted");
+    index.accept(*step);
+    assert_eq!(index.poll_view().unwrap().missing, Missing::Nothing);
 }

@@ -19,3 +19,8 @@ pub async fn until<'a, T>(what: &str, state: &'a mut Receiver<T>, wanted: impl F
         Err(_) => panic!("this did not happen within 10 s: {what}"),
     }
 }
+
+/// Nothing that went missing is accepted as gone.
+fn accepted() -> tokio::sync::watch::Receiver<u64> {
+    tokio::sync::watch::channel(0).1
+}

@@ -1,7 +1,7 @@
 //! The folder of manifests on a real file system.
 
-use crate::until;
-use herald::advertise::{ClusterView, ServiceKey};
+use crate::{accepted, until};
+use herald::advertise::{ClusterView, Observation, ServiceKey};
 use herald::k8s::{Source, WatchHealth, manifests};
 use std::fmt::Write as _;
 use std::fs;
@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 struct Door {
     dir: TempDir,
-    view: Receiver<Option<Arc<ClusterView>>>,
+    view: Receiver<Option<Arc<Observation>>>,
     health: Receiver<WatchHealth>,
     stop: CancellationToken,
     task: JoinHandle<anyhow::Result<()>>,
@@ -25,7 +25,7 @@ impl Door {
     fn open(dir: TempDir) -> Self {
         let (view, health, stop) = (Sender::new(None), Sender::new(WatchHealth::default()), CancellationToken::new());
         let (views, healths) = (view.subscribe(), health.subscribe());
-        let task = tokio::spawn(manifests::run(dir.path().to_owned(), view, health, stop.clone()));
+        let task = tokio::spawn(manifests::run(dir.path().to_owned(), (view, accepted()), health, stop.clone()));
         Self { dir, view: views, health: healths, stop, task }
     }
 
@@ -33,7 +33,7 @@ impl Door {
         fs::write(self.dir.path().join(name), text).unwrap();
     }
 
-    async fn sees(&mut self, what: &str, mut wanted: impl FnMut(&ClusterView) -> bool) -> Arc<ClusterView> {
+    async fn sees(&mut self, what: &str, mut wanted: impl FnMut(&ClusterView) -> bool) -> Arc<Observation> {
         let view = until(what, &mut self.view, |view| view.as_ref().is_some_and(|view| wanted(view))).await;
         view.clone().unwrap()
     }
@@ -68,8 +68,8 @@ async fn the_example_folder_is_read() {
     let mut views = view.subscribe();
     let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("config/manifests-example");
     let stop = CancellationToken::new();
-    let task = tokio::spawn(manifests::run(dir, view, health.clone(), stop.clone()));
-    let view: Arc<ClusterView> = until("a view", &mut views, Option::is_some).await.clone().unwrap();
+    let task = tokio::spawn(manifests::run(dir, (view, accepted()), health.clone(), stop.clone()));
+    let view: Arc<Observation> = until("a view", &mut views, Option::is_some).await.clone().unwrap();
     assert_eq!(view.services.len(), 1);
     assert_eq!(view.nodes.keys().map(|name| name.to_string()).collect::<Vec<_>>(), ["n1", "n2", "n3"]);
     assert_eq!(view.endpoints.values().next().unwrap().len(), 3);
@@ -159,7 +159,9 @@ async fn one_object_in_two_files() {
 #[tokio::test]
 async fn a_folder_that_is_not_there_is_an_error_that_names_it() {
     let (view, health) = (Sender::new(None), Sender::new(WatchHealth::default()));
-    let error = manifests::run("/nonexistent/folder".into(), view, health, CancellationToken::new()).await.unwrap_err();
+    let error = manifests::run("/nonexistent/folder".into(), (view, accepted()), health, CancellationToken::new())
+        .await
+        .unwrap_err();
     assert!(format!("{error:#}").contains("/nonexistent/folder"), "{error:#}");
 }
 

@@ -1,8 +1,8 @@
 //! The watch against a server that misbehaves on request.
 
 use crate::fake_api::{ALLOCATIONS, FakeApi, Gone, Mode, NODES, SERVICES, SLICES};
-use crate::until;
-use herald::advertise::{ClusterView, ServiceKey, TrafficPolicy};
+use crate::{accepted, until};
+use herald::advertise::{ClusterView, Observation, ServiceKey, TrafficPolicy};
 use herald::condition::{Conditions, Reason};
 use herald::k8s::{Contact, Source, WatchHealth, watch};
 use serde_json::{Value, json};
@@ -11,7 +11,7 @@ use tokio::sync::watch::{Receiver, Sender};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-type View = Option<Arc<ClusterView>>;
+type View = Option<Arc<Observation>>;
 
 /// A running watch and what it says.
 pub struct Watch {
@@ -27,12 +27,12 @@ impl Watch {
         let (view, health, stop) = (Sender::new(None), Sender::new(WatchHealth::default()), CancellationToken::new());
         let said = Sender::new(Conditions::default());
         let (views, healths, conditions) = (view.subscribe(), health.subscribe(), said.subscribe());
-        let task = tokio::spawn(watch::run(client, view, (health, said), stop.clone()));
+        let task = tokio::spawn(watch::run(client, (view, accepted()), (health, said), stop.clone()));
         Self { view: views, health: healths, conditions, stop, task }
     }
 
     /// Waits for a view.
-    pub async fn sees(&mut self, what: &str, mut wanted: impl FnMut(&ClusterView) -> bool) -> Arc<ClusterView> {
+    pub async fn sees(&mut self, what: &str, mut wanted: impl FnMut(&ClusterView) -> bool) -> Arc<Observation> {
         let view = until(what, &mut self.view, |view| view.as_ref().is_some_and(|view| wanted(view))).await;
         view.clone().unwrap()
     }

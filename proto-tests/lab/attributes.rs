@@ -33,7 +33,7 @@ fn config(node: usize, attributes: &str) -> String {
     format!(
         "asn: {NODES_ASN}\npeers:\n- {{name: r1, address: {}, asn: {}, holdTime: 9s, role: provider}}\n\
          - {{name: r2, address: {}, asn: {NODES_ASN}, holdTime: 9s}}\npools:\n\
-         - {{name: lab, addresses: [198.51.100.0/24, \"2001:db8:5::/64\"]}}\nadvertisements:\n- name: lab\n{attributes}",
+         - {{name: lab, addresses: [198.51.100.0/24, \"2001:db8:5::/64\"]}}\nguard:\n  maxWithdraw: 100%\nadvertisements:\n- name: lab\n{attributes}",
         at(1),
         router_asn(1),
         at(2)
@@ -107,7 +107,7 @@ pub fn a_prefix_limit_saves_the_session(rig: &Arc<Rig>) -> Outcome {
         format!(
             "asn: {NODES_ASN}\npeers:\n- {{name: r1, address: {ours}, asn: {}, families: [ipv4]{more}}}\n\
              pools:\n- {{name: lab, addresses: [198.51.100.0/24]}}\n\
-             advertisements:\n- {{name: lab, announceWithoutEndpoints: true}}\n",
+             guard:\n  maxWithdraw: 100%\nadvertisements:\n- {{name: lab, announceWithoutEndpoints: true}}\n",
             router_asn(1)
         )
     };

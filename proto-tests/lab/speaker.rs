@@ -77,7 +77,7 @@ impl Config {
         let quoted = |list: &[String]| list.iter().map(|word| format!("\"{word}\"")).collect::<Vec<_>>().join(", ");
         let _infallible = write!(
             text,
-            "pools:\n- name: lab\n  addresses: [{}]\nadvertisements:\n- name: lab\n  pools: [lab]\n  communities: [{}]\n  \
+            "pools:\n- name: lab\n  addresses: [{}]\nguard:\n  maxWithdraw: 100%\nadvertisements:\n- name: lab\n  pools: [lab]\n  communities: [{}]\n  \
              announceWithoutEndpoints: {}\n",
             quoted(&self.pools),
             quoted(&self.communities),

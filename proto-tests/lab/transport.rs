@@ -142,7 +142,7 @@ fn nobody() -> Plan {
 fn config(top: &str, peers: &str) -> String {
     format!(
         "asn: {NODES_ASN}\nrouterId: 172.30.0.1\n{top}peers:\n{peers}pools:\n- {{name: lab, addresses: [198.51.100.0/24, \"2001:db8:5::/64\"]}}\n\
-         advertisements:\n- {{name: lab}}\n"
+         guard:\n  maxWithdraw: 100%\nadvertisements:\n- {{name: lab}}\n"
     )
 }
 

@@ -190,7 +190,7 @@ impl Session {
         }
         text.push_str(&self.peer());
         text.push_str("pools:\n- name: lab\n  addresses: [198.51.100.0/24, 198.18.0.0/15, \"2001:db8:5::/64\"]\n");
-        text.push_str("advertisements:\n- name: lab\n  announceWithoutEndpoints: true\n");
+        text.push_str("guard:\n  maxWithdraw: 100%\nadvertisements:\n- name: lab\n  announceWithoutEndpoints: true\n");
         self.advertisement.iter().for_each(|line| text.push_str(&format!("  {line}\n")));
         text
     }

@@ -15,7 +15,7 @@ fn free_port() -> u16 {
 fn config(port: u16, peers: &str) -> String {
     format!(
         "asn: {NODE_ASN}\nrouterId: 192.0.2.1\nlisten: {{port: {port}, addresses: [127.0.0.1]}}\npeers:\n{peers}\
-         pools:\n- {{name: pool, addresses: [198.51.100.0/24]}}\nadvertisements:\n- {{name: all}}\n"
+         pools:\n- {{name: pool, addresses: [198.51.100.0/24]}}\nguard:\n  maxWithdraw: 100%\nadvertisements:\n- {{name: all}}\n"
     )
 }
 

@@ -8,6 +8,7 @@ mod doors;
 mod files;
 mod frozen;
 mod graceful;
+mod guard;
 mod kept;
 mod limits;
 mod malformed;

@@ -202,7 +202,8 @@ pub struct Peer<'a> {
     pub more: &'a str,
 }
 
-/// A configuration with these peers, one pool of both families, and these communities.
+/// A configuration with these peers, one pool of both families, and these communities; without a guard, since cases take away all
+/// they have.
 pub fn config(peers: &[Peer<'_>], communities: &str) -> String {
     let asn = crate::router::NODE_ASN;
     let mut text = format!("asn: {asn}\nrouterId: 192.0.2.1\npeers:\n");
@@ -213,7 +214,8 @@ pub fn config(peers: &[Peer<'_>], communities: &str) -> String {
             .unwrap();
     }
     text += "pools:\n- name: pool\n  addresses: [198.51.100.0/24, \"2001:db8:5::/64\"]\n";
-    write!(text, "advertisements:\n- name: all\n  communities: [{communities}]\n").unwrap();
+    write!(text, "guard:\n  maxWithdraw: 100%\nadvertisements:\n- name: all\n  communities: [{communities}]\n")
+        .unwrap();
     text
 }
 

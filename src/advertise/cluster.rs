@@ -143,3 +143,37 @@ impl ClusterView {
         grant.holders.contains(&(key.clone(), Arc::clone(&service.uid))).then_some(&grant.pool)
     }
 }
+
+/// The cluster as a source believes it to be, and what of it is missing only by inference.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Observation {
+    /// As it is believed to be.
+    pub view: ClusterView,
+    /// What a list, a folder or a file no longer had.
+    pub missing: Missing,
+}
+
+/// Objects (or labels and addresses in them) that no event deleted: something came back without them.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Missing {
+    /// None.
+    #[default]
+    Nothing,
+    /// Some.
+    Objects {
+        /// The cluster as if they were still there.
+        kept: ClusterView,
+        /// Their kinds and names, ascending.
+        names: Arc<[String]>,
+        /// Grows with each that goes missing, so that it can be said which are accepted.
+        step: u64,
+    },
+}
+
+impl std::ops::Deref for Observation {
+    type Target = ClusterView;
+
+    fn deref(&self) -> &ClusterView {
+        &self.view
+    }
+}

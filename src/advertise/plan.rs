@@ -23,13 +23,13 @@ pub struct Plan {
 }
 
 /// Remembers the last view and policy, so that the next plan costs what changed. Equal to a plan from scratch, always.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Planner {
     last: Option<Last>,
 }
 
 /// The last plan and what it was made of.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Last {
     view: ClusterView,
     policy: Arc<Policy>,
@@ -73,7 +73,7 @@ enum Origin {
 }
 
 /// What policy and node say, whatever the services do.
-#[derive(Debug, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 struct Standpoint {
     pools: PoolIndex,
     /// For every peer with a session, for every pool, and last for those that the file has no longer.
@@ -81,7 +81,7 @@ struct Standpoint {
 }
 
 /// What a route of one pool carries to one peer; `None`: it is not announced.
-#[derive(Debug, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 struct Terms {
     bare: Option<Arc<Attributes>>,
     served: Option<Arc<Attributes>>,

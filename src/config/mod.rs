@@ -9,6 +9,7 @@ mod allocation;
 mod communities;
 pub mod diff;
 pub mod error;
+mod guard;
 pub mod kept;
 mod listen;
 mod names;

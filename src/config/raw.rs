@@ -35,6 +35,8 @@ pub struct File {
     pub ignore_exclude_label: Option<Spanned<bool>>,
     /// How many addresses a namespace may hold.
     pub quotas: Option<Quotas>,
+    /// How much may be withdrawn at once.
+    pub guard: Option<Guard>,
     /// How a changed file is taken.
     pub reload: Option<Reload>,
 }
@@ -201,6 +203,18 @@ pub struct Pool {
     pub share_across_namespaces: Option<Spanned<bool>>,
     /// Whether addresses in it that are a Node's are announced.
     pub announce_node_addresses: Option<Spanned<bool>>,
+}
+
+/// `guard`.
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Guard {
+    /// How long a step that takes too much is held: `60s`.
+    pub hold: Option<Spanned<String>>,
+    /// The share that may go within that time: `25%`; `100%` for no limit.
+    pub max_withdraw: Option<Spanned<String>>,
+    /// The step that may be done at once, by the number that it was shown with.
+    pub confirm: Option<Spanned<String>>,
 }
 
 /// `quotas`.

@@ -3,6 +3,7 @@
 use super::advertisements;
 use super::allocation::{self, Allocation};
 use super::error::{Diagnostics, Finding, Place, Severity};
+use super::guard;
 use super::listen::{self, Listen};
 use super::names::Names;
 use super::peers::{self, PeerConfig};
@@ -12,8 +13,9 @@ use super::review::Review;
 use super::shape;
 use super::transport::Reach;
 use super::values::{asn, duration, router_id};
-use crate::advertise::Policy;
+use crate::advertise::guard::fingerprint;
 use crate::advertise::policy::{Classless, ExcludeLabel};
+use crate::advertise::{Limits, Policy};
 use crate::wire::{Asn, RouterId};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -41,6 +43,8 @@ pub struct Config {
     pub allocation: Arc<Allocation>,
     /// `reload.patience`: how long a session that a change reset may take to come back, where we dial.
     pub patience: Duration,
+    /// How much may be withdrawn at once.
+    pub guard: Limits,
 }
 
 impl Config {
@@ -70,6 +74,14 @@ impl Config {
     }
 }
 
+impl Config {
+    /// What tells it from others, `guard` apart: the same on all nodes that have the same file. No secret is in it.
+    pub fn fingerprint(&self) -> String {
+        let plain = Self { guard: Limits::default(), ..self.clone() };
+        fingerprint([format!("{plain:?}").as_str()])
+    }
+}
+
 /// The configuration, if nothing in it is wrong.
 fn resolve(raw: &raw::File, out: &mut Vec<Finding>) -> Option<Config> {
     let asn = match &raw.asn {
@@ -87,6 +99,7 @@ fn resolve(raw: &raw::File, out: &mut Vec<Finding>) -> Option<Config> {
     let (pool_names, pools) = pools::resolve(&raw.pools, out);
     let advertisements = advertisements::resolve(&raw.advertisements, &pool_names, &peer_names, out);
     let allocation = allocation::resolve(raw, &pools, &peers, out);
+    let guard = guard::resolve(raw.guard.as_ref(), out);
     let classless = raw.services.as_ref().and_then(|services| services.classless.as_ref());
     let policy = Policy {
         peers: peers.iter().map(|(name, peer)| (Arc::clone(name), peer.nodes.clone())).collect(),
@@ -110,7 +123,7 @@ fn resolve(raw: &raw::File, out: &mut Vec<Finding>) -> Option<Config> {
     let asn = asn?;
     Review { raw, asn, peers: &peers, policy: &policy }.run(out);
     let (router_id, policy, allocation) = (own_router_id.flatten(), Arc::new(policy), Arc::new(allocation));
-    Some(Config { asn, router_id, node_router_ids, listen, peers, policy, allocation, patience: patience? })
+    Some(Config { asn, router_id, node_router_ids, listen, peers, policy, allocation, patience: patience?, guard })
 }
 
 fn nodes(raw: &raw::List<raw::Node>, out: &mut Vec<Finding>) -> BTreeMap<Arc<str>, RouterId> {

@@ -23,17 +23,20 @@ pub struct Outlets {
     pub credentials: watch::Sender<Conditions>,
     /// The password files.
     pub keys: watch::Sender<Conditions>,
+    /// What the guard holds.
+    pub guard: watch::Sender<Conditions>,
 }
 
 impl Outlets {
     /// One of each kind.
     pub fn new(board: &mut Board) -> Self {
-        Self { file: board.source(), cluster: board.source(), credentials: board.source(), keys: board.source() }
+        let mut one = || board.source();
+        Self { file: one(), cluster: one(), credentials: one(), keys: one(), guard: one() }
     }
 
     /// Nothing is known to be wrong: whoever begins anew looks again.
     pub fn clear(&self) {
-        for outlet in [&self.file, &self.cluster, &self.credentials, &self.keys] {
+        for outlet in [&self.file, &self.cluster, &self.credentials, &self.keys, &self.guard] {
             outlet.send_replace(Conditions::default());
         }
     }

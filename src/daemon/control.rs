@@ -2,14 +2,15 @@
 //! or panics here costs no session: they keep the last [`Spec`], and control is begun anew.
 
 use super::conditions::Outlets;
+use super::guarded::{Guarded, Judged};
 use super::identity::{Doubts, Identities};
 use super::keys::{KeyRing, Keys};
 use super::last_known_good::Keeper;
 use super::reload::{ConfigFile, Uses};
 use super::spec::{Planned, Spec};
 use super::thread::{self, Tasks, untimely};
-use crate::admin::{Metrics, Standing};
-use crate::advertise::{ClusterView, NodeName, NodeSelector, Planner};
+use crate::admin::{Metrics, Speakers, Standing};
+use crate::advertise::{ClusterView, NodeName, NodeSelector, Observation};
 use crate::config::Config;
 use crate::k8s::client::Access;
 use crate::k8s::{self, WatchHealth};
@@ -60,6 +61,8 @@ pub struct Control {
     pub metrics: Metrics,
     /// Where the configuration in use is kept.
     pub keeper: Keeper,
+    /// Who has a session.
+    pub speakers: watch::Receiver<Arc<Speakers>>,
 }
 
 impl Control {
@@ -75,14 +78,17 @@ impl Control {
         let (config, config_read) = watch::channel(Arc::clone(&in_use.config));
         let (view, view_read) = watch::channel(None);
         let mut tasks = Tasks::new();
-        self.feed(&mut tasks, view, &stop).await?;
+        let announced = in_use.planned.as_ref().map(|planned| &planned.routes.routes);
+        let to = (self.speakers.clone(), self.conditions.guard.clone());
+        let (guarded, accepted) = Guarded::new(self.node.clone(), announced, to.0, to.1);
+        self.feed(&mut tasks, (view, accepted), &stop).await?;
         let beside = move |config: &_| keys.refresh(config);
         let follow = file.follow(hangup, Uses { config, reloads: self.metrics.reloads(), beside });
         tasks.spawn(async {
             follow.await;
             ("configuration", Ok(()))
         });
-        let planner = Specs::new(self, config_read, keys_read, view_read);
+        let planner = Specs::new(self, config_read, keys_read, view_read, guarded);
         tasks.spawn(async {
             planner.run().await;
             ("planner", Ok(()))
@@ -98,7 +104,7 @@ impl Control {
     async fn feed(
         &self,
         tasks: &mut Tasks,
-        view: watch::Sender<Option<Arc<ClusterView>>>,
+        view: (watch::Sender<Option<Arc<Observation>>>, watch::Receiver<u64>),
         stop: &CancellationToken,
     ) -> anyhow::Result<()> {
         let (health, stop) = (self.health.clone(), stop.clone());
@@ -170,15 +176,28 @@ fn is_panic(error: &anyhow::Error) -> bool {
     error.chain().any(|cause| cause.is::<thread::Panicked>() || cause.is::<tokio::task::JoinError>())
 }
 
+/// How often it is seen what has become of a step that the guard holds.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
+
+/// What makes another plan.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Waits {
+    /// What is published anew.
+    ForNews,
+    /// Time too: something is held.
+    ForTime,
+}
+
 /// From configuration, keys and view to the [`Spec`].
 struct Specs {
     control: Control,
     config: watch::Receiver<Arc<Config>>,
     keys: watch::Receiver<Arc<KeyRing>>,
-    view: watch::Receiver<Option<Arc<ClusterView>>>,
+    view: watch::Receiver<Option<Arc<Observation>>>,
     identities: Identities,
     doubts: Doubts,
-    planner: Planner,
+    guarded: Guarded,
+    waits: Waits,
 }
 
 impl Specs {
@@ -186,7 +205,8 @@ impl Specs {
         control: Control,
         config: watch::Receiver<Arc<Config>>,
         keys: watch::Receiver<Arc<KeyRing>>,
-        view: watch::Receiver<Option<Arc<ClusterView>>>,
+        view: watch::Receiver<Option<Arc<Observation>>>,
+        guarded: Guarded,
     ) -> Self {
         let before = control.spec.borrow().standing.clone();
         Self {
@@ -196,7 +216,8 @@ impl Specs {
             view,
             identities: Identities::keeping(&before),
             doubts: Doubts::default(),
-            planner: Planner::default(),
+            guarded,
+            waits: Waits::ForNews,
         }
     }
 
@@ -209,6 +230,7 @@ impl Specs {
                 Ok(()) = self.config.changed() => {}
                 Ok(()) = self.keys.changed() => {}
                 Ok(()) = self.view.changed() => {}
+                () = tokio::time::sleep(LOOK_AGAIN), if self.waits == Waits::ForTime => {}
                 else => return,
             }
         }
@@ -219,7 +241,18 @@ impl Specs {
         let keys = self.keys.borrow_and_update().clone();
         let view = self.view.borrow_and_update().clone();
         let before = self.control.spec.borrow().clone();
-        let standing = match self.identities.ours(&config, view.as_deref(), &self.control.node) {
+        let judged = view.as_deref().map(|seen| self.judge(&config, seen, before.planned.is_none()));
+        let holds = judged.as_ref().is_some_and(|judged| judged.holds);
+        self.waits = if holds { Waits::ForTime } else { Waits::ForNews };
+        let basis = judged.as_ref().map(|judged| judged.basis.clone());
+        let basis = basis.as_ref();
+        let keys = match &judged {
+            Some(Judged { keeps_peers: true, .. }) => Arc::new(keys.with_those_of(&before.keys)),
+            Some(_) | None => keys,
+        };
+        let newest = Arc::clone(&config);
+        let config = judged.as_ref().map_or(config, |judged| Arc::clone(&judged.config));
+        let standing = match self.identities.ours(&config, basis, &self.control.node) {
             Ok(identity) => Standing::Known(identity),
             Err(why) => Standing::Waiting(why),
         };
@@ -228,17 +261,17 @@ impl Specs {
         {
             info!("no session is begun yet: {why}");
         }
-        let here = match &view {
+        let here = match basis {
             // Begun anew, and not read yet: what was known of this node stays.
             None if before.planned.is_some() => Arc::clone(&before.here),
-            _ => same_or_new(&before.here, self.here(&config, view.as_deref())),
+            _ => same_or_new(&before.here, self.here(&config, basis)),
         };
-        let planned = match view.as_deref() {
-            Some(view) => Some(self.plan(&config, view, before.planned.is_none())),
+        let planned = match judged {
+            Some(judged) => Some(self.planned(judged, &newest)),
             None => before.planned.clone(),
         };
         let doubts = match view.as_deref() {
-            Some(view) => same_or_new(&before.doubts, self.doubts.about(&config, view).to_vec()),
+            Some(seen) => same_or_new(&before.doubts, self.doubts.about(&newest, &seen.view).to_vec()),
             None => Arc::clone(&before.doubts),
         };
         for doubt in doubts.iter().filter(|doubt| !before.doubts.contains(doubt)) {
@@ -257,23 +290,29 @@ impl Specs {
         config.peers.iter().filter(|(_, peer)| takes(&peer.nodes)).map(|(name, _)| Arc::clone(name)).collect()
     }
 
-    fn plan(&mut self, config: &Config, view: &ClusterView, first: bool) -> Arc<Planned> {
-        let began = tokio::time::Instant::now();
-        let routes = self.planner.plan(view, &config.policy, &self.control.node);
+    fn judge(&mut self, config: &Arc<Config>, seen: &Observation, first: bool) -> Judged {
+        let began = Instant::now();
+        let judged = self.guarded.plan(config, seen, began.into_std());
         self.control.metrics.planned(began.elapsed());
-        let node = view.nodes.get(&self.control.node);
         if first {
-            let count = routes.routes.values().map(RouteSet::len).sum::<usize>();
-            info!(routes = count, peers = routes.routes.len(), services = view.services.len(), "first plan");
-            if node.is_none() {
-                let node = &self.control.node;
+            let routes = &judged.plan.routes;
+            let count = routes.values().map(RouteSet::len).sum::<usize>();
+            info!(routes = count, peers = routes.len(), services = seen.view.services.len(), "first plan");
+            let node = &self.control.node;
+            if !seen.view.nodes.contains_key(node) {
                 warn!(%node, "the cluster has no node of this name: nothing is announced (check --node)");
             }
         }
+        judged
+    }
+
+    fn planned(&self, judged: Judged, config: &Config) -> Arc<Planned> {
+        let node = judged.basis.nodes.get(&self.control.node);
         let node_addresses = node.map(|node| node.internal_ips.clone()).unwrap_or_default();
         let pools = config.policy.pools.values().flat_map(|pool| pool.ranges.iter().copied());
-        let bounds = Bounds::within(pools).retaining(routes.retained.clone());
-        Arc::new(Planned { routes, node_addresses, bounds })
+        let mut retained = judged.plan.retained.clone();
+        retained.extend(judged.beyond);
+        Arc::new(Planned { routes: judged.plan, node_addresses, bounds: Bounds::within(pools).retaining(retained) })
     }
 }
 

@@ -45,6 +45,14 @@ pub struct PeerKey {
 }
 
 impl KeyRing {
+    /// With the keys of files that only others know: peers that are kept for now need theirs.
+    #[must_use]
+    pub fn with_those_of(&self, others: &Self) -> Self {
+        let mut all = others.0.clone();
+        all.extend(self.0.iter().map(|(path, key)| (path.clone(), key.clone())));
+        Self(all)
+    }
+
     /// Reads every file that a configuration names. What was good once is kept while its file is not.
     #[must_use]
     pub fn next(&self, config: &Config, reader: &mut Reader) -> Self {

@@ -66,6 +66,7 @@ async fn speak(options: Options) -> anyhow::Result<()> {
         ranges: Arc::default(),
     }));
     let (conditions, conditions_read) = watch::channel(Arc::default());
+    let speakers_seen = speakers_read.clone();
     let handles = Handles {
         node: options.node.clone(),
         speakers: speakers_read,
@@ -96,6 +97,7 @@ async fn speak(options: Options) -> anyhow::Result<()> {
         conditions: outlets,
         metrics,
         keeper,
+        speakers: speakers_seen,
     };
     let keep = control::keep_running(control, file, stop.clone());
     tasks.spawn(async { ("control", keep.await) });

@@ -31,8 +31,10 @@ pub struct Stamp {
 pub enum Change {
     /// An object is new or different.
     Apply(Object),
-    /// An object is gone.
+    /// An object decides nothing any more; its file says so.
     Delete(Key),
+    /// An object is in no file any more.
+    Missing(Key),
 }
 
 /// Everything read so far.
@@ -54,6 +56,8 @@ struct File {
     objects: BTreeMap<Key, Object>,
     /// Objects that made no sense when the file was last read.
     bad: BTreeSet<Key>,
+    /// Objects that are there and decide nothing.
+    irrelevant: BTreeSet<Key>,
     faults: Vec<String>,
 }
 
@@ -80,6 +84,7 @@ enum Look {
 struct Parsed {
     objects: BTreeMap<Key, Object>,
     bad: BTreeSet<Key>,
+    irrelevant: BTreeSet<Key>,
     faults: Vec<String>,
 }
 
@@ -164,6 +169,7 @@ impl Folder {
             read: Read::Never,
             objects: BTreeMap::new(),
             bad: BTreeSet::new(),
+            irrelevant: BTreeSet::new(),
             faults: Vec::new(),
         });
         let takes_away = match &parsed {
@@ -177,9 +183,9 @@ impl Folder {
         file.look = Look::Settled(stamp);
         match parsed {
             Err(fault) => file.faults = vec![fault],
-            Ok(Parsed { objects, bad, faults }) => {
+            Ok(Parsed { objects, bad, irrelevant, faults }) => {
                 file.read = Read::Once;
-                (file.bad, file.faults) = (bad, faults);
+                (file.bad, file.irrelevant, file.faults) = (bad, irrelevant, faults);
                 let before = std::mem::replace(&mut file.objects, objects);
                 self.reclaim(&name, &before, touched);
             }
@@ -232,7 +238,8 @@ impl Folder {
     fn verdict(&self, key: Key) -> Change {
         match self.claims.get(&key) {
             Some(files) => Change::Apply(self.files[&files[0]].objects[&key].clone()),
-            None => Change::Delete(key),
+            None if self.files.values().any(|file| file.irrelevant.contains(&key)) => Change::Delete(key),
+            None => Change::Missing(key),
         }
     }
 
@@ -267,7 +274,10 @@ impl Folder {
                 parsed.bad.insert(key.clone());
                 (key, last_good)
             }
-            Reading::Irrelevant(_) => return,
+            Reading::Irrelevant(key) => {
+                parsed.irrelevant.insert(key);
+                return;
+            }
             Reading::Nameless => {
                 parsed.faults.push(format!("{name}: an object has no metadata.name and is left out"));
                 return;
@@ -319,7 +329,7 @@ mod tests {
                 .iter()
                 .map(|change| match change {
                     Change::Apply(object) => format!("+{}", object.key()),
-                    Change::Delete(key) => format!("-{key}"),
+                    Change::Delete(key) | Change::Missing(key) => format!("-{key}"),
                 })
                 .collect()
         }

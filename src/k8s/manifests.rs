@@ -6,7 +6,7 @@ use super::folder::{Change, Folder, Stamp};
 use super::health::{Contact, Listing, Source, SourceHealth, WatchHealth};
 use super::index::Index;
 use super::object::Kind;
-use crate::advertise::ClusterView;
+use crate::advertise::Observation;
 use crate::files;
 use anyhow::Context;
 use std::collections::{BTreeMap, BTreeSet};
@@ -31,7 +31,7 @@ const REST: Duration = Duration::from_secs(1);
 /// When the folder cannot be listed at the start. Later on that is reported in `health`, and the last good state stays.
 pub async fn run(
     dir: PathBuf,
-    out: watch::Sender<Option<Arc<ClusterView>>>,
+    (out, accepted): (watch::Sender<Option<Arc<Observation>>>, watch::Receiver<u64>),
     health: watch::Sender<WatchHealth>,
     stop: CancellationToken,
 ) -> anyhow::Result<()> {
@@ -41,6 +41,7 @@ pub async fn run(
     let mut bell = Bell::on(&door.dir);
     let mut reported = BTreeSet::new();
     while !stop.is_cancelled() {
+        door.index.accept(*accepted.borrow());
         let seen;
         (door, seen) = tokio::task::spawn_blocking(move || {
             let seen = door.look();
@@ -86,7 +87,7 @@ enum Stage {
 
 /// What one look gave.
 struct Seen {
-    view: Option<Arc<ClusterView>>,
+    view: Option<Arc<Observation>>,
     listed: Result<(), String>,
     problems: Vec<String>,
     complaints: Vec<String>,
@@ -123,8 +124,9 @@ impl Door {
             Stage::Following => {
                 for change in changes {
                     match change {
-                        Change::Apply(object) => self.index.apply(object),
+                        Change::Apply(object) => self.index.infer(object),
                         Change::Delete(key) => self.index.delete(&key),
+                        Change::Missing(key) => self.index.infer_gone(&key),
                     }
                 }
             }

@@ -142,4 +142,12 @@ impl Reading {
             Self::Irrelevant(_) | Self::Nameless => None,
         }
     }
+
+    /// The key of an object that is there and decides nothing.
+    pub fn irrelevant(&self) -> Option<Key> {
+        match self {
+            Self::Irrelevant(key) => Some(key.clone()),
+            Self::Held(_) | Self::Bad(_) | Self::Nameless => None,
+        }
+    }
 }

@@ -10,7 +10,7 @@ use super::follow::{AfterBreak, Ask, Told, follow};
 use super::health::{Contact, Listing, Source, SourceHealth, Vigil, WatchHealth};
 use super::index::Index;
 use super::object::{Key, Kind, Reading};
-use crate::advertise::ClusterView;
+use crate::advertise::Observation;
 use crate::condition::{Conditions, Reason};
 use kube::{Api, Client};
 use std::collections::{BTreeMap, BTreeSet};
@@ -28,7 +28,7 @@ const QUEUE: usize = 64;
 /// None today: whatever goes wrong is tried again.
 pub async fn run(
     client: Client,
-    out: watch::Sender<Option<Arc<ClusterView>>>,
+    (out, accepted): (watch::Sender<Option<Arc<Observation>>>, watch::Receiver<u64>),
     (health, conditions): (watch::Sender<WatchHealth>, watch::Sender<Conditions>),
     stop: CancellationToken,
 ) -> anyhow::Result<()> {
@@ -47,7 +47,7 @@ pub async fn run(
     tokio::select! {
         () = stop.cancelled() => {}
         _ = followers => {}
-        () = own(happenings, out, health, conditions) => {}
+        () = own(happenings, (out, accepted), health, conditions) => {}
     }
     Ok(())
 }
@@ -63,7 +63,7 @@ enum Happening {
 
 async fn own(
     mut happenings: mpsc::Receiver<Happening>,
-    out: watch::Sender<Option<Arc<ClusterView>>>,
+    (out, accepted): (watch::Sender<Option<Arc<Observation>>>, watch::Receiver<u64>),
     health: watch::Sender<WatchHealth>,
     conditions: watch::Sender<Conditions>,
 ) {
@@ -74,6 +74,7 @@ async fn own(
             () = tokio::time::sleep_until(owner.vigil.deadline(Instant::now())) => {}
             happening = happenings.recv() => {
                 let Some(first) = happening else { return };
+                owner.index.accept(*accepted.borrow());
                 owner.take(first);
                 while let Ok(next) = happenings.try_recv() {
                     owner.take(next);

@@ -207,6 +207,8 @@ peers:
 pools:
 - name: demo
   addresses: [198.51.100.0/24, \"2001:db8:5::/64\"]
+guard:
+  maxWithdraw: 100%
 advertisements:
 - name: demo
   pools: [demo]

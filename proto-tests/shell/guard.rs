@@ -1,0 +1,63 @@
+//! What nobody deleted stays announced.
+
+use crate::process::{Peer, Stage, config, node, service};
+use crate::router::{Manner, Router};
+use std::fs;
+
+const ALL: [&str; 5] = ["198.51.100.1/32", "198.51.100.2/32", "198.51.100.3/32", "198.51.100.4/32", "198.51.100.5/32"];
+
+/// A configuration with a guard of its own.
+fn guarded(router: &Router, guard: &str) -> String {
+    let peer = Peer { name: "r1", address: router.address, more: "" };
+    config(&[peer], "").replace("  maxWithdraw: 100%\n", guard)
+}
+
+/// The number by which what is held is confirmed.
+fn number(body: &str) -> String {
+    let from = body.find("confirm: \"").unwrap_or_else(|| panic!("{body}")) + "confirm: \"".len();
+    body[from..from + 16].to_owned()
+}
+
+fn stage(router: &Router) -> Stage {
+    let mut stage = Stage::new();
+    stage.write("manifests/node.yaml", &node("n1", ""));
+    for (n, prefix) in ALL.iter().enumerate() {
+        let address = prefix.trim_end_matches("/32").to_owned();
+        stage.write(&format!("manifests/s{n}.yaml"), &service(&format!("s{n}"), &[address]));
+    }
+    stage.write("herald.yaml", &guarded(router, "  hold: 1s\n"));
+    stage.start("n1");
+    router.wait_for_table(&ALL);
+    stage
+}
+
+#[test]
+fn an_empty_folder_in_the_place_of_a_full_one_withdraws_nothing_until_something_is_left() {
+    let router = Router::start(91, Manner::Ordinary);
+    let stage = stage(&router);
+    fs::rename(stage.path("manifests"), stage.path("elsewhere")).unwrap();
+    fs::create_dir(stage.path("manifests")).unwrap();
+    stage.wait("the guard to hold", || stage.ask("/readyz").1.contains("GuardHolds"));
+    router.wait_for_table(&ALL);
+    stage.write("manifests/node.yaml", &node("n1", ""));
+    stage.write("manifests/new.yaml", &service("new", &["198.51.100.9".to_owned()]));
+    // What is new comes at once; and since something would now be left, what is held goes when its time is over.
+    router.wait_for_table(&["198.51.100.9/32"]);
+    stage.wait("the guard to hold nothing", || !stage.ask("/readyz").1.contains("GuardHolds"));
+}
+
+#[test]
+fn a_configuration_cut_short_keeps_its_peer_and_routes_until_it_is_confirmed() {
+    let router = Router::start(92, Manner::Ordinary);
+    let stage = stage(&router);
+    let asn = crate::router::NODE_ASN;
+    stage.write("herald.yaml", &format!("asn: {asn}\n"));
+    stage.wait("the guard to hold", || stage.ask("/readyz").1.contains("GuardHolds"));
+    router.wait_for_table(&ALL);
+    let shown = String::from_utf8(stage.show(&["peers"]).stdout).unwrap();
+    assert!(shown.contains("GuardHolds") && shown.contains("r1"), "{shown}");
+    let hash = number(&stage.ask("/readyz").1);
+    stage.write("herald.yaml", &format!("asn: {asn}\nguard: {{confirm: \"{hash}\"}}\n"));
+    stage.wait("the peer to go", || !stage.ask("/readyz").1.contains("GuardHolds"));
+    router.wait_for_table(&[]);
+}
