@@ -14,7 +14,7 @@ fn guarded(router: &Router, guard: &str) -> String {
 
 /// The number by which what is held is confirmed.
 fn number(body: &str) -> String {
-    let from = body.find("confirm: \"").unwrap_or_else(|| panic!("{body}")) + "confirm: \"".len();
+    let from = body.find("herald confirm ").unwrap_or_else(|| panic!("{body}")) + "herald confirm ".len();
     body[from..from + 16].to_owned()
 }
 
@@ -60,4 +60,24 @@ fn a_configuration_cut_short_keeps_its_peer_and_routes_until_it_is_confirmed() {
     stage.write("herald.yaml", &format!("asn: {asn}\nguard: {{confirm: \"{hash}\"}}\n"));
     stage.wait("the peer to go", || !stage.ask("/readyz").1.contains("GuardHolds"));
     router.wait_for_table(&[]);
+}
+
+#[test]
+fn what_is_held_goes_when_an_operator_confirms_it_and_another_number_confirms_nothing() {
+    let router = Router::start(93, Manner::Ordinary);
+    let stage = stage(&router);
+    let cut = guarded(&router, "  hold: 1s\n").replace("[198.51.100.0/24,", "[198.51.99.0/24,");
+    stage.write("herald.yaml", &cut);
+    stage.wait("the guard to hold", || stage.ask("/readyz").1.contains("GuardHolds"));
+    let said = stage.show(&["confirm", "0123456789abcdef"]);
+    assert!(!said.status.success());
+    let said = String::from_utf8(said.stderr).unwrap();
+    assert!(said.contains("nothing is held under the number \"0123456789abcdef\""), "{said}");
+    router.wait_for_table(&ALL);
+    let hash = number(&stage.ask("/readyz").1);
+    // The port changes nothing.
+    assert!(crate::process::ask_port(stage.port(), &format!("/v1/confirm?number={hash}")).0.contains("404"));
+    assert!(stage.show(&["confirm", &hash]).status.success());
+    router.wait_for_table(&[]);
+    stage.wait("nothing is held any more", || !stage.ask("/readyz").1.contains("GuardHolds"));
 }

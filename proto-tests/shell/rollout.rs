@@ -54,12 +54,19 @@ fn a_source_address_that_no_router_takes_costs_one_session_and_that_comes_back()
     let told = remarks(&stage);
     assert!(told.contains("source address: not taken, since a did not come back with it"), "{told}");
     assert!(stage.ask("/metrics").1.contains("herald_conditions{reason=\"ReloadStopped\"} 1.0"));
+    // Who insists gets it: a is tried once more, and nobody else.
+    let said = stage.ask("/readyz").1;
+    let number = said.split("herald confirm ").nth(1).unwrap_or_else(|| panic!("{said}"))[..16].to_owned();
+    assert!(stage.show(&["confirm", &number]).status.success());
+    routers[0].wait("6/6 again", |log| log.iter().filter(|entry| **entry == Entry::Closed).count() == 2);
+    stage.wait("the walk stopped again", || stage.ask("/readyz").1.contains("ReloadStopped a"));
+    routers[0].wait("its old session again", |log| log.iter().filter(|entry| **entry == Entry::Up).count() == 3);
     // The mending edit ends it, without a reset: everybody has what it says.
     stage.write("herald.yaml", &edited(&routers, ""));
     stage.signal("HUP");
     stage.wait("nothing is wrong any more", || !stage.ask("/readyz").1.contains("ReloadStopped"));
     routers.iter().for_each(|router| router.wait_for_table(&[ROUTE]));
-    assert_eq!(routers.each_ref().map(sessions), [2, 1, 1]);
+    assert_eq!(routers.each_ref().map(sessions), [3, 1, 1]);
 }
 
 #[test]

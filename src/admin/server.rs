@@ -9,16 +9,18 @@ use super::readiness;
 use anyhow::{Context, bail};
 use axum::Router;
 use axum::extract::{Query, State};
-use axum::http::header;
+use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
+use axum::routing::{get, post};
 use std::fs;
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use tokio::net::{TcpListener, UnixListener};
+use tokio::sync::watch;
 
 /// The routes of both doors.
 pub fn router(handles: Handles, metrics: Metrics) -> Router {
@@ -29,6 +31,35 @@ pub fn router(handles: Handles, metrics: Metrics) -> Router {
         .route("/v1/routes", get(routes))
         .with_state(handles)
         .route("/metrics", get(move || async move { ([(header::CONTENT_TYPE, CONTENT_TYPE)], metrics.text()) }))
+}
+
+/// Those of the Unix socket: the same, and what changes something.
+pub fn socket_router(handles: Handles, metrics: Metrics, confirmed: watch::Sender<Option<Arc<str>>>) -> Router {
+    let conditions = handles.conditions.clone();
+    let confirm = move |Query(what): Query<Confirmation>| async move {
+        let waits = conditions.borrow().iter().any(|(_, _, words)| words.contains(&what.number));
+        match what.number.len() >= LEAST_NUMBER && waits {
+            true => {
+                tracing::info!(number = what.number, "confirmed by an operator");
+                confirmed.send_replace(Some(what.number.as_str().into()));
+                (StatusCode::OK, "confirmed\n".to_owned())
+            }
+            false => {
+                let help = "'herald peers' shows what is held, and the number of each";
+                (StatusCode::NOT_FOUND, format!("nothing is held under the number {:?}: {help}\n", what.number))
+            }
+        }
+    };
+    router(handles, metrics).route("/v1/confirm", post(confirm))
+}
+
+/// A number that confirms something has 16 digits; less of it may be part of any sentence.
+const LEAST_NUMBER: usize = 16;
+
+/// What is confirmed.
+#[derive(Debug, serde::Deserialize)]
+struct Confirmation {
+    number: String,
 }
 
 async fn readyz(State(handles): State<Handles>) -> impl IntoResponse {

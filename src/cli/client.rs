@@ -2,6 +2,7 @@
 
 use anyhow::{Context, bail};
 use http_body_util::{BodyExt, Empty};
+use hyper::Method;
 use hyper::body::Bytes;
 use hyper_util::rt::TokioIo;
 use std::io;
@@ -17,8 +18,20 @@ const TIMEOUT: Duration = Duration::from_secs(5);
 /// # Errors
 /// No `who` answers there, or it answers with an error; in words, with what to do.
 pub fn ask(who: &str, socket: &Path, path: &str) -> anyhow::Result<Bytes> {
+    request(who, socket, Method::GET, path)
+}
+
+/// Has something done, by a POST to `path`; the body of the answer.
+///
+/// # Errors
+/// As [`ask`].
+pub fn tell(who: &str, socket: &Path, path: &str) -> anyhow::Result<Bytes> {
+    request(who, socket, Method::POST, path)
+}
+
+fn request(who: &str, socket: &Path, method: Method, path: &str) -> anyhow::Result<Bytes> {
     let asked = async {
-        match tokio::time::timeout(TIMEOUT, fetch(who, socket, path)).await {
+        match tokio::time::timeout(TIMEOUT, fetch(who, socket, method, path)).await {
             Ok(answer) => answer,
             Err(_) => bail!("the {who} did not answer within {} s: is its process stopped?", TIMEOUT.as_secs()),
         }
@@ -26,12 +39,13 @@ pub fn ask(who: &str, socket: &Path, path: &str) -> anyhow::Result<Bytes> {
     super::runtime()?.block_on(asked)
 }
 
-async fn fetch(who: &str, socket: &Path, path: &str) -> anyhow::Result<Bytes> {
+async fn fetch(who: &str, socket: &Path, method: Method, path: &str) -> anyhow::Result<Bytes> {
     let stream = UnixStream::connect(socket).await.map_err(|error| explain(who, socket, error))?;
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
         .await
         .with_context(|| format!("this is not a herald {who}"))?;
-    let request = hyper::Request::get(path).header("host", "herald").body(Empty::<Bytes>::new())?;
+    let request =
+        hyper::Request::builder().method(method).uri(path).header("host", "herald").body(Empty::<Bytes>::new())?;
     // Its failure shows in the answer too.
     let carrying = tokio::spawn(connection);
     let answer = sender.send_request(request).await.with_context(|| format!("the {who} closed the connection"))?;

@@ -3,6 +3,7 @@
 mod allocate;
 mod check;
 mod client;
+mod confirm;
 pub mod demo;
 mod logging;
 mod pools;
@@ -46,6 +47,8 @@ enum Command {
     Peers(show::Arguments),
     /// Show the routes that the speaker on this node announces
     Routes(show::RoutesArguments),
+    /// Have the speaker on this node do what it holds back: withdrawals that nobody asked for, a change that a session did not survive
+    Confirm(confirm::Arguments),
     /// Show the pools of the allocator, and how full they are
     Pools(pools::Arguments),
     /// Have services leave addresses that no pool would give them today: each gets another before it gives up the one it has
@@ -63,6 +66,7 @@ pub fn main() -> ExitCode {
         Command::Crds => or_complain(print(crate::k8s::allocation::CRDS)),
         Command::Peers(arguments) => or_complain(show::peers(&arguments)),
         Command::Routes(arguments) => or_complain(show::routes(&arguments)),
+        Command::Confirm(arguments) => or_complain(confirm::run(&arguments)),
         Command::Pools(arguments) => or_complain(pools::run(&arguments)),
         Command::Renumber(arguments) => or_complain(move_out(&arguments)),
         Command::Demo(arguments) => or_complain(demonstrate(&arguments)),

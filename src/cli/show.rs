@@ -78,7 +78,7 @@ where
 }
 
 /// Octets that may not stand in a query are written as %XX (RFC 3986 §2.1).
-fn encode(text: &str) -> String {
+pub(super) fn encode(text: &str) -> String {
     let plain = |octet: u8| octet.is_ascii_alphanumeric() || b"-._~".contains(&octet);
     text.bytes()
         .map(|octet| if plain(octet) { char::from(octet).to_string() } else { format!("%{octet:02X}") })

@@ -3,7 +3,7 @@
 use super::conditions::Board;
 use super::last_known_good::Keeper;
 use super::reload::{ConfigFile, Sureness, Uses};
-use super::run::{Signals, open_doors, supervise};
+use super::run::{Routers, Signals, open_doors, supervise};
 use super::thread::{Tasks, on_a_runtime};
 use crate::admin::allocator::{Look, Part, Retained, Snapshot, router};
 use crate::admin::{self, WatchState};
@@ -74,7 +74,8 @@ async fn allocate(options: Options) -> anyhow::Result<()> {
     let (router, reloads) = router(look(&options.identity, &leadership_read, &report_read, conditions_read));
     let stop = CancellationToken::new();
     let mut tasks = Tasks::new();
-    open_doors(&mut tasks, (&options.socket, options.metrics), router, &stop).await?;
+    let routers = Routers { port: router.clone(), socket: router };
+    open_doors(&mut tasks, (&options.socket, options.metrics), routers, &stop).await?;
     let follow = file.follow(hangup, Uses { config, reloads, beside: |_: &_| Sureness::Settled });
     tasks.spawn(async {
         keeper.run(of_the_way).await;

@@ -63,6 +63,8 @@ pub struct Control {
     pub keeper: Keeper,
     /// Who has a session.
     pub speakers: watch::Receiver<Arc<Speakers>>,
+    /// What an operator confirmed last.
+    pub confirmed: watch::Receiver<Option<Arc<str>>>,
 }
 
 impl Control {
@@ -230,6 +232,7 @@ impl Specs {
                 Ok(()) = self.config.changed() => {}
                 Ok(()) = self.keys.changed() => {}
                 Ok(()) = self.view.changed() => {}
+                Ok(()) = self.control.confirmed.changed() => {}
                 () = tokio::time::sleep(LOOK_AGAIN), if self.waits == Waits::ForTime => {}
                 else => return,
             }
@@ -292,7 +295,8 @@ impl Specs {
 
     fn judge(&mut self, config: &Arc<Config>, seen: &Observation, first: bool) -> Judged {
         let began = Instant::now();
-        let judged = self.guarded.plan(config, seen, began.into_std());
+        let confirmed = self.control.confirmed.borrow_and_update().clone();
+        let judged = self.guarded.plan(config, seen, confirmed.as_deref(), began.into_std());
         self.control.metrics.planned(began.elapsed());
         if first {
             let routes = &judged.plan.routes;

@@ -68,9 +68,13 @@ impl Guarded {
         (Self { node, guard, planner, old, agreed, accepted, speakers, conditions }, read)
     }
 
-    /// The plan for what is seen now, by these rules.
-    pub fn plan(&mut self, config: &Arc<Config>, seen: &Observation, now: Instant) -> Judged {
+    /// The plan for what is seen now, by these rules. `confirmed` is what an operator confirmed last.
+    pub fn plan(&mut self, config: &Arc<Config>, seen: &Observation, confirmed: Option<&str>, now: Instant) -> Judged {
         let cause = self.cause(config, seen);
+        let mut limits = config.guard.clone();
+        if let Some(number) = confirmed.filter(|number| **number == *cause.hash()) {
+            limits.confirmed = Some(number.into());
+        }
         let kept = self.kept(config, seen);
         let wanted = self.planner.plan(&seen.view, &config.policy, &self.node);
         let inferred = match (&self.agreed, &kept) {
@@ -83,7 +87,7 @@ impl Guarded {
             Inferred::BeyondWanted(_) | Inferred::Anything => self.established(),
         };
         let step = Step { wanted: &wanted, inferred, cause: &cause, established: &established };
-        let outcome = self.guard.judge(&step, &config.guard, now);
+        let outcome = self.guard.judge(&step, &limits, now);
         self.tell(&outcome.holding, &cause, &config.guard, now);
         let plan = Plan { routes: outcome.routes, retained: wanted.retained };
         match outcome.holding {
@@ -222,8 +226,8 @@ fn words(held: &Held, cause: &Cause, limits: &Limits, now: Instant) -> String {
         }
     };
     format!(
-        "{} routes of {} addresses to {peers} stay announced though {}; {until}; to withdraw them now, set 'guard: {{confirm: \
-         \"{hash}\"}}' in the configuration",
+        "{} routes of {} addresses to {peers} stay announced though {}; {until}; to withdraw them now: 'herald confirm {hash}' on this \
+         node, or 'guard: {{confirm: \"{hash}\"}}' in the configuration for all",
         held.routes,
         held.addresses.len(),
         why.join(", and ")

@@ -82,7 +82,12 @@ async fn speak(options: Options) -> anyhow::Result<()> {
         write_down.await;
         ("established", Ok(()))
     });
-    open_doors(&mut tasks, (&options.socket, options.metrics), server::router(handles, metrics.clone()), &stop).await?;
+    let (confirmed, confirmed_read) = watch::channel(None);
+    let routers = Routers {
+        port: server::router(handles.clone(), metrics.clone()),
+        socket: server::socket_router(handles, metrics.clone(), confirmed),
+    };
+    open_doors(&mut tasks, (&options.socket, options.metrics), routers, &stop).await?;
     tasks.spawn(async {
         board.run(conditions).await;
         ("conditions", Ok(()))
@@ -98,10 +103,11 @@ async fn speak(options: Options) -> anyhow::Result<()> {
         metrics,
         keeper,
         speakers: speakers_seen,
+        confirmed: confirmed_read.clone(),
     };
     let keep = control::keep_running(control, file, stop.clone());
     tasks.spawn(async { ("control", keep.await) });
-    let channels = Channels { spec: spec_read, speakers, conditions: of_sessions };
+    let channels = Channels { spec: spec_read, confirmed: confirmed_read, speakers, conditions: of_sessions };
     let speaker = tokio::spawn(Speaker::new(channels, restart_state).run(stop.clone()));
     info!(node = %options.node, version = env!("CARGO_PKG_VERSION"), "herald speaks");
     supervise(&mut signals, tasks, ("speaker", speaker), stop).await
@@ -139,11 +145,19 @@ pub(super) async fn supervise(
     stopped.with_context(|| format!("the {name} panicked while stopping"))?
 }
 
+/// What each door serves.
+pub(super) struct Routers {
+    /// The port: reads only.
+    pub(super) port: axum::Router,
+    /// The Unix socket.
+    pub(super) socket: axum::Router,
+}
+
 /// Opens both doors; what comes through them is served on a thread of its own.
 pub(super) async fn open_doors(
     tasks: &mut Tasks,
     (socket, metrics): (&Path, SocketAddr),
-    router: axum::Router,
+    routers: Routers,
     stop: &CancellationToken,
 ) -> anyhow::Result<()> {
     let (socket, stop) = (socket.to_owned(), stop.clone());
@@ -154,8 +168,8 @@ pub(super) async fn open_doors(
         info!(%address, socket = %socket.display(), "probes, metrics and the looking glass");
         // Who waits for it is still there: it waits for this.
         let _heard = opened.send(());
-        let by_socket = door.serve(router.clone(), stop.clone().cancelled_owned());
-        let by_port = server::serve_port(port, router, stop.cancelled_owned());
+        let by_socket = door.serve(routers.socket, stop.clone().cancelled_owned());
+        let by_port = server::serve_port(port, routers.port, stop.cancelled_owned());
         tokio::try_join!(by_socket, by_port).map(|((), ())| ())
     });
     let mut serve = Box::pin(serve);

@@ -5,6 +5,7 @@ use super::on_link::OnLink;
 use super::spec::{Planned, Spec};
 use super::wanted::{Known, Verdict, Wish};
 use crate::admin::{PeerHandles, Speakers, Standing};
+use crate::advertise::guard::fingerprint;
 use crate::condition::{Conditions, Reason};
 use crate::config::Reach;
 use crate::config::diff::restart_causes;
@@ -59,6 +60,8 @@ const HEAD_START_LIMIT_MS: u64 = 3000;
 pub struct Channels {
     /// What should be so, by control.
     pub spec: watch::Receiver<Arc<Spec>>,
+    /// What an operator confirmed last.
+    pub confirmed: watch::Receiver<Option<Arc<str>>>,
     /// For the admin room.
     pub speakers: watch::Sender<Arc<Speakers>>,
     /// What is not as it should be.
@@ -182,6 +185,7 @@ impl Speaker {
                 biased;
                 () = stop.cancelled() => break,
                 Ok(()) = self.channels.spec.changed() => if self.take_routes() { continue },
+                Ok(()) = self.channels.confirmed.changed() => self.on_confirmed(),
                 () = self.on_link.changed() => {}
                 Some(ended) = self.tasks.join_next_with_id() => self.ended(ended),
                 news = self.door.news() => if let Some(accepted) = news {
@@ -280,11 +284,13 @@ impl Speaker {
         };
         let step = self.rollout.step(&running.collect(), &wanted, of, now().into_std());
         (self.wanted, self.behind, self.rollout_due) = (step.settings, step.behind, step.deadline);
-        let said = self.rollout.stopped().map(|(peer, causes, patience)| {
+        let number = self.stopped_number();
+        let said = self.rollout.stopped().zip(number).map(|((peer, causes, patience), number)| {
             let (what, waiting) = (join(causes), self.behind.len());
             let message = format!(
                 "peer {peer} did not come back within {} s with another {what}, and has what it had before; {waiting} peers here keep \
-                 what they have: edit the configuration (what has no session takes it at once)",
+                 what they have: edit the configuration (what has no session takes it at once), or go on with 'herald confirm \
+                 {number}'",
                 patience.as_secs()
             );
             (peer.clone(), message)
@@ -297,6 +303,20 @@ impl Speaker {
             }
             *mine != before
         });
+    }
+
+    /// By which a change at which the walk stopped is confirmed: the same as long as peer and configuration are.
+    fn stopped_number(&self) -> Option<String> {
+        let (peer, ..) = self.rollout.stopped()?;
+        Some(fingerprint([&*peer.0, &self.spec.config.fingerprint()]))
+    }
+
+    /// An operator confirmed something; if it is what a walk stopped at, that goes on.
+    fn on_confirmed(&mut self) {
+        let confirmed = self.channels.confirmed.borrow_and_update().clone();
+        if self.stopped_number().is_some_and(|number| confirmed.as_deref() == Some(&*number)) {
+            self.rollout.confirm(now().into_std());
+        }
     }
 
     /// Where the session of a peer stands. Without a plan there is no table to wait for.
@@ -771,7 +791,10 @@ mod tests {
         };
         let (speakers, shown) = watch::channel(Arc::new(unknown));
         let (conditions, mut said) = watch::channel(Conditions::default());
-        let mut speaker = Speaker::new(Channels { spec, speakers, conditions }, RestartState::Running);
+        let mut speaker = Speaker::new(
+            Channels { spec, confirmed: watch::channel(None).1, speakers, conditions },
+            RestartState::Running,
+        );
         speaker.reconcile();
         assert_eq!(shown.borrow().peers.len(), 2);
         // The driver of a is gone, and a task that panics stands in its place.
@@ -812,6 +835,7 @@ mod tests {
         };
         let channels = Channels {
             spec,
+            confirmed: watch::channel(None).1,
             speakers: watch::channel(Arc::new(unknown)).0,
             conditions: watch::channel(Conditions::default()).0,
         };
