@@ -45,7 +45,7 @@ impl Desk {
         peer.handle(Input::Start, now);
         let Some(Output::Connect(conn)) = peer.poll_output() else { panic!("no dial") };
         let (local, remote) = ("192.0.2.1:40000".parse().unwrap(), "192.0.2.254:179".parse().unwrap());
-        peer.handle(Input::Connected(conn, LocalEnd { local, remote, interface: vec![] }), now);
+        peer.handle(Input::Connected(conn, LocalEnd { local, remote, interface: vec![], unfit: Vec::new() }), now);
         let mut desk = Self { peer, conn, now };
         desk.hear(&[who(session).open(), keepalive()].concat());
         assert_eq!(desk.said().len(), 2, "an OPEN and a KEEPALIVE");

@@ -12,6 +12,7 @@ fn reach(local: &str, interface: &[&str]) -> MpReach {
         local: format!("{local}:40000").parse().unwrap(),
         remote: if local.starts_with('[') { "[2001:db8::fe]:179" } else { "192.0.2.254:179" }.parse().unwrap(),
         interface: interface.iter().map(|text| text.parse().unwrap()).collect(),
+        unfit: Vec::new(),
     };
     let settings = settings();
     let open = open_to(&settings);

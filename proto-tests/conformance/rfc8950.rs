@@ -16,6 +16,7 @@ fn without_ipv4(more: Option<Capability>) -> Desk {
         local: "[2001:db8::1]:40000".parse().unwrap(),
         remote: "[2001:db8::fe]:179".parse().unwrap(),
         interface: vec!["2001:db8::1".parse().unwrap()],
+        unfit: Vec::new(),
     };
     let settings = settings();
     let open = open_with(&settings, more);

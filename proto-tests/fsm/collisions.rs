@@ -27,7 +27,7 @@ struct Scene {
 
 fn end() -> LocalEnd {
     let (local, remote) = ("192.0.2.1:179".parse().unwrap(), "192.0.2.2:179".parse().unwrap());
-    LocalEnd { local, remote, interface: vec![] }
+    LocalEnd { local, remote, interface: vec![], unfit: Vec::new() }
 }
 
 impl Scene {

@@ -306,7 +306,7 @@ impl Pair {
 
 fn local_end(side: usize) -> LocalEnd {
     let address = |side: usize| SocketAddr::from(([192, 0, 2, 1 + side as u8], 179));
-    LocalEnd { local: address(side), remote: address(1 - side), interface: vec![address(side).ip()] }
+    LocalEnd { local: address(side), remote: address(1 - side), interface: vec![address(side).ip()], unfit: Vec::new() }
 }
 
 /// The connection of a peer that a number stands for: its lasting one, its guest, or none.

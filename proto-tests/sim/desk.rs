@@ -33,6 +33,7 @@ pub fn end() -> LocalEnd {
         local: "192.0.2.1:40000".parse().unwrap(),
         remote: "192.0.2.254:179".parse().unwrap(),
         interface: vec!["192.0.2.1".parse().unwrap(), "2001:db8::1".parse().unwrap()],
+        unfit: Vec::new(),
     }
 }
 

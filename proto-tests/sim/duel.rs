@@ -600,7 +600,7 @@ impl Ear {
 /// Ports tell the connections apart in what peers say about themselves.
 fn local_end(index: usize, side: usize) -> LocalEnd {
     let address = |side: usize| SocketAddr::from(([192, 0, 2, 1 + side as u8], 1000 + index as u16));
-    LocalEnd { local: address(side), remote: address(1 - side), interface: vec![address(side).ip()] }
+    LocalEnd { local: address(side), remote: address(1 - side), interface: vec![address(side).ip()], unfit: Vec::new() }
 }
 
 fn wire_of(phase: &Phase) -> Option<usize> {

@@ -242,6 +242,7 @@ impl World {
             local: SocketAddr::new(self.setting.local, 40_000 + id.0 as u16),
             remote: "192.0.2.254:179".parse().unwrap(),
             interface: self.setting.interface.clone(),
+            unfit: Vec::new(),
         };
         self.feed(Input::Connected(id, end));
     }

@@ -10,6 +10,7 @@ use crate::condition::{Conditions, Reason};
 use crate::config::Reach;
 use crate::config::diff::restart_causes;
 use crate::config::rollout::{self, Behind, Rollout, Session, join};
+use crate::net::addresses::{self, Addresses};
 use crate::net::journal::{Budget, Rate, Voice};
 use crate::net::listener::Rules;
 use crate::net::socket::interface_index;
@@ -27,6 +28,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::{self, JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
 use tracing::{debug, error, info, warn};
 
 /// How long peers have for their last words when the process ends. With what comes after, two seconds in all.
@@ -85,6 +87,9 @@ pub struct Speaker {
     running: BTreeMap<PeerName, Running>,
     /// The same by address: who dials is found at once among thousands.
     addresses: BTreeSet<(IpAddr, PeerName)>,
+    /// The addresses of this node, as the kernel has them.
+    addresses_of_the_node: watch::Receiver<Addresses>,
+    _addresses_watched: AbortOnDropHandle<()>,
     /// Peers that must not have a session now.
     held: BTreeMap<PeerName, Held>,
     /// Routers of ranges that dialled us.
@@ -146,6 +151,7 @@ impl Speaker {
     /// A speaker at rest. `restart_state` is that towards a router that this process has told nothing yet.
     pub fn new(channels: Channels, restart_state: RestartState) -> Self {
         let spec = channels.spec.borrow().clone();
+        let (addresses, addresses_of_the_node) = watch::channel(Addresses::default());
         Self {
             channels,
             spec,
@@ -156,6 +162,8 @@ impl Speaker {
             rollout_due: None,
             running: BTreeMap::new(),
             addresses: BTreeSet::new(),
+            addresses_of_the_node,
+            _addresses_watched: AbortOnDropHandle::new(tokio::spawn(addresses::run(addresses))),
             held: BTreeMap::new(),
             members: BTreeMap::new(),
             budgets: BTreeMap::new(),
@@ -530,9 +538,10 @@ impl Speaker {
         let (key, key_read) = watch::channel(neighbor.password.clone());
         let (stop, stop_read) = oneshot::channel();
         let (accepted, accepted_read) = mpsc::channel(ACCEPTED_QUEUE);
-        let ended = name.clone();
+        let (ended, addresses) = (name.clone(), self.addresses_of_the_node.clone());
         let task = self.tasks.spawn(async move {
-            driver.run(Lines { plan: plan_read, key: key_read, accepted: accepted_read }, stop_read).await;
+            let lines = Lines { plan: plan_read, key: key_read, accepted: accepted_read, addresses };
+            driver.run(lines, stop_read).await;
             ended
         });
         self.drivers.insert(task.id(), name.clone());

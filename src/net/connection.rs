@@ -1,5 +1,6 @@
 //! Connections to neighbours: what each carries before the first octet leaves, and which ones are taken.
 
+use super::addresses::{self, Address, Beside};
 use super::socket::{self, sign};
 use super::syn::Syn;
 use crate::peer::settings::{InterfaceName, Password, Ttl};
@@ -8,6 +9,7 @@ use crate::peer::{LocalEnd, Settings};
 use crate::wire::PeerKind;
 use ipnetwork::IpNetwork;
 use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, Type};
+use std::collections::BTreeSet;
 use std::io;
 use std::net::{SocketAddr, SocketAddrV6};
 use std::time::Duration;
@@ -116,8 +118,15 @@ fn objection(settings: &Settings, syn: Option<Syn>) -> Option<String> {
 }
 
 fn end(settings: &Settings, local: SocketAddr, remote: SocketAddr) -> LocalEnd {
-    let interface = socket::addresses_beside(local.ip(), settings.neighbor.interface.as_ref());
-    LocalEnd { local, remote, interface }
+    let Beside { fit, unfit } =
+        addresses::read().ok().and_then(|all| beside(settings, local, &all)).unwrap_or_default();
+    LocalEnd { local, remote, interface: fit, unfit }
+}
+
+/// What is beside our end of a connection; `None`: that address is no longer ours.
+pub fn beside(settings: &Settings, local: SocketAddr, all: &BTreeSet<Address>) -> Option<Beside> {
+    let preferred = settings.neighbor.interface.as_ref().and_then(|name| socket::interface_index(name).ok());
+    addresses::beside(all, local.ip(), preferred)
 }
 
 /// Without the IPv6 clothes of an IPv4 address; a scope stays.

@@ -1,12 +1,13 @@
 //! One task a peer: wait, feed, drain, publish.
 
+use super::addresses::{Addresses, Beside};
 use super::connection::{self, DialError};
 use super::journal::{self, Voice};
 use super::links::{Links, Read, Ready};
 use super::listener::Accepted;
 use crate::peer::settings::Password;
 use crate::peer::transport::{Signed, Transport};
-use crate::peer::{CloseHow, ConnId, Input, Output, Peer, Phase, Plan, Settings, Status, Stop};
+use crate::peer::{CloseHow, ConnId, Input, LocalEnd, Output, Peer, Phase, Plan, Settings, Status, Stop};
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use std::future::Future;
@@ -44,6 +45,8 @@ pub struct Lines {
     pub key: watch::Receiver<Option<Password>>,
     /// Connections that the peer opened.
     pub accepted: mpsc::Receiver<Accepted>,
+    /// The addresses of this node.
+    pub addresses: watch::Receiver<Addresses>,
 }
 
 /// Where the state of a driver can be read.
@@ -116,6 +119,7 @@ impl Driver {
                 Ok(()) = lines.plan.changed() => self.on_plan(&mut lines.plan),
                 Ok(()) = lines.key.changed() => self.on_key(&mut lines.key),
                 Some(accepted) = lines.accepted.recv() => self.on_accepted(accepted),
+                Ok(()) = lines.addresses.changed() => self.on_addresses(&mut lines.addresses),
             }
             // One step, then the others have their turn: a peer with much to say delays nobody.
             self.settle();
@@ -199,6 +203,24 @@ impl Driver {
         for (id, outcome) in open.into_iter().zip(failed) {
             if let Err(error) = outcome {
                 self.closed(id, Some(format!("the connection did not take the new password: {error}")));
+            }
+        }
+    }
+
+    /// The node has other addresses than before. A connection whose own is gone would stay Established with nothing leaving it.
+    fn on_addresses(&mut self, addresses: &mut watch::Receiver<Addresses>) {
+        let all = addresses.borrow_and_update().clone();
+        for id in self.links.open() {
+            let Some(Ok((local, remote))) = self.links.stream(id).map(|stream| stream.ends()) else { continue };
+            match connection::beside(&self.settings, local, &all) {
+                Some(Beside { fit, unfit }) => {
+                    let end = LocalEnd { local, remote, interface: fit, unfit };
+                    self.peer.handle(Input::Located(id, end), now());
+                }
+                None => {
+                    let why = format!("its source address {} is no longer an address of this node", local.ip());
+                    self.closed(id, Some(why));
+                }
             }
         }
     }

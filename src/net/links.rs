@@ -10,6 +10,7 @@ use socket2::SockRef;
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::io::{self, Read as _};
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -161,6 +162,14 @@ impl Stream {
     /// The kernel refuses; the connection must not go on.
     pub fn rekey(&self, password: &Password) -> io::Result<()> {
         connection::rekey(&self.tcp, password)
+    }
+
+    /// Our end and the other one.
+    ///
+    /// # Errors
+    /// The kernel's: the connection is gone.
+    pub fn ends(&self) -> io::Result<(SocketAddr, SocketAddr)> {
+        Ok((connection::canonical(self.tcp.local_addr()?), connection::canonical(self.tcp.peer_addr()?)))
     }
 
     /// What the kernel says about it, as long as there is something to say.

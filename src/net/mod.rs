@@ -4,6 +4,7 @@
 //! a NOTIFICATION that we send is not lost to a reset of the connection.
 //! Deliberately absent: which peers exist and who may dial us (the speaker's business), BFD.
 
+pub mod addresses;
 pub mod beacon;
 pub mod connection;
 pub mod driver;
@@ -11,6 +12,7 @@ pub mod journal;
 mod links;
 pub mod listener;
 pub mod neighbours;
+pub mod netlink;
 pub mod socket;
 mod syn;
 

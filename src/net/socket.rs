@@ -6,7 +6,7 @@ use ipnetwork::IpNetwork;
 use socket2::{SockAddr, Socket};
 use std::ffi::CString;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::AsRawFd;
 use tokio::io::unix::AsyncFd;
 use tokio::net::TcpStream;
@@ -214,65 +214,6 @@ pub fn interface_index(name: &InterfaceName) -> io::Result<u32> {
     }
 }
 
-/// All addresses of the interface that `local` is on, as the kernel lists them; where several have it, of `interface`. An
-/// address that no interface lists (another of 127.0.0.0/8, say) belongs to the loopback interface or to none.
-pub fn addresses_beside(local: IpAddr, interface: Option<&InterfaceName>) -> Vec<IpAddr> {
-    let all = interface_addresses().unwrap_or_default();
-    let named = |wanted: &dyn Fn(&[u8], &IpAddr) -> bool| {
-        all.iter().find(|(name, ip)| wanted(name, ip)).map(|(name, _)| name.clone())
-    };
-    let here = |name: &[u8]| interface.is_some_and(|interface| interface.as_str().as_bytes() == name);
-    let chosen = named(&|name, ip| here(name) && *ip == local)
-        .or_else(|| named(&|_, ip| *ip == local))
-        .or_else(|| named(&|_, ip| local.is_loopback() && ip.is_loopback()));
-    all.iter().filter(|(name, _)| Some(name) == chosen.as_ref()).map(|(_, ip)| *ip).collect()
-}
-
-/// Interface name and address, for every address of this network namespace.
-fn interface_addresses() -> io::Result<Vec<(Vec<u8>, IpAddr)>> {
-    let mut head = std::ptr::null_mut();
-    // SAFETY: `head` is a valid place for the list's first element, which is freed below.
-    if unsafe { libc::getifaddrs(&raw mut head) } != 0 {
-        return Err(io::Error::last_os_error());
-    }
-    let mut found = Vec::new();
-    let mut next = head;
-    while !next.is_null() {
-        // SAFETY: the elements and what they point to live until freeifaddrs; names end with a zero octet.
-        let (name, address) = unsafe {
-            let element = &*next;
-            next = element.ifa_next;
-            (std::ffi::CStr::from_ptr(element.ifa_name).to_bytes().to_vec(), ip_of(element.ifa_addr))
-        };
-        found.extend(address.map(|ip| (name, ip)));
-    }
-    // SAFETY: `head` came from getifaddrs and nothing refers to the list any more.
-    unsafe { libc::freeifaddrs(head) };
-    Ok(found)
-}
-
-/// # Safety
-/// `address` is null or points to a socket address as long as its family says.
-unsafe fn ip_of(address: *const libc::sockaddr) -> Option<IpAddr> {
-    if address.is_null() {
-        return None;
-    }
-    // SAFETY: as promised by the caller; the reads do not assume alignment.
-    unsafe {
-        match libc::c_int::from(std::ptr::addr_of!((*address).sa_family).read_unaligned()) {
-            libc::AF_INET => {
-                let v4 = address.cast::<libc::sockaddr_in>().read_unaligned();
-                Some(Ipv4Addr::from(u32::from_be(v4.sin_addr.s_addr)).into())
-            }
-            libc::AF_INET6 => {
-                let v6 = address.cast::<libc::sockaddr_in6>().read_unaligned();
-                Some(Ipv6Addr::from(v6.sin6_addr.s6_addr).into())
-            }
-            _ => None,
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -305,9 +246,5 @@ mod tests {
         let lo = InterfaceName::new("lo").unwrap();
         assert!(interface_index(&lo).unwrap() > 0);
         assert!(interface_index(&InterfaceName::new("no-such-one").unwrap()).is_err());
-        let localhost = IpAddr::from(Ipv4Addr::LOCALHOST);
-        assert!(addresses_beside(localhost, Some(&lo)).contains(&localhost));
-        assert!(addresses_beside(Ipv4Addr::new(127, 9, 9, 9).into(), None).contains(&localhost));
-        assert!(addresses_beside(Ipv4Addr::new(198, 51, 100, 1).into(), Some(&lo)).is_empty());
     }
 }

@@ -104,6 +104,7 @@ impl Peer {
                 | Input::Stop(_)
                 | Input::Timeout
                 | Input::Connected(..)
+                | Input::Located(..)
                 | Input::ConnectFailed(..)
                 | Input::Received(..)
                 | Input::Acknowledged(_)
@@ -114,6 +115,7 @@ impl Peer {
             (Input::Stop(stop), Life::Running) => self.stop(&stop, now),
             (Input::Timeout, Life::Running) => self.timeout(now),
             (Input::Connected(conn, end), Life::Running) => self.connected(conn, end, now),
+            (Input::Located(conn, end), Life::Running) => self.located(conn, end),
             (Input::ConnectFailed(conn, error), Life::Running) => {
                 if matches!(self.home.link, Link::Dialing(current) if current == conn) {
                     self.home.link = Link::Absent;
@@ -249,6 +251,23 @@ impl Peer {
         if matches!(self.home.link, Link::Dialing(current) if current == conn) {
             self.home.link = Link::Opening(Connection { id: conn, end, queue: Queue::default() });
             self.event(Which::Home, Event::TcpCrAcked, now);
+        }
+    }
+
+    /// Chooses next hops anew where our end's surroundings changed; routes follow at once.
+    fn located(&mut self, conn: ConnId, end: LocalEnd) {
+        let nothing = Plan::default();
+        let plan = self.plan.as_ref().unwrap_or(&nothing);
+        let guest = self.guest.as_mut().map(|side| &mut side.link);
+        for link in std::iter::once(&mut self.home.link).chain(guest) {
+            match link {
+                Link::Up(connection, export) if connection.id == conn => {
+                    export.relocate(&end, plan);
+                    connection.end = end.clone();
+                }
+                Link::Opening(connection) if connection.id == conn => connection.end = end.clone(),
+                Link::Absent | Link::Dialing(_) | Link::Opening(_) | Link::Up(..) => {}
+            }
         }
     }
 

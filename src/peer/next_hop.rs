@@ -28,12 +28,16 @@ pub(super) fn choose(
     fixed: &NextHopOverrides,
 ) -> NextHops {
     let local = end.local.ip().to_canonical();
-    let mut others: Vec<IpAddr> = end.interface.iter().chain(node_addresses).map(|a| a.to_canonical()).collect();
+    // On the interface, what the Node calls its own goes first, whatever the kernel says of it.
+    let named = end.interface.iter().chain(&end.unfit).filter(|address| node_addresses.contains(address));
+    let on_interface: Vec<IpAddr> = named.chain(&end.interface).map(IpAddr::to_canonical).collect();
+    let mut others: Vec<IpAddr> =
+        on_interface.iter().copied().chain(node_addresses.iter().map(IpAddr::to_canonical)).collect();
     others.sort_by_key(IpAddr::is_loopback);
     let mut chosen = NextHops::default();
     let usable = |of: Family, address: &IpAddr| family_of(address) == of && is_usable(address, &local);
     let first = |of: Family| std::iter::once(&local).chain(&others).find(|address| usable(of, address)).copied();
-    let on_link = |of: Family| end.interface.iter().map(IpAddr::to_canonical).find(|address| usable(of, address));
+    let on_link = |of: Family| on_interface.iter().copied().find(|address| usable(of, address));
     for family in &context.families {
         if let Some(address) = fixed.get(family) {
             chosen.found.insert(*family, *address);
@@ -101,6 +105,7 @@ mod tests {
             local: local.parse().unwrap(),
             remote: "192.0.2.254:179".parse().unwrap(),
             interface: parse(interface),
+            unfit: Vec::new(),
         };
         choose(&context(&[]), &end, &parse(node), &NextHopOverrides::new())
     }
@@ -139,6 +144,7 @@ mod tests {
             local: local.parse().unwrap(),
             remote: "[2001:db8::fe]:179".parse().unwrap(),
             interface: interface.iter().map(|text| text.parse().unwrap()).collect(),
+            unfit: Vec::new(),
         };
         let choose = |end: &LocalEnd| found(&super::choose(&context(&[Family::IPV4_UNICAST]), end, &[], &[].into()));
         assert_eq!(choose(&end("[2001:db8::1]:1", &["2001:db8::1"])), ["2001:db8::1", "2001:db8::1"]);
@@ -170,6 +176,7 @@ mod tests {
             local: "[fe80::1]:1".parse().unwrap(),
             remote: "[fe80::2]:179".parse().unwrap(),
             interface: vec!["fe80::1".parse().unwrap(), "2001:db8::1".parse().unwrap()],
+            unfit: Vec::new(),
         };
         let node = ["10.0.0.1".parse().unwrap()];
         let both = choose(&context(&[Family::IPV4_UNICAST]), &end, &node, &[].into());
@@ -190,6 +197,7 @@ mod tests {
             local: "[fe80::1]:1".parse().unwrap(),
             remote: "[fe80::2]:179".parse().unwrap(),
             interface: vec!["fe80::1".parse().unwrap(), "2001:db8::1".parse().unwrap()],
+            unfit: Vec::new(),
         };
         let fixed = [
             (Family::IPV4_UNICAST, "192.0.2.99".parse().unwrap()),

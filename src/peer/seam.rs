@@ -16,8 +16,10 @@ pub struct LocalEnd {
     pub local: SocketAddr,
     /// The other end.
     pub remote: SocketAddr,
-    /// All addresses of the interface that `local` is on; next hops of the other family come from here.
+    /// Addresses of the interface that `local` is on; next hops of the other family come from here.
     pub interface: Vec<IpAddr>,
+    /// Those of them that are a next hop only where the Node names them: passing ones, and such as move between nodes.
+    pub unfit: Vec<IpAddr>,
 }
 
 /// What should be announced to this peer. No plan at all is no input: see decisions on "no plan is not an empty plan".
@@ -63,6 +65,8 @@ pub enum Input<'a> {
     Timeout,
     /// Our dial succeeded.
     Connected(ConnId, LocalEnd),
+    /// The addresses around our end of an open connection changed.
+    Located(ConnId, LocalEnd),
     /// Our dial failed, with the error for people.
     ConnectFailed(ConnId, String),
     /// Octets came. What is not a whole message yet is left in the buffer.

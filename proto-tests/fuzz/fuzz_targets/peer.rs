@@ -55,7 +55,7 @@ impl Desk {
             .get(usize::from(which) % self.dialled.len().max(1))
             .copied()
             .unwrap_or(ConnId(u64::from(which)));
-        match what % 13 {
+        match what % 14 {
             0 => self.feed(Input::Start),
             1 => {
                 self.now = self.peer.poll_timeout().unwrap_or(self.now).max(self.now);
@@ -65,7 +65,16 @@ impl Desk {
             3 => {
                 let end = |last| format!("192.0.2.{last}:179").parse().expect("an address");
                 let interface = vec![[192, 0, 2, 9].into(), "2001:db8::9".parse().expect("an address")];
-                self.feed(Input::Connected(conn, LocalEnd { local: end(9), remote: end(1), interface }));
+                self.feed(Input::Connected(
+                    conn,
+                    LocalEnd { local: end(9), remote: end(1), interface, unfit: Vec::new() },
+                ));
+            }
+            12 => {
+                let end = |last| format!("192.0.2.{last}:179").parse().expect("an address");
+                let (local, remote) = (end(9), end(1));
+                let unfit = vec!["2001:db8::8".parse().expect("an address")];
+                self.feed(Input::Located(conn, LocalEnd { local, remote, interface: Vec::new(), unfit }));
             }
             4 => self.feed(Input::ConnectFailed(conn, "refused".to_owned())),
             5 => {

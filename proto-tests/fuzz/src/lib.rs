@@ -2,7 +2,7 @@
 //! corpora mean the same here as there.
 
 use bytes::BytesMut;
-use herald::wire::{AsWidth, Asn, Context, Error, Family, Message, PeerKind};
+use herald::wire::{AsWidth, Asn, Context, Error, Family, Message, PeerKind, Subtypes};
 use std::collections::BTreeSet;
 
 /// Splits the terms of a session off the end.
@@ -20,6 +20,7 @@ pub fn terms(input: &[u8]) -> (&[u8], Context) {
         path_ids_received: when(bit(4)),
         path_ids_sent: when(bit(4)),
         ipv6_next_hops: if bit(5) { [Family::IPV4_UNICAST].into() } else { BTreeSet::new() },
+        subtypes: if bit(6) { Subtypes::Defined } else { Subtypes::Reserved },
         families: both,
     };
     (rest, context)
