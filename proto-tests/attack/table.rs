@@ -72,10 +72,11 @@ impl Shot {
 
     pub fn expected(&self) -> Expected {
         let Self { session, beside, code, flags, ref value } = *self;
-        // RFC 4271 §6.3, RFC 7606 §7.2: an external path begins with the peer's AS, and an empty one begins with none.
+        // RFC 4271 §6.3, RFC 7606 §7.2: an external path begins with the peer's AS, and an empty one begins with none. Where nothing
+        // is announced, the path is nobody's.
         let external = matches!(session, Session::External | Session::Old);
-        if external && code == 2 && value.is_empty() {
-            return if beside == Beside::Route { Expected::Withdraw } else { Expected::Reset };
+        if external && code == 2 && value.is_empty() && beside == Beside::Route {
+            return Expected::Withdraw;
         }
         match beside {
             Beside::Route => expected(code, flags, value.len(), session),

@@ -267,8 +267,11 @@ impl Driver {
 
     /// Does what the peer asks, until it asks no more, and publishes where it stands.
     fn settle(&mut self) {
+        let mut changed = false;
         loop {
             self.obey();
+            // Before any answer leaves: who has the answer finds what led to it.
+            changed |= self.publish_status();
             let broken: Vec<_> =
                 self.links.open().into_iter().filter_map(|id| self.write(id).err().map(|error| (id, error))).collect();
             if broken.is_empty() {
@@ -278,7 +281,10 @@ impl Driver {
                 self.broken(id, error);
             }
         }
-        self.publish();
+        changed |= self.publish_status();
+        if changed {
+            self.publish_transport();
+        }
     }
 
     fn obey(&mut self) {
@@ -323,13 +329,6 @@ impl Driver {
                     }));
                 }
             }
-        }
-    }
-
-    fn publish(&mut self) {
-        let changed = self.publish_status();
-        if changed {
-            self.publish_transport();
         }
     }
 
