@@ -3,6 +3,7 @@
 //! The judge is the routers' kernel tables, the wire and traffic, never herald's own log. Cases run one after the other,
 //! each in a lab of its own.
 
+mod addresses;
 mod attributes;
 mod cut;
 mod gobgp;
@@ -81,6 +82,7 @@ fn cases() -> Vec<(String, Case)> {
     );
     single("wire_sigterm_is_cease_6_2_and_an_orderly_close", wire::sigterm_is_cease_6_2_and_an_orderly_close);
     single("frr_a_prefix_limit_saves_the_session", attributes::a_prefix_limit_saves_the_session);
+    single("next_hops_follow_the_addresses_of_the_node", addresses::next_hops_follow_the_node);
     single("bad_neighbours_cost_nothing", hostile::bad_neighbours_cost_nothing);
     single("a_stopped_daemon_delays_nobody", stuck::a_stopped_daemon_delays_nobody);
     cases.extend(transport::cases());
