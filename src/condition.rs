@@ -32,6 +32,8 @@ reasons! {
     ConfigurationRefused,
     /// The task of a peer failed by a bug of ours; it is begun again, and the others go on.
     PeerPanicked,
+    /// This node announces nothing, whatever its services do.
+    NodeOutOfService,
     /// A change of the file was not taken by every peer: one did not come back with it, and has what it had before.
     ReloadStopped,
     /// An object of the cluster cannot be read, or not wholly: what was last read of it is in use.

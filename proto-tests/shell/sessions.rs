@@ -333,3 +333,26 @@ fn a_pool_that_grows_sends_nothing_that_stayed_the_same() {
     router.wait_for_table(&[V4, V6, "203.0.113.9/32"]);
     assert_eq!(routes(&router.log()[before..]), 1);
 }
+
+#[test]
+fn a_node_out_of_service_says_so_as_long_as_it_is() {
+    let router = Router::start(44, Manner::Ordinary);
+    let mut stage = stage_with_a_service();
+    let label = "node.kubernetes.io/exclude-from-external-load-balancers: \"\"";
+    stage.write("herald.yaml", &config(&[peer("r1", &router)], ""));
+    stage.start("n1");
+    router.wait_for_table(&[V4, V6]);
+    stage.write("manifests/node.yaml", &node("n1", label));
+    router.wait_for_table(&[]);
+    let why = "NodeOutOfService n1: nothing is announced from here: node n1 has the label";
+    stage.wait("the reason", || stage.ask("/readyz").1.contains(why));
+    let routes = String::from_utf8(stage.show(&["routes"]).stdout).unwrap();
+    assert!(routes.contains(why) && routes.contains("No routes."), "{routes}");
+    stage.wait_for_log("nothing is announced from here");
+    // kubeadm's control planes begin like this; gone, it is said no longer.
+    stage.write("manifests/node.yaml", &node("n1", ""));
+    router.wait_for_table(&[V4, V6]);
+    stage.wait("no reason any more", || !stage.ask("/readyz").1.contains("NodeOutOfService"));
+    stage.remove("manifests/node.yaml");
+    stage.wait("the node is missed", || stage.ask("/readyz").1.contains("no Node object of that name"));
+}

@@ -16,4 +16,4 @@ pub use cluster::{
 pub use guard::{Cause, Guard, Holding, Inferred, Limits};
 pub use plan::{Plan, Planner};
 pub use policy::{Advertisement, NodeSelector, Policy, Pool};
-pub use select::{Decision, Place, Reason, decide};
+pub use select::{Decision, Place, Reason, decide, out_of_service};

@@ -303,6 +303,14 @@ pub(super) fn grade(
     }
 }
 
+/// Why a node announces nothing at all, whatever its services do; `None`: it may.
+pub fn out_of_service(view: &ClusterView, policy: &Policy, node: &str) -> Option<Reason> {
+    match view.nodes.get(node) {
+        Some(this) => in_service(policy, node, this).err(),
+        None => Some(Reason::UnknownNode { node: node.to_owned() }),
+    }
+}
+
 /// Whether the node takes traffic from outside at all.
 pub(super) fn in_service(policy: &Policy, name: &str, node: &Node) -> Result<(), Reason> {
     match node.network {

@@ -25,18 +25,20 @@ pub struct Outlets {
     pub keys: watch::Sender<Conditions>,
     /// What the guard holds.
     pub guard: watch::Sender<Conditions>,
+    /// This node.
+    pub node: watch::Sender<Conditions>,
 }
 
 impl Outlets {
     /// One of each kind.
     pub fn new(board: &mut Board) -> Self {
         let mut one = || board.source();
-        Self { file: one(), cluster: one(), credentials: one(), keys: one(), guard: one() }
+        Self { file: one(), cluster: one(), credentials: one(), keys: one(), guard: one(), node: one() }
     }
 
     /// Nothing is known to be wrong: whoever begins anew looks again.
     pub fn clear(&self) {
-        for outlet in [&self.file, &self.cluster, &self.credentials, &self.keys, &self.guard] {
+        for outlet in [&self.file, &self.cluster, &self.credentials, &self.keys, &self.guard, &self.node] {
             outlet.send_replace(Conditions::default());
         }
     }

@@ -10,7 +10,8 @@ use super::reload::{ConfigFile, Uses};
 use super::spec::{Planned, Spec};
 use super::thread::{self, Tasks, untimely};
 use crate::admin::{Metrics, Speakers, Standing};
-use crate::advertise::{ClusterView, NodeName, NodeSelector, Observation};
+use crate::advertise::{ClusterView, NodeName, NodeSelector, Observation, out_of_service};
+use crate::condition::{Conditions, Reason};
 use crate::config::Config;
 use crate::k8s::client::Access;
 use crate::k8s::{self, WatchHealth};
@@ -273,6 +274,9 @@ impl Specs {
             Some(judged) => Some(self.planned(judged, &newest)),
             None => before.planned.clone(),
         };
+        if let Some(seen) = view.as_deref() {
+            self.tell_of_the_node(&newest, &seen.view);
+        }
         let doubts = match view.as_deref() {
             Some(seen) => same_or_new(&before.doubts, self.doubts.about(&newest, &seen.view).to_vec()),
             None => Arc::clone(&before.doubts),
@@ -283,6 +287,20 @@ impl Specs {
         let config = if *before.config == *config { Arc::clone(&before.config) } else { config };
         let keys = if *before.keys == *keys { Arc::clone(&before.keys) } else { keys };
         self.control.spec.send_replace(Arc::new(Spec { config, keys, here, standing, planned, doubts }));
+    }
+
+    /// Says why this node announces nothing, where that is so: it would look like a cluster without services.
+    fn tell_of_the_node(&self, config: &Config, view: &ClusterView) {
+        let node = &self.control.node;
+        let mut now = Conditions::default();
+        if let Some(why) = out_of_service(view, &config.policy, node) {
+            now.set(Reason::NodeOutOfService, node, format!("nothing is announced from here: {why}"));
+        }
+        self.control.conditions.node.send_if_modified(|before| {
+            let changed = *before != now;
+            *before = now;
+            changed
+        });
     }
 
     /// The entries whose selector takes this node in. A selector that cannot be judged yet takes nobody in; none takes in all.
