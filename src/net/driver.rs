@@ -1,6 +1,6 @@
 //! One task a peer: wait, feed, drain, publish.
 
-use super::addresses::{Addresses, Beside};
+use super::addresses::{self, Addresses, Beside};
 use super::connection::{self, DialError};
 use super::journal::{self, Voice};
 use super::links::{Links, Read, Ready};
@@ -208,11 +208,16 @@ impl Driver {
     }
 
     /// The node has other addresses than before. A connection whose own is gone would stay Established with nothing leaving it.
-    fn on_addresses(&mut self, addresses: &mut watch::Receiver<Addresses>) {
-        let all = addresses.borrow_and_update().clone();
+    fn on_addresses(&mut self, newest: &mut watch::Receiver<Addresses>) {
+        let all = newest.borrow_and_update().clone();
         for id in self.links.open() {
             let Some(Ok((local, remote))) = self.links.stream(id).map(|stream| stream.ends()) else { continue };
-            match connection::beside(&self.settings, local, &all) {
+            // An address that is missing is looked for a second time: a list that was read while it changed may lack any.
+            let beside = connection::beside(&self.settings, local, &all).or_else(|| {
+                let again = addresses::read().ok()?;
+                connection::beside(&self.settings, local, &again)
+            });
+            match beside {
                 Some(Beside { fit, unfit }) => {
                     let end = LocalEnd { local, remote, interface: fit, unfit };
                     self.peer.handle(Input::Located(id, end), now());
