@@ -78,7 +78,8 @@ impl Election {
                     LOOK
                 }
                 Leadership::Leading { until } => {
-                    let pause = (self.term / 3).min(*until - Instant::now());
+                    // A third of the term after this attempt began: one that takes as long again still ends in time.
+                    let pause = (*until - self.term / 3).saturating_duration_since(Instant::now());
                     publish(&out, now);
                     pause
                 }
@@ -263,6 +264,26 @@ mod tests {
         tokio::time::advance(Duration::from_secs(60)).await;
         assert!(!over(asked), "it has been renewed many times since, for all that is known");
         assert!(over(Instant::now()), "asked again, it is what it was");
+    }
+
+    /// A server that takes its time: an attempt asks twice, and the next one begins early enough to end before the term does.
+    #[tokio::test(start_paused = true)]
+    async fn a_leader_whose_server_is_slow_stays_one() {
+        let service = tower::service_fn(move |_: Request<Body>| async move {
+            tokio::time::sleep(Duration::from_secs(3)).await;
+            let answer = serde_json::to_vec(&lease("us", "1", 0)).unwrap();
+            Ok::<_, std::convert::Infallible>(Response::new(Body::from(answer)))
+        });
+        let client = Client::new(service, "default");
+        let election = Election::new(client, "default", "lease", "us", Duration::from_secs(24));
+        let out = watch::Sender::new(Leadership::Following(None));
+        let mut seen = out.subscribe();
+        tokio::spawn(election.run(out, CancellationToken::new()));
+        seen.wait_for(|now| now.is_ours(Instant::now())).await.unwrap();
+        for _ in 0..20 {
+            seen.changed().await.unwrap();
+            assert!(seen.borrow().is_ours(Instant::now()), "its term ended while it was renewing it");
+        }
     }
 
     /// Thawed after its time: whoever writes must see that it is over before anything is asked.
