@@ -71,8 +71,11 @@ fn use_config(bed: &Bed, name: &str) -> Outcome {
 /// One pod is new and not ready, for long enough; the others are those of before, and ready.
 fn stands_at_one(bed: &Bed, before: &[Pod]) -> Outcome {
     let is_old = |pod: &Pod| before.iter().any(|old| old.name == pod.name);
-    let split =
-        || -> Outcome<(Vec<Pod>, Vec<Pod>)> { Ok(bed.kubectl().pods(HERALD, SPEAKERS)?.into_iter().partition(is_old)) };
+    // One that is on its way out is no longer any of them.
+    let split = || -> Outcome<(Vec<Pod>, Vec<Pod>)> {
+        let pods = bed.kubectl().pods(HERALD, SPEAKERS)?.into_iter();
+        Ok(pods.filter(|pod| pod.readiness != Readiness::Terminating).partition(is_old))
+    };
     wait_until(Duration::from_secs(60), "the first new pod", || {
         let (_, new) = split()?;
         if new.iter().any(|pod| !pod.address.is_empty()) { Ok(()) } else { Err(format!("{new:?}")) }
