@@ -149,7 +149,9 @@ pub fn herald_planned(process: &mut Process) -> Outcome {
         process.alive()?;
         let said = ask(HERALD_PORT, "/readyz")?;
         let (_, body) = said.split_once("\r\n\r\n").ok_or("no answer yet")?;
-        let unplanned = |line: &&str| !line.starts_with("peer receiver: ") || line.contains("nothing planned");
+        let of_the_session =
+            |line: &str| line.starts_with("peer receiver: ") || line.starts_with("no router has a session");
+        let unplanned = |line: &&str| !of_the_session(line) || line.contains("nothing planned");
         match body.lines().find(unplanned) {
             Some("ready") | None if !body.is_empty() => Ok(()),
             other => Err(other.unwrap_or("nothing").to_owned()),
