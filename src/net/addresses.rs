@@ -102,11 +102,12 @@ pub fn beside(all: &BTreeSet<Address>, local: IpAddr, preferred: Option<u32>) ->
         .or_else(|| has(&|address| address.ip == local))
         .or_else(|| has(&|address| local.is_loopback() && address.ip.is_loopback()))?;
     let here = || all.iter().filter(|address| address.interface == interface);
-    let in_a_subnet = |one: &Address| {
-        let same_kind =
-            |other: &&Address| other.ip.is_ipv4() == one.ip.is_ipv4() && !is_link_local(other.ip) && !is_single(other);
-        here().any(|other| same_kind(&other))
+    // Only what is there to stay makes a single one beside it doubtful; 127.0.0.0/8 is no subnet that routers know.
+    let makes_doubtful = |other: &Address| {
+        other.state == State::Settled && !is_single(other) && !is_link_local(other.ip) && !other.ip.is_loopback()
     };
+    let in_a_subnet =
+        |one: &Address| here().any(|other| other.ip.is_ipv4() == one.ip.is_ipv4() && makes_doubtful(other));
     let is_fit = |one: &Address| one.state == State::Settled && !(is_single(one) && in_a_subnet(one));
     let (fit, unfit): (Vec<_>, Vec<_>) = here().partition(|one| is_fit(one));
     let ips = |of: Vec<&Address>| of.into_iter().map(|one| one.ip).collect();
@@ -209,7 +210,10 @@ mod tests {
             (2, "2001:db8:77::4", 64, 0x01),
             (2, "2001:db8:77::aaaa", 128, 0x80),
             (2, "fe80::1", 64, 0x80),
+            (1, "127.0.0.1", 8, 0x80),
+            (1, "10.0.0.1", 32, 0x80),
             (3, "192.0.2.1", 32, 0x80),
+            (3, "2001:db8:3::2", 64, 0x20),
             (3, "2001:db8::1", 128, 0x80),
         ]);
         let beside = |local: &str| beside(&all, local.parse().unwrap(), None);
@@ -219,6 +223,7 @@ mod tests {
         assert_eq!(names(&here.unfit), unfit);
         // Where there is nothing but single ones (DHCPv6 gives them), they are the node's.
         assert_eq!(names(&beside("192.0.2.1").unwrap().fit), ["192.0.2.1", "2001:db8::1"]);
+        assert_eq!(names(&beside("10.0.0.1").unwrap().fit), ["10.0.0.1", "127.0.0.1"]);
         assert_eq!(beside("198.51.100.1"), None);
     }
 

@@ -132,6 +132,23 @@ mod tests {
     }
 
     #[test]
+    fn what_the_node_names_goes_first_on_the_interface_and_an_unfit_one_only_then() {
+        let end = LocalEnd {
+            local: "192.0.2.1:1".parse().unwrap(),
+            remote: "192.0.2.254:179".parse().unwrap(),
+            interface: ["192.0.2.1", "2001:db8::1", "2001:db8::2"].map(|text| text.parse().unwrap()).into(),
+            unfit: vec!["2001:db8::9".parse().unwrap()],
+        };
+        let chosen = |node: &[&str]| {
+            let node: Vec<IpAddr> = node.iter().map(|text| text.parse().unwrap()).collect();
+            found(&choose(&context(&[]), &end, &node, &NextHopOverrides::new()))[1].clone()
+        };
+        assert_eq!(chosen(&[]), "2001:db8::1");
+        assert_eq!(chosen(&["2001:db8::2"]), "2001:db8::2");
+        assert_eq!(chosen(&["2001:db8::9"]), "2001:db8::9", "DHCPv6 gives /128");
+    }
+
+    #[test]
     fn a_mapped_address_is_never_sent() {
         let hops = next_hops("[::ffff:192.0.2.1]:1", &["::ffff:192.0.2.1"], &["::ffff:192.0.2.2"]);
         assert_eq!(found(&hops), ["192.0.2.1"]);
