@@ -272,11 +272,10 @@ impl Driver {
 
     /// Does what the peer asks, until it asks no more, and publishes where it stands.
     fn settle(&mut self) {
-        let mut changed = false;
         loop {
             self.obey();
             // Before any answer leaves: who has the answer finds what led to it.
-            changed |= self.publish_status();
+            self.publish();
             let broken: Vec<_> =
                 self.links.open().into_iter().filter_map(|id| self.write(id).err().map(|error| (id, error))).collect();
             if broken.is_empty() {
@@ -286,10 +285,7 @@ impl Driver {
                 self.broken(id, error);
             }
         }
-        changed |= self.publish_status();
-        if changed {
-            self.publish_transport();
-        }
+        self.publish();
     }
 
     fn obey(&mut self) {
@@ -359,16 +355,17 @@ impl Driver {
         });
     }
 
-    fn publish_status(&self) -> bool {
+    fn publish(&mut self) {
+        if *self.status.borrow() == *self.peer.status() {
+            return;
+        }
+        // First: who sees a session sees its socket.
+        self.publish_transport();
         let status = self.peer.status();
-        self.status.send_if_modified(|published| {
-            if published == status {
-                return false;
-            }
+        self.status.send_modify(|published| {
             journal::report(published, status, &self.voice, now());
             published.clone_from(status);
-            true
-        })
+        });
     }
 }
 
