@@ -111,8 +111,10 @@ impl Model {
     fn reset(&mut self, kind: Kind, readings: Vec<Reading>) {
         let listed: BTreeSet<Key> = readings.iter().filter_map(Reading::present).collect();
         let stays = |key: &Key| key.kind() != kind || listed.contains(key);
-        let gone = self.objects.iter().filter(|(key, _)| !stays(key));
-        self.missing.extend(gone.map(|(key, object)| (key.clone(), object.clone())));
+        // What was missing of it before stays missing.
+        for (key, object) in self.objects.iter().filter(|(key, _)| !stays(key)) {
+            self.missing.entry(key.clone()).or_insert_with(|| object.clone());
+        }
         self.objects.retain(|key, _| stays(key));
         for reading in readings {
             let lesser = match &reading {
