@@ -134,7 +134,7 @@ impl Control {
 /// go on with what they have.
 ///
 /// # Errors
-/// It could not begin at all, or it failed for the [`FAILURES`]th time within [`WINDOW`]: the process had better stop in order.
+/// It could not begin at all, or it failed for the fourth time within ten minutes: the process had better stop in order.
 pub async fn keep_running(control: Control, file: ConfigFile, stop: CancellationToken) -> anyhow::Result<()> {
     let mut file = Some(file);
     let metrics = control.metrics.clone();

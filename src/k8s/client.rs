@@ -1,5 +1,5 @@
 //! The way to the API server: where it is, who is believed to be it, and who we are. All of that stands in files that others
-//! replace. The client is built anew when one of them changes, after a 401, and when nothing has answered for [`PATIENCE`];
+//! replace. The client is built anew when one of them changes, after a 401, and when nothing has answered for 30 s;
 //! whoever holds the client notices nothing of it.
 
 use crate::condition::{Conditions, Reason};
