@@ -301,10 +301,13 @@ impl Desk {
         if self.rules == rules {
             return;
         }
+        let before = self.reserved();
         self.rules = rules;
         let reserved = self.reserved();
         if let Some(allocator) = &mut self.allocator {
             allocator.set_quotas(self.rules.allocation.quotas.clone(), now.civil);
+            // Whoever waits is served at once: no pool is open while an address is reserved in only one of the two files.
+            allocator.set_nodes(before.union(&reserved).copied().collect(), now.civil);
             allocator.set_pools(self.rules.allocation.pools.clone(), now.civil);
             allocator.set_nodes(reserved, now.civil);
             for uid in self.services.keys().cloned().collect::<Vec<_>>() {

@@ -546,6 +546,21 @@ async fn pools_that_overlap_the_cluster_are_doubted_and_a_nodes_address_is_never
     assert_eq!(bench.desk.figures().doubts.len(), 1);
 }
 
+/// One edit widens the pool and names a router inside it; a Service that waits must not be quicker than the router.
+#[tokio::test(start_paused = true)]
+async fn a_router_that_is_named_in_the_edit_that_widens_the_pool_keeps_its_address() {
+    let mut bench = Bench::begun(Classless::Announce);
+    ["a", "b", "c"].into_iter().for_each(|name| bench.put(name, |_| {}));
+    bench.work();
+    let text = "asn: 64512\npools: [{name: edge, addresses: [198.51.100.0/30]}]\n\
+                peers: [{name: tor, address: 198.51.100.2, asn: 64500}]\n";
+    let allocation = config::Config::parse("t", text).unwrap_or_else(|found| panic!("{found}")).0.allocation;
+    bench.desk.configure(Rules { allocation, ..bench.desk.rules.clone() }, bench.now);
+    let done = bench.work();
+    assert!(done.contains(&"put 198.51.100.3".to_owned()), "{done:?}");
+    assert!(!done.iter().any(|word| word.contains("198.51.100.2")), "{done:?}");
+}
+
 fn unreadable(name: &str, uid: &str) -> Unreadable {
     let identity =
         Identity { name: name.to_owned(), uid: uid.to_owned(), version: "7".to_owned(), ..Identity::default() };
