@@ -1,5 +1,6 @@
 //! The planner against a model that thinks of nothing but the words of the rule, over random histories; and its price.
 
+mod guard;
 mod model;
 mod price;
 
