@@ -169,6 +169,16 @@ impl FakeApi {
         self.cut();
     }
 
+    /// Lists no longer have what is of these resources, though nobody deleted it: whoever watches has to list again.
+    pub fn lose(&self, resources: &[&'static str]) {
+        self.change(|world| {
+            world.version += 1;
+            world.objects.retain(|(of, _), _| !resources.contains(of));
+        });
+        self.compact(Gone::InBand);
+        self.cut();
+    }
+
     pub fn set_mode(&self, mode: Mode) {
         self.change(|world| world.mode = mode);
     }

@@ -4,16 +4,17 @@ use crate::process::{Peer, Stage, config, node, service};
 use crate::router::{Manner, Router};
 use std::fs;
 
-const ALL: [&str; 5] = ["198.51.100.1/32", "198.51.100.2/32", "198.51.100.3/32", "198.51.100.4/32", "198.51.100.5/32"];
+pub const ALL: [&str; 5] =
+    ["198.51.100.1/32", "198.51.100.2/32", "198.51.100.3/32", "198.51.100.4/32", "198.51.100.5/32"];
 
 /// A configuration with a guard of its own.
-fn guarded(router: &Router, guard: &str) -> String {
+pub fn guarded(router: &Router, guard: &str) -> String {
     let peer = Peer { name: "r1", address: router.address, more: "" };
     config(&[peer], "").replace("  maxWithdraw: 100%\n", guard)
 }
 
 /// The number by which what is held is confirmed.
-fn number(body: &str) -> String {
+pub fn number(body: &str) -> String {
     let from = body.find("herald confirm ").unwrap_or_else(|| panic!("{body}")) + "herald confirm ".len();
     body[from..from + 16].to_owned()
 }

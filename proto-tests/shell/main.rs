@@ -5,12 +5,16 @@
 
 mod dialled;
 mod doors;
+#[path = "../k8s/fake_api.rs"]
+#[expect(dead_code, reason = "another suite's, which needs more of it")]
+mod fake_api;
 mod files;
 mod frozen;
 mod graceful;
 mod guard;
 mod kept;
 mod limits;
+mod lists;
 mod malformed;
 mod process;
 mod rollout;

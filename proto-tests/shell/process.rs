@@ -88,15 +88,20 @@ impl Stage {
     /// Starts a speaker that watches a cluster whose API server does not answer.
     pub fn start_in_a_cluster_that_is_down(&mut self, node: &str) {
         let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        self.start_in_a_cluster(node, closed, &[]);
+    }
+
+    /// Starts a speaker that watches a cluster whose API server is there, with more arguments.
+    pub fn start_in_a_cluster(&mut self, node: &str, server: SocketAddr, more: &[&str]) {
         let config = format!(
             "apiVersion: v1\nkind: Config\ncurrent-context: c\ncontexts: [{{name: c, context: {{cluster: c, user: u}}}}]\n\
-             clusters: [{{name: c, cluster: {{server: \"http://{closed}\"}}}}]\nusers: [{{name: u, user: {{}}}}]\n"
+             clusters: [{{name: c, cluster: {{server: \"http://{server}\"}}}}]\nusers: [{{name: u, user: {{}}}}]\n"
         );
         self.write("kubeconfig", &config);
         let log = fs::File::create(self.path("log")).unwrap();
         let mut command = herald();
         command.arg("speak").arg("--config").arg(self.path("herald.yaml")).arg("--socket").arg(self.socket());
-        command.args(["--metrics", "127.0.0.1:0", "--log-format", "json"]).env("NODE_NAME", node);
+        command.args(["--metrics", "127.0.0.1:0", "--log-format", "json"]).args(more).env("NODE_NAME", node);
         command.env("KUBECONFIG", self.path("kubeconfig")).stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
         self.child = Some(command.spawn().unwrap());
     }

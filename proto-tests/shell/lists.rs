@@ -1,0 +1,139 @@
+//! What an API server's list no longer has, though nobody deleted it.
+
+use crate::fake_api::{ALLOCATIONS, FakeApi, NODES, SERVICES, SLICES, Snapshot};
+use crate::guard::{ALL, guarded, number};
+use crate::process::Stage;
+use crate::router::{Entry, Manner, Router};
+use serde_json::{Value, json};
+use std::net::SocketAddr;
+use tokio::net::TcpListener;
+use tokio::sync::oneshot;
+
+/// An API server beside the test; it ends with it.
+struct Cluster {
+    api: FakeApi,
+    address: SocketAddr,
+    /// Its thread runs for as long as this is held.
+    _running: oneshot::Sender<()>,
+}
+
+fn service(name: &str, address: &str) -> Value {
+    json!({
+        "metadata": {"name": name, "namespace": "shop", "uid": name},
+        "spec": {"type": "LoadBalancer", "ports": [{"port": 80}], "externalTrafficPolicy": "Cluster"},
+        "status": {"loadBalancer": {"ingress": [{"ip": address}]}},
+    })
+}
+
+fn slice(of: &str) -> Value {
+    json!({
+        "metadata": {"name": format!("{of}-1"), "namespace": "shop", "labels": {"kubernetes.io/service-name": of}},
+        "addressType": "IPv4",
+        "endpoints": [{"addresses": ["10.244.1.5"], "nodeName": "n1", "conditions": {"ready": true}}],
+    })
+}
+
+impl Cluster {
+    fn new() -> Self {
+        let (running, stop) = oneshot::channel();
+        let (tell, told) = std::sync::mpsc::channel();
+        std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            runtime.block_on(async {
+                let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+                let address = listener.local_addr().unwrap();
+                tell.send((FakeApi::serve_on(listener), address)).unwrap();
+                let _ = stop.await;
+            });
+        });
+        let (api, address) = told.recv().unwrap();
+        Self { api, address, _running: running }
+    }
+
+    /// Five services with an endpoint each; answers what was there before them.
+    fn fill(&self) -> Snapshot {
+        let empty = self.api.snapshot();
+        let addresses = json!([{"type": "InternalIP", "address": "192.0.2.11"}]);
+        self.api.put(NODES, json!({"metadata": {"name": "n1"}, "status": {"addresses": addresses}}));
+        for (n, prefix) in ALL.iter().enumerate() {
+            let name = format!("s{n}");
+            self.api.put(SERVICES, service(&name, prefix.trim_end_matches("/32")));
+            self.api.put(SLICES, slice(&name));
+        }
+        empty
+    }
+
+    /// A speaker that has announced all of it, with this guard.
+    fn announced(&self, router: &Router, guard: &str) -> Stage {
+        let mut stage = Stage::new();
+        stage.write("herald.yaml", &guarded(router, guard));
+        stage.start_in_a_cluster("n1", self.address, &[]);
+        router.wait_for_table(&ALL);
+        stage
+    }
+}
+
+fn holds(stage: &Stage) -> bool {
+    stage.ask("/readyz").1.contains("GuardHolds")
+}
+
+/// Rights that see less, a proxy that filters, an API server that lags: a kind at a time, and all at once.
+#[test]
+fn a_list_without_the_objects_of_a_kind_withdraws_nothing_and_they_may_come_back() {
+    let router = Router::start(94, Manner::Ordinary);
+    let cluster = Cluster::new();
+    cluster.fill();
+    let stage = cluster.announced(&router, "  hold: 1s\n");
+    let kinds: [&[&str]; 4] = [&[SERVICES], &[SLICES], &[NODES], &[SERVICES, SLICES, NODES, ALLOCATIONS]];
+    for kinds in kinds {
+        cluster.api.lose(kinds);
+        stage.wait("the guard to hold", || holds(&stage));
+        let said = stage.ask("/readyz").1;
+        assert!(said.contains("herald confirm "), "{kinds:?}: {said}");
+        let shown = String::from_utf8(stage.show(&["peers"]).stdout).unwrap();
+        assert!(shown.contains("GuardHolds"), "{kinds:?}: {shown}");
+        assert!(stage.ask("/metrics").1.contains("herald_conditions{reason=\"GuardHolds\"} 1"), "{kinds:?}");
+        router.wait_for_table(&ALL);
+        cluster.fill();
+        stage.wait("nothing is held", || !holds(&stage));
+    }
+    let log = router.log();
+    assert!(!log.iter().any(|entry| matches!(entry, Entry::Withdraw(_))), "{log:?}");
+}
+
+/// A database that was restored from an empty copy: all kinds at once, and versions that count from the beginning.
+#[test]
+fn a_server_that_comes_back_empty_withdraws_nothing_until_it_is_confirmed() {
+    let router = Router::start(95, Manner::Ordinary);
+    let cluster = Cluster::new();
+    let empty = cluster.fill();
+    let stage = cluster.announced(&router, "  hold: 1s\n");
+    cluster.api.put_back(empty);
+    stage.wait("the guard to hold", || holds(&stage));
+    router.wait_for_table(&ALL);
+    let number = number(&stage.ask("/readyz").1);
+    assert!(stage.show(&["confirm", &number]).status.success());
+    router.wait_for_table(&[]);
+    stage.wait("nothing is held", || !holds(&stage));
+}
+
+/// What is really deleted goes at once, one by one, though it is everything.
+#[test]
+fn three_hundred_services_deleted_one_by_one_are_withdrawn_at_once() {
+    let router = Router::start(96, Manner::Ordinary);
+    let cluster = Cluster::new();
+    cluster.fill();
+    let stage = cluster.announced(&router, "");
+    let name = |n: u16| format!("many-{n}");
+    for n in 0..300 {
+        cluster.api.put(SERVICES, service(&name(n), &format!("198.51.100.{}", 10 + n % 240)));
+        cluster.api.put(SLICES, slice(&name(n)));
+    }
+    let many = (10..250).map(|n| format!("198.51.100.{n}/32")).collect::<Vec<_>>();
+    let all: Vec<&str> = ALL.iter().copied().chain(many.iter().map(String::as_str)).collect();
+    router.wait_for_table(&all);
+    (0..300).for_each(|n| cluster.api.delete(SERVICES, &name(n)));
+    (0..ALL.len()).for_each(|n| cluster.api.delete(SERVICES, &format!("s{n}")));
+    router.wait_for_table(&[]);
+    assert!(!holds(&stage));
+}
