@@ -48,6 +48,8 @@ reasons! {
     PasswordUnavailable,
     /// Routes stay announced that a list, a folder, a file or the configuration no longer has.
     GuardHolds,
+    /// Much of what the process before this one announced is missing: routers are not told that the table is whole.
+    EndOfRibWaits,
     /// The state folder cannot be written or read: what outlives the process is at risk.
     StateFolder,
 }
@@ -92,6 +94,11 @@ impl Conditions {
     /// Whether it is so.
     pub fn contains(&self, reason: Reason, subject: &str) -> bool {
         self.0.contains_key(&(reason, subject.into()))
+    }
+
+    /// In which words it is so.
+    pub fn words(&self, reason: Reason, subject: &str) -> Option<&str> {
+        self.0.get(&(reason, subject.into())).map(String::as_str)
     }
 
     /// How many there are of a kind.

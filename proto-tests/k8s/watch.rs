@@ -2,7 +2,7 @@
 
 use crate::fake_api::{ALLOCATIONS, FakeApi, Gone, Mode, NODES, SERVICES, SLICES};
 use crate::{accepted, until};
-use herald::advertise::{ClusterView, Observation, ServiceKey, TrafficPolicy};
+use herald::advertise::{ClusterView, Missing, Observation, ServiceKey, TrafficPolicy};
 use herald::condition::{Conditions, Reason};
 use herald::k8s::{Contact, Source, WatchHealth, watch};
 use serde_json::{Value, json};
@@ -339,6 +339,19 @@ async fn a_line_without_end_is_given_up_at_its_limit() {
     // Four watches, several attempts each; what the sockets hold comes on top.
     let attempts = api.requests().len();
     assert!(api.sent() < attempts * (20 << 20), "{} octets in {attempts} requests", api.sent());
+}
+
+/// A list that is newer and has less: what nobody deleted is told apart.
+#[tokio::test]
+async fn what_a_newer_list_lacks_is_missing_and_not_deleted() {
+    let (api, mut watch) = synced().await;
+    api.lose(&[SERVICES]);
+    let seen = watch.sees("no services", |view| view.services.is_empty()).await;
+    let Missing::Objects { kept, names, .. } = &seen.missing else { panic!("{seen:?}") };
+    assert_eq!((kept.services.len(), names.len()), (2, 2), "{names:?}");
+    fill(&api);
+    let seen = watch.sees("they are back", |view| view.services.len() == 2).await;
+    assert_eq!(seen.missing, Missing::Nothing);
 }
 
 /// One list that lies behind what was seen may come from a server that lags: it is read a second time.

@@ -3,7 +3,7 @@
 use crate::fake_api::{ALLOCATIONS, FakeApi, NODES, SERVICES, SLICES, Snapshot};
 use crate::guard::{ALL, guarded, number};
 use crate::process::Stage;
-use crate::router::{Entry, Manner, Router};
+use crate::router::{Entry, Manner, Router, newest, table};
 use serde_json::{Value, json};
 use std::net::SocketAddr;
 use tokio::net::TcpListener;
@@ -115,6 +115,44 @@ fn a_server_that_comes_back_empty_withdraws_nothing_until_it_is_confirmed() {
     assert!(stage.show(&["confirm", &number]).status.success());
     router.wait_for_table(&[]);
     stage.wait("nothing is held", || !holds(&stage));
+}
+
+/// A restart onto an answer that is much smaller than what the process before announced: what is there is announced, and a router
+/// with graceful restart is not told that it is all.
+#[test]
+fn a_restart_onto_an_empty_answer_ends_no_routers_graceful_restart() {
+    let router = Router::start(97, Manner::Graceful);
+    let cluster = Cluster::new();
+    let empty = cluster.fill();
+    let mut stage = Stage::new();
+    let text = guarded(&router, "  hold: 1h\n").replace("  holdTime: 9s\n", "  holdTime: 9s\n  gracefulRestart: {}\n");
+    stage.write("herald.yaml", &text);
+    let state = stage.path("state");
+    let state = ["--state", state.to_str().unwrap()];
+    stage.start_in_a_cluster("n1", cluster.address, &state);
+    router.wait_for_table(&ALL);
+    stage.wait("what is announced is written down", || {
+        std::fs::read_to_string(stage.path("state/announced")).is_ok_and(|text| text.contains(ALL[4]))
+    });
+    stage.stop();
+    cluster.api.put_back(empty);
+    stage.start_in_a_cluster("n1", cluster.address, &state);
+    stage.wait("the answer to be doubted", || stage.ask("/readyz").1.contains("EndOfRibWaits"));
+    let said = stage.ask("/readyz").1;
+    assert!(said.contains("5 of the 5 prefixes"), "{said}");
+    let addresses = json!([{"type": "InternalIP", "address": "192.0.2.11"}]);
+    cluster.api.put(NODES, json!({"metadata": {"name": "n1"}, "status": {"addresses": addresses}}));
+    for (name, prefix) in [("s0", ALL[0]), ("new", "198.51.100.9/32")] {
+        cluster.api.put(SLICES, slice(name));
+        cluster.api.put(SERVICES, service(name, prefix.trim_end_matches("/32")));
+        router.wait("a new route", |log| table(newest(log)).contains(prefix));
+    }
+    // Sent in order: an End-of-RIB would stand between the two.
+    assert!(!newest(&router.log()).iter().any(|entry| matches!(entry, Entry::EndOfRib(_))));
+    let number = number(&stage.ask("/readyz").1);
+    assert!(stage.show(&["confirm", &number]).status.success());
+    router.wait_for_end_of_rib();
+    stage.wait("nothing is doubted", || !stage.ask("/readyz").1.contains("EndOfRibWaits"));
 }
 
 /// What is really deleted goes at once, one by one, though it is everything.

@@ -34,11 +34,13 @@ impl Default for Limits {
 }
 
 impl Limits {
-    fn of(&self, announced: usize) -> usize {
+    /// How many of so many.
+    pub(super) fn of(&self, announced: usize) -> usize {
         (announced.saturating_mul(usize::from(self.max_withdraw)) / 100).max(ALWAYS)
     }
 
-    fn allow_all(&self) -> bool {
+    /// Whether whatever is asked may go.
+    pub(super) fn allow_all(&self) -> bool {
         self.max_withdraw >= 100
     }
 }

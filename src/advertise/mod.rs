@@ -7,6 +7,7 @@ pub mod cluster;
 pub mod guard;
 pub mod plan;
 pub mod policy;
+pub mod remembered;
 pub mod select;
 
 pub use cluster::{
@@ -16,4 +17,5 @@ pub use cluster::{
 pub use guard::{Cause, Guard, Holding, Inferred, Limits};
 pub use plan::{Plan, Planner};
 pub use policy::{Advertisement, NodeSelector, Policy, Pool};
+pub use remembered::Remembered;
 pub use select::{Decision, Place, Reason, decide, out_of_service};

@@ -22,8 +22,8 @@ const FORGOTTEN: Duration = Duration::from_secs(4095 + 240);
 pub fn restart_state(folder: Option<&Path>) -> RestartState {
     let uptime = fs::read_to_string(UPTIME).ok().and_then(|text| uptime(&text));
     let Some(folder) = folder else { return judge(&Record::Absent, "", uptime) };
-    let boot = match fs::read_to_string(BOOT_ID) {
-        Ok(boot) => boot.trim().to_owned(),
+    let boot = match id() {
+        Ok(boot) => boot,
         Err(error) => {
             warn!("cannot read {BOOT_ID}: {error}; routers are told that the data path is new");
             return RestartState::RestartingAfterBoot;
@@ -39,6 +39,14 @@ pub fn restart_state(folder: Option<&Path>) -> RestartState {
         warn!("cannot write {}: {error}; the next process will not know of this one", folder.join(FILE).display());
     }
     state
+}
+
+/// What the kernel calls this boot.
+///
+/// # Errors
+/// The system's.
+pub fn id() -> std::io::Result<String> {
+    Ok(fs::read_to_string(BOOT_ID)?.trim().to_owned())
 }
 
 fn judge(last: &Record, boot: &str, uptime: Option<Duration>) -> RestartState {

@@ -10,12 +10,13 @@ use super::reload::{ConfigFile, Uses};
 use super::spec::{Planned, Spec};
 use super::thread::{self, Tasks, untimely};
 use crate::admin::{Metrics, Speakers, Standing};
-use crate::advertise::{ClusterView, NodeName, NodeSelector, Observation, out_of_service};
+use crate::advertise::{ClusterView, NodeName, NodeSelector, Observation, Remembered, out_of_service};
 use crate::condition::{Conditions, Reason};
 use crate::config::Config;
 use crate::k8s::client::Access;
 use crate::k8s::{self, WatchHealth};
 use crate::rib::{Bounds, RouteSet};
+use crate::wire::Prefix;
 use anyhow::Context;
 use std::collections::{BTreeSet, VecDeque};
 use std::path::PathBuf;
@@ -64,6 +65,8 @@ pub struct Control {
     pub keeper: Keeper,
     /// Who has a session.
     pub speakers: watch::Receiver<Arc<Speakers>>,
+    /// What the process before this one announced.
+    pub remembered: BTreeSet<Prefix>,
     /// What an operator confirmed last.
     pub confirmed: watch::Receiver<Option<Arc<str>>>,
 }
@@ -83,7 +86,11 @@ impl Control {
         let mut tasks = Tasks::new();
         let announced = in_use.planned.as_ref().map(|planned| &planned.routes.routes);
         let to = (self.speakers.clone(), self.conditions.guard.clone());
-        let (guarded, accepted) = Guarded::new(self.node.clone(), announced, to.0, to.1);
+        // One that is begun anew doubts what the one before it did.
+        let doubted =
+            in_use.planned.as_ref().map_or_else(|| self.remembered.clone(), |planned| (*planned.doubted).clone());
+        let before = (announced, Remembered::new(doubted));
+        let (guarded, accepted) = Guarded::new(self.node.clone(), before, to.0, to.1);
         self.feed(&mut tasks, (view, accepted), &stop).await?;
         let beside = move |config: &_| keys.refresh(config);
         let follow = file.follow(hangup, Uses { config, reloads: self.metrics.reloads(), beside });
@@ -334,7 +341,8 @@ impl Specs {
         let pools = config.policy.pools.values().flat_map(|pool| pool.ranges.iter().copied());
         let mut retained = judged.plan.retained.clone();
         retained.extend(judged.beyond);
-        Arc::new(Planned { routes: judged.plan, node_addresses, bounds: Bounds::within(pools).retaining(retained) })
+        let bounds = Bounds::within(pools).retaining(retained);
+        Arc::new(Planned { routes: judged.plan, node_addresses, bounds, doubted: judged.doubted })
     }
 }
 

@@ -2,6 +2,7 @@
 
 use crate::admin::Speakers;
 use crate::advertise::guard::{Held, Step, Until};
+use crate::advertise::remembered::{Lack, Remembered};
 use crate::advertise::{
     Cause, ClusterView, Guard, Holding, Inferred, Limits, Missing, NodeName, Observation, Plan, Planner,
 };
@@ -9,6 +10,7 @@ use crate::condition::{Conditions, Reason};
 use crate::config::Config;
 use crate::peer::Phase;
 use crate::rib::RouteSet;
+use crate::wire::Prefix;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Instant;
@@ -18,6 +20,7 @@ use tokio::sync::watch;
 pub struct Guarded {
     node: NodeName,
     guard: Guard,
+    remembered: Remembered,
     planner: Planner,
     /// What is left of the rules and the cluster of before, while something is held.
     old: Option<Planner>,
@@ -47,8 +50,10 @@ pub struct Judged {
     pub config: Arc<Config>,
     /// Whether the configuration is not the newest as it is.
     pub keeps_peers: bool,
-    /// Whether anything is held.
+    /// Whether anything is held or doubted, so that time changes the plan.
     pub holds: bool,
+    /// What was announced before this process, while much of it is missing.
+    pub doubted: Arc<BTreeSet<Prefix>>,
     /// What sessions are kept by: while something is held, the cluster as it was before.
     pub basis: ClusterView,
 }
@@ -57,7 +62,7 @@ impl Guarded {
     /// One that goes on from what is announced.
     pub fn new(
         node: NodeName,
-        announced: Option<&BTreeMap<Arc<str>, RouteSet>>,
+        (announced, remembered): (Option<&BTreeMap<Arc<str>, RouteSet>>, Remembered),
         speakers: watch::Receiver<Arc<Speakers>>,
         conditions: watch::Sender<Conditions>,
     ) -> (Self, watch::Receiver<u64>) {
@@ -65,7 +70,7 @@ impl Guarded {
         let agreed = if announced.is_some() { Agreed::Unknown } else { Agreed::Nothing };
         let guard = Guard::after(announced.cloned().unwrap_or_default());
         let (planner, old) = (Planner::default(), None);
-        (Self { node, guard, planner, old, agreed, accepted, speakers, conditions }, read)
+        (Self { node, guard, remembered, planner, old, agreed, accepted, speakers, conditions }, read)
     }
 
     /// The plan for what is seen now, by these rules. `confirmed` is what an operator confirmed last.
@@ -88,8 +93,11 @@ impl Guarded {
         };
         let step = Step { wanted: &wanted, inferred, cause: &cause, established: &established };
         let outcome = self.guard.judge(&step, &limits, now);
-        self.tell(&outcome.holding, &cause, &config.guard, now);
         let plan = Plan { routes: outcome.routes, retained: wanted.retained };
+        let lack = self.remembered.judge(&plan, &config.guard, confirmed, now);
+        let doubted = Arc::new(self.remembered.prefixes().clone());
+        self.tell(&outcome.holding, &cause, &config.guard, now);
+        self.tell_of_the_start(lack.as_ref(), &config.guard);
         match outcome.holding {
             Holding::Nothing => {
                 self.agreed = Agreed::Config(Arc::clone(config));
@@ -102,8 +110,9 @@ impl Guarded {
                     beyond: BTreeSet::new(),
                     config: Arc::clone(config),
                     keeps_peers: false,
-                    holds: false,
+                    holds: lack.is_some(),
                     basis: seen.view.clone(),
+                    doubted,
                 }
             }
             Holding::Routes(held) => {
@@ -111,7 +120,7 @@ impl Guarded {
                 let keeps_peers = kept.is_some();
                 let config = kept.unwrap_or_else(|| Arc::clone(config));
                 let basis = self.doubted(seen).map_or(&seen.view, |(kept, _)| kept).clone();
-                Judged { plan, beyond: held.addresses, config, keeps_peers, holds: true, basis }
+                Judged { plan, beyond: held.addresses, config, keeps_peers, holds: true, basis, doubted }
             }
         }
     }
@@ -176,26 +185,56 @@ impl Guarded {
     }
 
     fn tell(&self, holding: &Holding, cause: &Cause, limits: &Limits, now: Instant) {
-        let mut conditions = Conditions::default();
-        if let Holding::Routes(held) = holding {
-            conditions.set(Reason::GuardHolds, "", words(held, cause, limits, now));
-        }
-        self.conditions.send_if_modified(|held| {
-            let changed = held.count(Reason::GuardHolds) != conditions.count(Reason::GuardHolds)
-                || (!matches!(holding, Holding::Routes(Held { until: Until::Time(_), .. })) && *held != conditions)
-                || !same_cause(held, cause);
-            if changed {
-                *held = conditions;
+        let said = match holding {
+            Holding::Nothing => None,
+            Holding::Routes(held) => Some(words(held, cause, limits, now)),
+        };
+        // The time that is left need not be said anew every second.
+        let counts_down = matches!(holding, Holding::Routes(Held { until: Until::Time(_), .. }));
+        let hash = cause.hash();
+        self.conditions.send_if_modified(|conditions| {
+            let before = conditions.words(Reason::GuardHolds, "").map(str::to_owned);
+            let is_same = match (&before, &said) {
+                (Some(before), Some(_)) if counts_down => before.contains(&hash),
+                (before, said) => before == said,
+            };
+            if is_same {
+                return false;
             }
-            changed
+            match said {
+                Some(said) => conditions.set(Reason::GuardHolds, "", said),
+                None => conditions.clear(Reason::GuardHolds, ""),
+            }
+            true
+        });
+    }
+
+    fn tell_of_the_start(&self, lack: Option<&Lack>, limits: &Limits) {
+        let said = lack.map(|lack| lacking(lack, limits));
+        self.conditions.send_if_modified(|conditions| {
+            let before = conditions.clone();
+            conditions.clear_all(Reason::EndOfRibWaits);
+            if let Some(said) = said {
+                conditions.set(Reason::EndOfRibWaits, "", said);
+            }
+            *conditions != before
         });
     }
 }
 
-/// Whether what was said names this cause: the time that is left need not be said anew every second.
-fn same_cause(said: &Conditions, cause: &Cause) -> bool {
-    let hash = cause.hash();
-    said.iter().all(|(_, _, words)| words.contains(&hash))
+fn lacking(lack: &Lack, limits: &Limits) -> String {
+    let Lack { missing, before, until, number } = lack;
+    let until = match until {
+        Until::Confirmed => {
+            "nothing is announced now, so this stays until it is confirmed or some of it is back".to_owned()
+        }
+        Until::Time(_) => format!("after 'guard.hold' ({} s) it is believed", limits.hold.as_secs()),
+    };
+    format!(
+        "{missing} of the {before} prefixes that the process before this one announced are missing: what is there is announced, and \
+         routers with graceful restart keep the others, for they are not told that this is all; {until}; to end this now: 'herald \
+         confirm {number}' on this node"
+    )
 }
 
 fn words(held: &Held, cause: &Cause, limits: &Limits, now: Instant) -> String {

@@ -5,6 +5,7 @@
 //! Deliberately absent: every decision that can be made without a runtime. Those live below the wall.
 
 pub mod allocate;
+pub mod announced;
 pub mod boot;
 pub mod conditions;
 pub mod control;

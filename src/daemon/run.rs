@@ -1,6 +1,5 @@
 //! One process: wire, supervise, stop in order.
 
-use super::boot;
 use super::conditions::{Board, Outlets};
 use super::control::{self, Control, Source};
 use super::established;
@@ -9,6 +8,7 @@ use super::reload::ConfigFile;
 use super::speaker::{Channels, Speaker};
 use super::spec::Spec;
 use super::thread::{REST_LIMIT, Tasks, on_a_runtime, untimely};
+use super::{announced, boot};
 use crate::admin::{self, Handles, Metrics, Readiness, Speakers, Standing, WatchState, server};
 use crate::advertise::NodeName;
 use crate::k8s::WatchHealth;
@@ -82,6 +82,11 @@ async fn speak(options: Options) -> anyhow::Result<()> {
         write_down.await;
         ("established", Ok(()))
     });
+    let write_down = announced::run(options.state.clone(), spec_read.clone(), stop.clone());
+    tasks.spawn(async {
+        write_down.await;
+        ("announced", Ok(()))
+    });
     let (confirmed, confirmed_read) = watch::channel(None);
     let routers = Routers {
         port: server::router(handles.clone(), metrics.clone()),
@@ -103,6 +108,7 @@ async fn speak(options: Options) -> anyhow::Result<()> {
         metrics,
         keeper,
         speakers: speakers_seen,
+        remembered: announced::before(options.state.as_deref()),
         confirmed: confirmed_read.clone(),
     };
     let keep = control::keep_running(control, file, stop.clone());

@@ -17,7 +17,7 @@ use crate::net::socket::interface_index;
 use crate::net::{Accepted, Driver, Lines, Readings};
 use crate::peer::settings::{Opening, Password, RestartState, Whereabouts};
 use crate::peer::status::{EndOfRib, FirstTable};
-use crate::peer::{Identity, PeerName, Phase, Plan, Settings, Status, Stop};
+use crate::peer::{Extent, Identity, PeerName, Phase, Plan, Settings, Status, Stop};
 use crate::rib::RouteSet;
 
 use futures_util::future::select_all;
@@ -329,12 +329,12 @@ impl Speaker {
 
     /// Where the session of a peer stands. Without a plan there is no table to wait for.
     fn session(&self, running: &Running) -> Session {
-        session(&running.readings.status.borrow(), self.spec.planned.is_some())
+        session(&running.readings.status.borrow(), self.is_table_whole())
     }
 
     /// Waits until a session that the rollout asks about moved; for ever, where it asks about none.
     fn session_moved(&self) -> impl Future<Output = ()> + use<> {
-        let planned = self.spec.planned.is_some();
+        let planned = self.is_table_whole();
         let names = self.behind.keys().chain(self.rollout.waits_for());
         let of = names.filter_map(|name| self.running.get(name));
         let moves: Vec<_> = of
@@ -663,7 +663,12 @@ impl Speaker {
         let prefix_limits = of.map(|peer| peer.prefix_limits.clone()).unwrap_or_default();
         let next_hops = of.map(|peer| peer.next_hops.clone()).unwrap_or_default();
         let (node_addresses, bounds) = (planned.node_addresses.clone(), planned.bounds.clone());
-        Plan { routes, node_addresses, next_hops, bounds, prefix_limits }
+        Plan { routes, node_addresses, next_hops, bounds, prefix_limits, extent: planned.extent() }
+    }
+
+    /// Whether End-of-RIB follows the routes that are there.
+    fn is_table_whole(&self) -> bool {
+        self.spec.planned.as_ref().is_some_and(|planned| planned.extent() == Extent::Whole)
     }
 
     fn publish(&mut self) {

@@ -5,7 +5,9 @@ use super::keys::KeyRing;
 use crate::admin::Standing;
 use crate::advertise;
 use crate::config::Config;
+use crate::peer::Extent;
 use crate::rib::Bounds;
+use crate::wire::Prefix;
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -36,6 +38,15 @@ pub struct Planned {
     pub node_addresses: Vec<IpAddr>,
     /// The last line behind policy.
     pub bounds: Bounds,
+    /// What a process before this one announced, while it is doubted that these routes are all.
+    pub doubted: Arc<BTreeSet<Prefix>>,
+}
+
+impl Planned {
+    /// Whether End-of-RIB may follow the routes.
+    pub fn extent(&self) -> Extent {
+        if self.doubted.is_empty() { Extent::Whole } else { Extent::Doubtful }
+    }
 }
 
 impl Spec {

@@ -1,7 +1,7 @@
 //! What an Established session sends: the Adj-RIB-Out with its way out.
 
 use super::next_hop;
-use super::seam::{LocalEnd, Plan};
+use super::seam::{Extent, LocalEnd, Plan};
 use super::settings::{Role, Settings};
 use super::status::{EndOfRib, Limit, Room};
 use crate::fsm::{Negotiated, Refresh};
@@ -145,7 +145,10 @@ impl Export {
             }
         }
         let admitted = admission.admit(&plan.routes, &self.egress, &plan.prefix_limits);
-        written.updates = self.adj_out.write(admitted, &self.egress, out, limit);
+        written.updates = match plan.extent {
+            Extent::Whole => self.adj_out.write(admitted, &self.egress, out, limit),
+            Extent::Doubtful => self.adj_out.write_routes(admitted, &self.egress, out, limit),
+        };
         // Room left over means that nothing is left to be sent.
         if out.len() < limit {
             for family in std::mem::take(&mut self.open) {

@@ -18,7 +18,7 @@ pub mod status;
 pub mod transport;
 
 pub use machine::Peer;
-pub use seam::{CloseHow, ConnId, Input, LocalEnd, Output, Plan, Stop};
+pub use seam::{CloseHow, ConnId, Extent, Input, LocalEnd, Output, Plan, Stop};
 pub use settings::{Identity, Neighbor, PeerName, Settings};
 pub use side::Which;
 pub use status::{EndOfRib, Limit, Phase, Room, Status};

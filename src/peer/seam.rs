@@ -35,6 +35,19 @@ pub struct Plan {
     pub bounds: Bounds,
     /// How many routes the peer accepts, where that is known.
     pub prefix_limits: PrefixLimits,
+    /// Whether End-of-RIB may follow them.
+    pub extent: Extent,
+}
+
+/// How far a plan goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Extent {
+    /// It is the whole table: End-of-RIB follows it (RFC 4724 §2).
+    #[default]
+    Whole,
+    /// Much of what a process before this one announced is missing: its routes go out, and End-of-RIB waits, so that a router that
+    /// kept the others as stale keeps them (RFC 4724 §4.2).
+    Doubtful,
 }
 
 /// Why a peer is stopped (the stopping table).

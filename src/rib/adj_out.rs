@@ -56,15 +56,23 @@ impl AdjRibOut {
                 messages += 1;
             }
         }
+        messages += self.write_routes(wanted, egress, out, limit);
+        // Room left over: all routes are out.
+        while out.len() < limit
+            && let Some(family) = self.end_of_rib.pop_front()
+        {
+            EndOfRib(family).encode(&egress.context, out).expect("End-of-RIB is due for negotiated families only");
+            messages += 1;
+        }
+        messages
+    }
+
+    /// The same without End-of-RIB, where nobody can say yet that this is the whole table.
+    pub fn write_routes(&mut self, wanted: &RouteSet, egress: &Egress, out: &mut BytesMut, limit: usize) -> u64 {
+        let mut messages = 0;
         while out.len() < limit {
             match &mut self.progress {
-                Progress::Settled if self.held.is_same(wanted) && self.ghosts.is_empty() => {
-                    let Some(family) = self.end_of_rib.pop_front() else { break };
-                    EndOfRib(family)
-                        .encode(&egress.context, out)
-                        .expect("End-of-RIB is due for negotiated families only");
-                    messages += 1;
-                }
+                Progress::Settled if self.held.is_same(wanted) && self.ghosts.is_empty() => break,
                 Progress::Settled => {
                     let delta = Delta::between(&self.held, &self.ghosts, wanted, egress);
                     self.barred.retain(|prefix, _| {
