@@ -14,11 +14,11 @@ fn quick<'a>(router: &Router, more: &'a str) -> Peer<'a> {
     Peer { name: "r1", address: router.address, more }
 }
 
-fn quick_config(router: &Router, more: &str) -> String {
+pub fn quick_config(router: &Router, more: &str) -> String {
     config(&[quick(router, more)], "").replace("holdTime: 9s", "holdTime: 3s")
 }
 
-fn stage() -> Stage {
+pub fn stage() -> Stage {
     let stage = Stage::new();
     stage.write("manifests/nodes.yaml", &node("n1", ""));
     stage.write("manifests/web.yaml", &service("web", &["198.51.100.7".to_owned()]));
@@ -32,7 +32,7 @@ fn fifo(stage: &Stage, name: &str) {
 }
 
 /// The session that began first still lives, and has lived longer than its hold time.
-fn still_up(router: &Router) {
+pub fn still_up(router: &Router) {
     std::thread::sleep(Duration::from_millis(3500));
     let log = router.log();
     assert!(!log.contains(&Entry::Closed), "{log:?}");

@@ -10,14 +10,14 @@ use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 
 /// An API server beside the test; it ends with it.
-struct Cluster {
-    api: FakeApi,
-    address: SocketAddr,
+pub struct Cluster {
+    pub api: FakeApi,
+    pub address: SocketAddr,
     /// Its thread runs for as long as this is held.
     _running: oneshot::Sender<()>,
 }
 
-fn service(name: &str, address: &str) -> Value {
+pub fn service(name: &str, address: &str) -> Value {
     json!({
         "metadata": {"name": name, "namespace": "shop", "uid": name},
         "spec": {"type": "LoadBalancer", "ports": [{"port": 80}], "externalTrafficPolicy": "Cluster"},
@@ -25,7 +25,7 @@ fn service(name: &str, address: &str) -> Value {
     })
 }
 
-fn slice(of: &str) -> Value {
+pub fn slice(of: &str) -> Value {
     json!({
         "metadata": {"name": format!("{of}-1"), "namespace": "shop", "labels": {"kubernetes.io/service-name": of}},
         "addressType": "IPv4",
@@ -34,7 +34,7 @@ fn slice(of: &str) -> Value {
 }
 
 impl Cluster {
-    fn new() -> Self {
+    pub fn new() -> Self {
         let (running, stop) = oneshot::channel();
         let (tell, told) = std::sync::mpsc::channel();
         std::thread::spawn(move || {
@@ -51,7 +51,7 @@ impl Cluster {
     }
 
     /// Five services with an endpoint each; answers what was there before them.
-    fn fill(&self) -> Snapshot {
+    pub fn fill(&self) -> Snapshot {
         let empty = self.api.snapshot();
         let addresses = json!([{"type": "InternalIP", "address": "192.0.2.11"}]);
         self.api.put(NODES, json!({"metadata": {"name": "n1"}, "status": {"addresses": addresses}}));
@@ -115,6 +115,37 @@ fn a_server_that_comes_back_empty_withdraws_nothing_until_it_is_confirmed() {
     assert!(stage.show(&["confirm", &number]).status.success());
     router.wait_for_table(&[]);
     stage.wait("nothing is held", || !holds(&stage));
+}
+
+/// What an allocator gave stays announced when its pool is edited away, by the advertisements of that pool; where those are replaced
+/// in the same edit, nothing would be left.
+#[test]
+fn a_pool_and_its_advertisement_replaced_in_one_edit_withdraw_nothing_until_it_is_confirmed() {
+    let router = Router::start(88, Manner::Ordinary);
+    let cluster = Cluster::new();
+    cluster.fill();
+    for (n, prefix) in ALL.iter().enumerate() {
+        let (address, name) = (prefix.trim_end_matches("/32"), format!("s{n}"));
+        let holder = json!({"namespace": "shop", "name": name, "uid": name, "ports": [{"protocol": "TCP", "port": 80}],
+                            "externalTrafficPolicy": "Cluster"});
+        let object = format!("v4-{}", address.replace('.', "-"));
+        let spec = json!({"address": address, "pool": "pool", "holders": [holder]});
+        cluster.api.put(ALLOCATIONS, json!({"metadata": {"name": object}, "spec": spec}));
+    }
+    let stage = cluster.announced(&router, "  hold: 1s\n");
+    let before = guarded(&router, "  hold: 1s\n").replace("- name: all\n", "- name: all\n  pools: [pool]\n");
+    stage.write("herald.yaml", &before);
+    stage.signal("HUP");
+    stage.wait_for_log("new configuration");
+    let other =
+        before.replace("- name: pool\n  addresses: [198.51.100.0/24,", "- name: other\n  addresses: [203.0.113.0/24,");
+    stage.write("herald.yaml", &other.replace("pools: [pool]", "pools: [other]"));
+    stage.wait("the guard to hold", || holds(&stage));
+    router.wait_for_table(&ALL);
+    let said = stage.ask("/readyz").1;
+    assert!(said.contains("5 routes of 5 addresses to r1 stay announced"), "{said}");
+    assert!(stage.show(&["confirm", &number(&said)]).status.success());
+    router.wait_for_table(&[]);
 }
 
 /// A restart onto an answer that is much smaller than what the process before announced: what is there is announced, and a router

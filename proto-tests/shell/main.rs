@@ -20,4 +20,5 @@ mod process;
 mod rollout;
 mod router;
 mod sessions;
+mod starved;
 mod transport;
