@@ -50,6 +50,8 @@ reasons! {
     GuardHolds,
     /// Much of what the process before this one announced is missing: routers are not told that the table is whole.
     EndOfRibWaits,
+    /// Addresses stay held whose services the API server's list no longer has, though nobody said that they were deleted.
+    ReleasesHeld,
     /// The state folder cannot be written or read: what outlives the process is at risk.
     StateFolder,
 }

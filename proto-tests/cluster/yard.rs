@@ -375,8 +375,9 @@ pools:
     )
 }
 
+/// Without the guard: how it holds is a case of its own.
 fn configuration(pools: &str) -> String {
-    format!("asn: 64512\npeers: []\npools:\n{pools}")
+    format!("asn: 64512\nguard: {{maxWithdraw: 100%}}\npeers: []\npools:\n{pools}")
 }
 
 fn text(value: &Value) -> String {

@@ -166,6 +166,7 @@ impl World {
             foreign: self.foreign.values().cloned().collect(),
             records: self.records.values().cloned().collect(),
             claims: self.services.values().cloned().collect(),
+            ..Start::default()
         }
     }
 

@@ -2,7 +2,7 @@
 
 use super::handles::{Listing, WatchState};
 use super::metrics::{CONTENT_TYPE, NONE, Reloads, conditions, counter, gauge, text, watches};
-use super::readiness;
+use super::{readiness, server};
 use crate::condition::Conditions;
 use crate::ipam::Usage;
 use axum::extract::State;
@@ -19,6 +19,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
+use tokio::sync::watch;
 
 /// The allocator at one moment.
 #[derive(Debug, Clone, Default)]
@@ -177,6 +178,11 @@ pub fn router(look: Look) -> (Router, Reloads) {
             }),
         );
     (router, reloads)
+}
+
+/// What the Unix socket has beside them: what changes something.
+pub fn confirmation(look: Look, confirmed: watch::Sender<Option<Arc<str>>>) -> Router {
+    server::confirmation(Arc::new(move || look().conditions), "herald pools", confirmed)
 }
 
 /// One that waits for its turn is as ready as one that gives.

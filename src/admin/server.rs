@@ -6,6 +6,7 @@ use super::handles::Handles;
 use super::metrics::{CONTENT_TYPE, Metrics};
 use super::pieces;
 use super::readiness;
+use crate::condition::Conditions;
 use anyhow::{Context, bail};
 use axum::Router;
 use axum::extract::{Query, State};
@@ -36,8 +37,17 @@ pub fn router(handles: Handles, metrics: Metrics) -> Router {
 /// Those of the Unix socket: the same, and what changes something.
 pub fn socket_router(handles: Handles, metrics: Metrics, confirmed: watch::Sender<Option<Arc<str>>>) -> Router {
     let conditions = handles.conditions.clone();
+    let conditions: Held = Arc::new(move || conditions.borrow().clone());
+    router(handles, metrics).merge(confirmation(conditions, "herald peers", confirmed))
+}
+
+/// What is held at this moment.
+pub(super) type Held = Arc<dyn Fn() -> Arc<Conditions> + Send + Sync>;
+
+/// The route by which an operator confirms what is held; `shows` is the command that shows it.
+pub(super) fn confirmation(held: Held, shows: &'static str, confirmed: watch::Sender<Option<Arc<str>>>) -> Router {
     let confirm = move |Query(what): Query<Confirmation>| async move {
-        let waits = conditions.borrow().iter().any(|(_, _, words)| words.contains(&what.number));
+        let waits = held().iter().any(|(_, _, words)| words.contains(&what.number));
         match what.number.len() >= LEAST_NUMBER && waits {
             true => {
                 tracing::info!(number = what.number, "confirmed by an operator");
@@ -45,12 +55,12 @@ pub fn socket_router(handles: Handles, metrics: Metrics, confirmed: watch::Sende
                 (StatusCode::OK, "confirmed\n".to_owned())
             }
             false => {
-                let help = "'herald peers' shows what is held, and the number of each";
+                let help = format!("'{shows}' shows what is held, and the number of each");
                 (StatusCode::NOT_FOUND, format!("nothing is held under the number {:?}: {help}\n", what.number))
             }
         }
     };
-    router(handles, metrics).route("/v1/confirm", post(confirm))
+    Router::new().route("/v1/confirm", post(confirm))
 }
 
 /// A number that confirms something has 16 digits; less of it may be part of any sentence.

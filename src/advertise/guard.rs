@@ -21,7 +21,8 @@ pub const ALWAYS: usize = 3;
 pub struct Limits {
     /// The window over which steps are added up, and how long one that takes more is held.
     pub hold: Duration,
-    /// Per cent of what was announced at the window's beginning, at least [`ALWAYS`]; 100: whatever is asked.
+    /// Per cent of what was announced (or, by an allocator, held) at the window's beginning, at least [`ALWAYS`]; 100: whatever is
+    /// asked.
     pub max_withdraw: u8,
     /// The [`Cause::hash`] of a step that may be done at once.
     pub confirmed: Option<Arc<str>>,
@@ -34,13 +35,13 @@ impl Default for Limits {
 }
 
 impl Limits {
-    /// How many of so many.
-    pub(super) fn of(&self, announced: usize) -> usize {
-        (announced.saturating_mul(usize::from(self.max_withdraw)) / 100).max(ALWAYS)
+    /// How many of so many may go within a window.
+    pub fn share(&self, of: usize) -> usize {
+        (of.saturating_mul(usize::from(self.max_withdraw)) / 100).max(ALWAYS)
     }
 
-    /// Whether whatever is asked may go.
-    pub(super) fn allow_all(&self) -> bool {
+    /// Whether there is no limit.
+    pub fn allow_all(&self) -> bool {
         self.max_withdraw >= 100
     }
 }
@@ -260,8 +261,8 @@ impl Guard {
                 *by_peer.entry(peer).or_default() += 1;
             }
             let of_peer = |peer: &Arc<str>| before.peers.get(peer).copied().unwrap_or_default();
-            gone.len() <= limits.of(before.all)
-                && by_peer.iter().all(|(peer, count)| *count <= limits.of(of_peer(peer)))
+            gone.len() <= limits.share(before.all)
+                && by_peer.iter().all(|(peer, count)| *count <= limits.share(of_peer(peer)))
         };
         fits(&self.sizes(), &routes, &gone)
             && self.taken.iter().rev().all(|taken| {

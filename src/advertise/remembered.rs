@@ -50,7 +50,7 @@ impl Remembered {
         };
         let is_over = match until {
             Until::Confirmed => false,
-            Until::Time(at) => now >= at || missing <= limits.of(before),
+            Until::Time(at) => now >= at || missing <= limits.share(before),
         };
         let number = self.number();
         let is_allowed = [limits.confirmed.as_deref(), confirmed].contains(&Some(&*number)) || limits.allow_all();

@@ -28,7 +28,7 @@ pub struct Arguments {
     /// been taken away; while no allocator runs, such services cannot be deleted
     #[arg(long)]
     cleanup_finalizer: bool,
-    /// The Unix socket for `herald pools`
+    /// The Unix socket for `herald pools` and `herald confirm`
     #[arg(long, default_value = super::DEFAULT_ALLOCATOR_SOCKET, value_name = "PATH")]
     socket: PathBuf,
     /// Where to serve /healthz, /readyz, /metrics and /v1/pools

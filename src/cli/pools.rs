@@ -27,8 +27,9 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
 }
 
 fn text(answer: &Pools) -> String {
+    let wrong: String = answer.conditions.iter().chain(&answer.doubts).map(|line| format!("! {line}\n")).collect();
     if let Some(waiting) = &answer.waiting {
-        return format!("Allocator {}: {waiting}\n", answer.identity);
+        return format!("{wrong}Allocator {}: {waiting}\n", answer.identity);
     }
     let mut table = table(["POOL", "FAMILY", "TOTAL", "HELD", "COOLING", "BLOCKED", "FREE"]);
     for pool in &answer.pools {
@@ -45,8 +46,7 @@ fn text(answer: &Pools) -> String {
     let (served, waiting) = (answer.services_served, answer.services_waiting);
     let services = format!("Services: {served} served, {waiting} waiting\n\n");
     let pools = if answer.pools.is_empty() { "No pools.\n".to_owned() } else { lines(table) };
-    let doubts: String = answer.doubts.iter().map(|doubt| format!("! {doubt}\n")).collect();
-    doubts + &services + &pools + &retained(&answer.retained)
+    wrong + &services + &pools + &retained(&answer.retained)
 }
 
 /// What would not be given today.

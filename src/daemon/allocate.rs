@@ -5,7 +5,7 @@ use super::last_known_good::Keeper;
 use super::reload::{ConfigFile, Sureness, Uses};
 use super::run::{Routers, Signals, open_doors, supervise};
 use super::thread::{Tasks, on_a_runtime};
-use crate::admin::allocator::{Look, Part, Retained, Snapshot, router};
+use crate::admin::allocator::{Look, Part, Retained, Snapshot, confirmation, router};
 use crate::admin::{self, WatchState};
 use crate::condition::Conditions;
 use crate::k8s::allocator::{self, Links, Progress, Report};
@@ -71,10 +71,12 @@ async fn allocate(options: Options) -> anyhow::Result<()> {
     let (leadership, leadership_read) = watch::channel(Leadership::Following(None));
     let (report, report_read) = watch::channel(Report::default());
     let (conditions, conditions_read) = watch::channel(Arc::default());
-    let (router, reloads) = router(look(&options.identity, &leadership_read, &report_read, conditions_read));
+    let look = look(&options.identity, &leadership_read, &report_read, conditions_read);
+    let (router, reloads) = router(Arc::clone(&look));
+    let (confirmed, confirmed_read) = watch::channel(None);
     let stop = CancellationToken::new();
     let mut tasks = Tasks::new();
-    let routers = Routers { port: router.clone(), socket: router };
+    let routers = Routers { port: router.clone(), socket: router.merge(confirmation(look, confirmed)) };
     open_doors(&mut tasks, (&options.socket, options.metrics), routers, &stop).await?;
     let follow = file.follow(hangup, Uses { config, reloads, beside: |_: &_| Sureness::Settled });
     tasks.spawn(async {
@@ -98,6 +100,8 @@ async fn allocate(options: Options) -> anyhow::Result<()> {
         conditions: of_the_cluster,
         identity,
         cleanup: options.cleanup,
+        confirmed: confirmed_read,
+        socket: options.socket.display().to_string(),
     };
     let stopped = stop.clone();
     let work = tokio::spawn(async move {

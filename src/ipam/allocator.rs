@@ -30,10 +30,13 @@ pub struct Start {
     pub nodes: BTreeSet<IpAddr>,
     /// Services that are not ours and have addresses.
     pub foreign: Vec<Foreign>,
-    /// Every `Allocation`, listed before the services: a holder that is not among those is gone.
+    /// Every `Allocation`. A holder that is none of `claims` is none of ours any more, unless it is `absent`.
     pub records: Vec<Record>,
     /// Every Service that is ours.
     pub claims: Vec<Claim>,
+    /// Holders that the list of services does not have and that may live all the same: what they hold stays theirs, as with
+    /// [`Allocator::unknown_holders`].
+    pub absent: BTreeSet<Uid>,
 }
 
 /// What is to be done about an `Allocation`.
@@ -83,7 +86,7 @@ pub struct Allocator {
 impl Allocator {
     /// Takes over what is there, and only then gives what is missing.
     ///
-    /// First every `Allocation`: its living holders hold it, and one without any cools down from now. Then every address that
+    /// First every `Allocation`: its living and its absent holders hold it, and one without any cools down from now. Then every address that
     /// a status shows and nobody holds, the oldest Service first. Then all who lack something, the oldest first.
     pub fn adopt(start: Start, now: Timestamp) -> Self {
         let mut state = State::default();
@@ -101,7 +104,7 @@ impl Allocator {
         let records: BTreeMap<IpAddr, Record> =
             start.records.into_iter().map(|record| (record.address, record)).collect();
         for (address, record) in records {
-            observe::take_in(&mut state, address, Some(record), observe::Unknown::Sweep, now);
+            observe::take_in(&mut state, address, Some(record), observe::Unknown::SweepBut(&start.absent), now);
         }
         for rank in &ranks {
             let claim = state.claim(&rank.uid).expect("it has just been put there");
@@ -287,6 +290,17 @@ impl Allocator {
             self.state.book.holder(*first, uid).cloned()
         };
         self.state.unknown.iter().filter_map(of).collect()
+    }
+
+    /// Of [`Self::unknown_holders`], who they are.
+    pub fn strangers(&self) -> impl Iterator<Item = &Uid> {
+        self.state.unknown.keys()
+    }
+
+    /// Every address that somebody of ours has, with whose it is.
+    pub fn held(&self) -> impl Iterator<Item = (IpAddr, &[Holder])> + '_ {
+        let book = &self.state.book;
+        book.addresses().map(|address| (address, book.holders(address))).filter(|(_, holders)| !holders.is_empty())
     }
 
     /// Every Service that is served.

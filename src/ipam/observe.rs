@@ -60,10 +60,10 @@ fn agree(state: &mut State, address: IpAddr) -> Vec<Uid> {
 }
 
 /// What becomes of holders of whom we know nothing.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Unknown {
-    /// All services are known: they are gone.
-    Sweep,
+#[derive(Debug, Clone, Copy)]
+pub enum Unknown<'a> {
+    /// All services are known: they are gone, but for these.
+    SweepBut(&'a BTreeSet<Uid>),
     /// We may not have heard of them yet.
     Keep,
 }
@@ -73,7 +73,7 @@ pub fn take_in(
     state: &mut State,
     address: IpAddr,
     object: Option<Record>,
-    unknown: Unknown,
+    unknown: Unknown<'_>,
     now: Timestamp,
 ) -> BTreeSet<Uid> {
     let ours = forget_unknown(state, address);
@@ -137,14 +137,17 @@ fn forget_unknown(state: &mut State, address: IpAddr) -> Vec<Holder> {
 fn named_holders(
     state: &State,
     named: Vec<Holder>,
-    unknown: Unknown,
+    unknown: Unknown<'_>,
     now: Timestamp,
 ) -> (Vec<Holder>, Option<(Timestamp, ServiceName)>) {
     let mut seen = BTreeSet::new();
     let last = named.last().map(|holder| holder.service.clone());
     let mut lives = named;
     lives.retain(|holder| match unknown {
-        Unknown::Sweep => state.subjects.contains_key(&holder.uid) && seen.insert(holder.uid.clone()),
+        Unknown::SweepBut(absent) => {
+            let lives = state.subjects.contains_key(&holder.uid) || absent.contains(&holder.uid);
+            lives && seen.insert(holder.uid.clone())
+        }
         Unknown::Keep => seen.insert(holder.uid.clone()),
     });
     let rest = if lives.is_empty() { last.map(|last| (now, last)) } else { None };

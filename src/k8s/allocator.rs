@@ -72,6 +72,10 @@ pub struct Links {
     pub identity: String,
     /// Whether Services get a finalizer.
     pub cleanup: Cleanup,
+    /// What an operator confirmed last.
+    pub confirmed: watch::Receiver<Option<Arc<str>>>,
+    /// Where it is confirmed, for people.
+    pub socket: String,
 }
 
 /// Gives addresses whenever this process leads, until `stop`.
@@ -163,6 +167,7 @@ impl Office {
                     let rules = rules(&self.links.config.borrow_and_update(), self.links.cleanup);
                     self.desk.configure(rules, moment());
                 }
+                Ok(()) = self.links.confirmed.changed() => self.confirm(),
                 () = tokio::time::sleep_until(wake) => {}
             }
             self.desk.tick(moment());
@@ -231,12 +236,20 @@ impl Office {
     fn complain(&mut self) {
         let mut now = Conditions::default();
         self.unread.tell(&mut now, Kind::object);
+        self.desk.tell(&mut now, &self.links.socket);
         self.vigil.tell(&mut now, Kind::as_str, Instant::now());
         self.links.conditions.send_if_modified(|before| {
             let changed = *before != now;
             *before = now;
             changed
         });
+    }
+
+    fn confirm(&mut self) {
+        let number = self.links.confirmed.borrow_and_update().clone();
+        if let Some(number) = number {
+            self.desk.consent(&number, moment());
+        }
     }
 
     fn written(&mut self, ended: Result<(Key, Outcome), JoinError>) -> anyhow::Result<()> {
@@ -302,7 +315,12 @@ fn health<T>(told: &Told<T>) -> Health {
 }
 
 fn rules(config: &Config, cleanup: Cleanup) -> Rules {
-    Rules { allocation: Arc::clone(&config.allocation), classless: config.policy.classless, cleanup }
+    Rules {
+        allocation: Arc::clone(&config.allocation),
+        classless: config.policy.classless,
+        cleanup,
+        guard: config.guard.clone(),
+    }
 }
 
 fn moment() -> Moment {

@@ -10,6 +10,7 @@
 mod allocations;
 mod errands;
 mod letters;
+mod missing;
 mod overlaps;
 mod services;
 mod surroundings;
@@ -19,8 +20,10 @@ mod tests;
 use super::allocation::Allocation;
 use super::due::{Due, Key};
 use super::follow::Told;
+use super::releases::Releases;
 use super::request::{NamespaceForm, NodeForm, ServiceCidrForm, ServiceForm, Sighting};
 use super::telling::{Cleanup, NOTICES, Notice, irregularity};
+use crate::advertise::Limits;
 use crate::advertise::policy::Classless;
 use crate::config;
 use crate::ipam::{
@@ -29,6 +32,7 @@ use crate::ipam::{
 use crate::wire::Prefix;
 use allocations::held_by_nobody_knows_whom;
 use letters::Letter;
+use missing::releases_after;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -104,6 +108,8 @@ pub struct Rules {
     pub classless: Classless,
     /// Whether Services get a finalizer.
     pub cleanup: Cleanup,
+    /// How much may be released of what a list no longer has.
+    pub guard: Limits,
 }
 
 /// What a node takes of the addresses.
@@ -249,6 +255,8 @@ pub struct Desk {
     complete: BTreeSet<Kind>,
     allocator: Option<Allocator>,
     letters: BTreeMap<Uid, Letter>,
+    /// Who is missing from a list, and was not told to be deleted.
+    releases: Releases,
     due: Due,
     notices: VecDeque<Notice>,
     /// The reasons of refusals that were told.
@@ -282,6 +290,7 @@ impl Desk {
             complete: BTreeSet::new(),
             allocator: None,
             letters: BTreeMap::new(),
+            releases: Releases::default(),
             due: Due::default(),
             notices: VecDeque::new(),
             refused: BTreeMap::new(),
@@ -315,6 +324,7 @@ impl Desk {
             }
         }
         self.doubt();
+        self.release(now);
         self.gather();
     }
 
@@ -338,6 +348,7 @@ impl Desk {
         {
             allocator.tick(now.civil);
         }
+        self.release(now);
         self.gather();
     }
 
@@ -347,7 +358,7 @@ impl Desk {
             self.allocator.as_ref().and_then(Allocator::next_deadline).map(|at| {
                 now.clock + Duration::from_millis(at.unix_millis().saturating_sub(now.civil.unix_millis()) + 1)
             });
-        self.due.deadline().into_iter().chain(cool_down).min()
+        self.due.deadline().into_iter().chain(cool_down).chain(self.releases.deadline()).min()
     }
 
     /// The next event to post.
@@ -385,18 +396,22 @@ impl Desk {
         }
         let records = std::mem::take(&mut self.first_records);
         let holders: BTreeSet<(Uid, IpAddr)> = records.iter().flat_map(holders).collect();
-        // Who was served and is no load balancer any more may show something of us still, a finalizer even.
-        for holder in records.iter().flat_map(held) {
-            if !self.services.contains_key(&holder.uid) {
-                self.due.add(Key::Remains(holder.uid.clone()));
-                self.remains.insert(holder.uid.clone(), holder.service.clone());
-            }
-        }
+        self.releases = releases_after(&records, self.rules.guard.hold, now);
+        // A holder who is not listed may be no load balancer any more, or not listed by mistake; one whose name another Service has
+        // is gone for sure.
+        let names: BTreeSet<&ServiceName> = self.services.values().map(|seen| &seen.service).collect();
+        let unlisted = records.iter().flat_map(held).filter(|holder| !self.services.contains_key(&holder.uid));
+        let absent: BTreeMap<Uid, ServiceName> = unlisted
+            .filter(|holder| !names.contains(&holder.service))
+            .map(|holder| (holder.uid.clone(), holder.service.clone()))
+            .collect();
+        absent.iter().for_each(|(uid, service)| self.miss(uid, service));
         let mut start = Start {
             pools: self.rules.allocation.pools.clone(),
             quotas: self.rules.allocation.quotas.clone(),
             nodes: self.reserved(),
             records,
+            absent: absent.into_keys().collect(),
             ..Start::default()
         };
         for (uid, seen) in &self.services {
@@ -427,8 +442,13 @@ impl Desk {
         let changes = allocator.take_changes();
         changes.addresses.into_iter().for_each(|address| self.due.add(Key::Address(address)));
         changes.services.into_iter().for_each(|uid| self.due.add(Key::Service(uid)));
-        let strangers = allocator.unknown_holders();
-        strangers.into_iter().for_each(|holder| self.due.add(Key::Service(holder.uid)));
+        // Whom an `Allocation` names and the watch does not: it may only be late.
+        if allocator.strangers().any(|uid| !self.releases.has(uid)) {
+            let strangers = allocator.unknown_holders().into_iter().filter(|holder| !self.releases.has(&holder.uid));
+            for stranger in strangers.collect::<Vec<_>>() {
+                self.miss(&stranger.uid, &stranger.service);
+            }
+        }
     }
 
     fn notify(&mut self, notice: Notice) {

@@ -85,6 +85,16 @@ impl Due {
         self.ready.insert(key);
     }
 
+    /// It was overtaken by a write of somebody else: the next step is due at once, and where that comes to the same, later and later.
+    pub fn overtaken(&mut self, key: Key, now: Instant) {
+        if self.failures.contains_key(&key) {
+            self.failed(key, now);
+        } else {
+            self.failures.insert(key.clone(), 0);
+            self.again(key);
+        }
+    }
+
     /// The write failed. It is tried again.
     pub fn failed(&mut self, key: Key, now: Instant) {
         self.busy.remove(&key);

@@ -23,6 +23,7 @@ pub mod index;
 pub mod lease;
 pub mod manifests;
 pub mod object;
+pub mod releases;
 pub mod renumber;
 pub mod reply;
 pub mod request;

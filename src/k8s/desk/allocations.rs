@@ -47,14 +47,10 @@ impl Desk {
         let unreadable: BTreeSet<IpAddr> = list.unreadable.iter().filter_map(|name| address_of(name)).collect();
         let missing = self.known.keys().chain(&self.left_alone).filter(|address| !listed.contains_key(*address));
         let missing: BTreeSet<IpAddr> = missing.filter(|address| !unreadable.contains(*address)).copied().collect();
+        // A list may be wrong: none is given up before it was read itself.
         for address in missing.into_iter().filter(|address| !written(address)) {
-            self.take_up(address, now);
-            if self.awaits_an_answer(address) {
-                self.uncertain.insert(address);
-            } else {
-                self.known.remove(&address);
-                self.observe(address, None, now);
-            }
+            self.uncertain.insert(address);
+            self.due.add(Key::Address(address));
         }
         for (address, (record, version)) in listed.into_iter().filter(|(address, _)| !written(address)) {
             self.take_up(address, now);
@@ -151,6 +147,7 @@ impl Desk {
     /// What was read after a write of which nobody knew what became.
     pub(super) fn found(&mut self, address: IpAddr, object: Option<&Allocation>, now: Moment) {
         self.uncertain.remove(&address);
+        self.take_up(address, now);
         let (record, known) = match object.map(read) {
             Some(Some((record, version))) => (Some(record), Some(Known::At(version))),
             // An object without sense is in the way; it was reported.

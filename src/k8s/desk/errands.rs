@@ -30,11 +30,11 @@ impl Desk {
     }
 
     fn errand_about(&mut self, address: IpAddr) -> Option<Errand> {
-        if self.left_alone.contains(&address) {
-            return None;
-        }
         if self.uncertain.contains(&address) {
             return Some(Errand::Look { address });
+        }
+        if self.left_alone.contains(&address) {
+            return None;
         }
         let version = self.known.get(&address).and_then(|known| match known {
             Known::At(version) => Some(version.clone()),
@@ -62,8 +62,11 @@ impl Desk {
     }
 
     fn errand_for(&mut self, uid: &Uid) -> Option<Errand> {
-        if let Some(errand) = self.letter_again(uid).or_else(|| self.inquiry(uid)) {
+        if let Some(errand) = self.letter_again(uid) {
             return Some(errand);
+        }
+        if self.releases.has(uid) {
+            return self.errand_for_the_missing(uid);
         }
         let allocator = self.allocator.as_mut()?;
         let status = allocator.status(uid)?;
@@ -112,6 +115,7 @@ impl Desk {
                 }
             },
         }
+        self.release(now);
         self.gather();
     }
 
@@ -121,7 +125,12 @@ impl Desk {
             Outcome::Conflict => {
                 debug!(?key, "written by somebody else in between");
                 self.uncertain.insert(address);
+                self.due.overtaken(key, now.clock);
+            }
+            // What failed before still counts: a list that hides an object finds nothing of it, again and again.
+            Outcome::Found(object) => {
                 self.due.again(key);
+                self.found(address, object.as_deref(), now);
             }
             Outcome::Refused(why) | Outcome::Failed(why) => {
                 self.uncertain.insert(address);
@@ -132,7 +141,6 @@ impl Desk {
                 match outcome {
                     Outcome::Allocation(object) => self.written(address, &object, now),
                     Outcome::NoAllocation(version) => self.deleted(address, version, now),
-                    Outcome::Found(object) => self.found(address, object.as_deref(), now),
                     _ => {}
                 }
             }

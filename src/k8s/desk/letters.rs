@@ -81,13 +81,6 @@ impl Desk {
         }
     }
 
-    /// Whom an `Allocation` names and the watch does not: it may only be late.
-    pub(super) fn inquiry(&self, uid: &Uid) -> Option<Errand> {
-        let strangers = self.allocator.as_ref()?.unknown_holders();
-        let stranger = strangers.into_iter().find(|holder| holder.uid == *uid)?;
-        Some(Errand::Read { uid: uid.clone(), service: stranger.service })
-    }
-
     /// What became of a write of a Service, or of reading it.
     pub(super) fn letter_done(&mut self, uid: &Uid, outcome: Outcome, now: Moment) {
         let key = Key::Service(uid.clone());
@@ -101,6 +94,7 @@ impl Desk {
                 if self.is_sent(uid) {
                     self.note_fate(uid, Fate::Unknown);
                 }
+                self.releases.unclear(uid, &why);
                 self.put_off(key, &why, now);
             }
             Outcome::Refused(why) => {
@@ -108,6 +102,7 @@ impl Desk {
                     self.letters.remove(uid);
                     self.judge(uid, now);
                 }
+                self.releases.unclear(uid, &why);
                 self.put_off(key, &why, now);
             }
             Outcome::Service { now: form, before } => {
@@ -118,7 +113,8 @@ impl Desk {
                     self.end_letter(seen, now);
                 }
             }
-            Outcome::Read(form) => self.service_read(uid, form, now),
+            Outcome::Read(None) => self.service_not_there(uid, now),
+            Outcome::Read(Some(form)) => self.service_read(uid, form, now),
             Outcome::Allocation(_) | Outcome::NoAllocation(_) | Outcome::Found(_) | Outcome::Nothing => {
                 self.due.succeeded(&key);
             }
@@ -153,10 +149,22 @@ impl Desk {
         }
     }
 
-    /// A Service was read.
-    fn service_read(&mut self, uid: &Uid, form: Option<Box<ServiceForm>>, now: Moment) {
+    /// The API server has no Service of that name, and nobody told that it was deleted. What was on its way to it does not arrive.
+    fn service_not_there(&mut self, uid: &Uid, now: Moment) {
+        self.due.succeeded(&Key::Service(uid.clone()));
+        self.letters.remove(uid);
+        let of_the_missing = self.releases.answer(uid).map(|(service, _)| service.clone());
+        let name = of_the_missing.or_else(|| self.services.get(uid).map(|seen| seen.service.clone()));
+        match name {
+            Some(service) => self.releases.gone(uid, &service),
+            None => self.gone(uid, now),
+        }
+    }
+
+    /// A Service was read. One made anew under that name says for sure that this one is gone.
+    fn service_read(&mut self, uid: &Uid, form: Box<ServiceForm>, now: Moment) {
         let key = Key::Service(uid.clone());
-        let form = form.filter(|form| form.uid().as_ref() == Some(uid));
+        let form = Some(form).filter(|form| form.uid().as_ref() == Some(uid));
         let is_load_balancer = form.as_ref().is_some_and(|form| form.is_load_balancer());
         let Some(seen) = form.and_then(|form| form.sighting()) else {
             self.due.succeeded(&key);
@@ -172,24 +180,17 @@ impl Desk {
             && letter.may_still_arrive(&seen) == Arrival::Possible
         {
             letter.fate = Fate::Undelivered;
+            self.releases.forget(uid);
             return self.due.again(key);
         }
         self.due.succeeded(&key);
         // Older than what the write went by: the API server was put back to an older state, and the watch will tell more of it.
         let put_back = self.letters.remove(uid).is_some_and(|letter| is_newer(&letter.version, &seen.version));
-        if self.services.contains_key(uid) && !put_back {
+        if self.services.contains_key(uid) && !put_back && !self.releases.has(uid) {
             self.end_letter(seen, now);
         } else {
             self.listed_services.note_write(key);
             self.see(seen, now);
-        }
-    }
-
-    /// A Service is no more, or serves nobody from outside any more.
-    fn gone(&mut self, uid: &Uid, now: Moment) {
-        self.lose(uid, now);
-        if let Some(allocator) = &mut self.allocator {
-            allocator.remove(uid, now.civil);
         }
     }
 }

@@ -3,7 +3,7 @@
 use super::letters::Arrival;
 use super::{Contest, Desk, Kind, Moment, Verdict, is_newer};
 use crate::advertise::policy::Classless;
-use crate::ipam::{Claim, Foreign, Status, Uid};
+use crate::ipam::{Claim, Foreign, ServiceName, Status, Uid};
 use crate::k8s::due::Key;
 use crate::k8s::follow::Told;
 use crate::k8s::request::{Class, Life, ServiceForm, Sighting, Writer};
@@ -26,11 +26,12 @@ impl Desk {
             Told::Applied(form) => {
                 let Some(seen) = form.sighting() else { return };
                 let stale = |known: &Sighting| is_newer(&known.version, &seen.version);
-                if !self.services.get(&seen.uid).is_some_and(stale) {
+                // One who was missing is there: a server that was put back counts from lower again.
+                if self.releases.has(&seen.uid) || !self.services.get(&seen.uid).is_some_and(stale) {
                     self.see(seen, now);
                 }
             }
-            Told::Deleted(identity) => self.lose(&identity.uid.as_str().into(), now),
+            Told::Deleted(identity) => self.gone(&identity.uid.as_str().into(), now),
             Told::Unreadable(bad) => self.listed_services.note_unreadable(bad.identity.uid),
             Told::Heard | Told::Absent | Told::Failed(_) => {}
         }
@@ -38,14 +39,18 @@ impl Desk {
 
     fn services_listed(&mut self, now: Moment) {
         let list = self.listed_services.end();
-        let listed: BTreeSet<Uid> = list.items.iter().map(|seen| seen.uid.clone()).collect();
-        let gone: Vec<Uid> = self
-            .services
-            .keys()
-            .filter(|uid| !listed.contains(*uid) && !list.unreadable.contains(&*uid.to_string()))
-            .cloned()
-            .collect();
-        gone.iter().for_each(|uid| self.lose(uid, now));
+        let listed: BTreeSet<&Uid> = list.items.iter().map(|seen| &seen.uid).collect();
+        let names: BTreeSet<&ServiceName> = list.items.iter().map(|seen| &seen.service).collect();
+        let known = self.services.iter();
+        let missing = known.filter(|(uid, _)| !listed.contains(uid) && !list.unreadable.contains(&*uid.to_string()));
+        let missing: Vec<(Uid, ServiceName)> = missing.map(|(uid, seen)| (uid.clone(), seen.service.clone())).collect();
+        for (uid, service) in missing {
+            // One made anew under that name says for sure that this one is gone.
+            match self.has_begun() && !names.contains(&service) {
+                true => self.miss(&uid, &service),
+                false => self.gone(&uid, now),
+            }
+        }
         for seen in list.items {
             if !list.written.contains(&Key::Service(seen.uid.clone())) {
                 self.see(seen, now);
@@ -57,6 +62,10 @@ impl Desk {
     /// A Service is now so.
     pub(super) fn see(&mut self, mut seen: Sighting, now: Moment) {
         let uid = seen.uid.clone();
+        self.releases.forget(&uid);
+        if let Some(before) = self.releases.namesake(&seen.service) {
+            self.gone(&before, now);
+        }
         match &seen.request {
             Ok(_) => drop(self.unclear.remove(&uid)),
             Err(why) => {
@@ -103,6 +112,7 @@ impl Desk {
 
     /// A Service is gone, or no longer of type LoadBalancer.
     pub(super) fn lose(&mut self, uid: &Uid, now: Moment) {
+        self.releases.forget(uid);
         let Some(seen) = self.services.remove(uid) else { return };
         self.refused.remove(uid);
         self.unclear.remove(uid);

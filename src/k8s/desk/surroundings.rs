@@ -17,8 +17,9 @@ impl Desk {
             Told::Listing => self.listed_nodes.begin(),
             Told::Listed(form) => self.listed_nodes.items.push(form),
             Told::Complete => {
+                // One that a list no longer has keeps its addresses from being given until its deletion is told: the list may be
+                // wrong, and at worst an address of a pool rests that could be given.
                 let list = self.listed_nodes.end();
-                self.nodes.retain(|name, _| list.unreadable.contains(&**name));
                 self.nodes.extend(list.items.iter().filter_map(|form| Some((name(form)?, footprint(form)))));
                 self.nodes_changed(now);
                 self.complete(Kind::Nodes, now);
@@ -88,9 +89,10 @@ impl Desk {
             Told::Listing => self.listed_namespaces.begin(),
             Told::Listed(form) => self.listed_namespaces.items.push(form),
             Told::Complete => {
+                // One that a list no longer has keeps its labels until its deletion is told: if it is gone, so are its Services, and
+                // if it is not, the pools of its Services stay the same.
                 let list = self.listed_namespaces.end();
                 let former = self.labels.clone();
-                self.labels.retain(|name, _| list.unreadable.contains(&**name));
                 for form in list.items {
                     self.label(form);
                 }
