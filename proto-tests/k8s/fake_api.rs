@@ -1,5 +1,5 @@
-//! An API server of 200 lines: list with pages, watch with initial events and bookmarks, and the ways in which real ones
-//! (and what stands in front of them) fail.
+//! A small API server: list with pages, watch with initial events and bookmarks, the writes of an allocator, and the ways in which
+//! real ones (and what stands in front of them) fail.
 
 use axum::Router;
 use axum::body::{Body, Bytes};
@@ -59,6 +59,8 @@ struct World {
     held: Vec<&'static str>,
     /// Resources of which the server knows nothing.
     unknown: Vec<&'static str>,
+    /// Resources whose lists are empty, whatever there is.
+    hidden: Vec<&'static str>,
     /// The bearer token without which requests get a 401.
     token: Option<String>,
     requests: Vec<String>,
@@ -86,6 +88,9 @@ pub const SERVICES: &str = "services";
 pub const SLICES: &str = "endpointslices";
 pub const NODES: &str = "nodes";
 pub const ALLOCATIONS: &str = "allocations";
+const NAMESPACES: &str = "namespaces";
+const SERVICE_CIDRS: &str = "servicecidrs";
+const LEASES: &str = "leases";
 
 impl FakeApi {
     /// Starts one on loopback; it ends with the test's runtime.
@@ -111,6 +116,7 @@ impl FakeApi {
                 compacted: (0, Gone::InBand),
                 held: Vec::new(),
                 unknown: Vec::new(),
+                hidden: Vec::new(),
                 token: None,
                 requests: Vec::new(),
             })),
@@ -121,7 +127,17 @@ impl FakeApi {
         let app = Router::new()
             .route("/api/v1/{resource}", axum::routing::get(serve))
             .route("/apis/discovery.k8s.io/v1/{resource}", axum::routing::get(serve))
-            .route("/apis/herald.bgp/v1alpha1/{resource}", axum::routing::get(serve))
+            .route("/apis/networking.k8s.io/v1/{resource}", axum::routing::get(serve))
+            .route("/apis/herald.bgp/v1alpha1/{resource}", axum::routing::get(serve).post(create_allocation))
+            .route("/apis/herald.bgp/v1alpha1/allocations/{name}", axum::routing::put(replace_allocation))
+            .route("/api/v1/namespaces/{namespace}/services/{name}", axum::routing::get(read_service))
+            .route("/api/v1/namespaces/{namespace}/services/{name}/status", axum::routing::patch(patch_service))
+            .route("/apis/coordination.k8s.io/v1/namespaces/{namespace}/leases", axum::routing::post(create_lease))
+            .route(
+                "/apis/coordination.k8s.io/v1/namespaces/{namespace}/leases/{name}",
+                axum::routing::get(read_lease).put(replace_lease),
+            )
+            .route("/apis/events.k8s.io/v1/namespaces/{namespace}/events", axum::routing::post(echo))
             .with_state(api.clone());
         tokio::spawn(async move { axum::serve(listener, app).await });
         api
@@ -188,6 +204,47 @@ impl FakeApi {
         self.change(|world| world.held = resources.to_vec());
     }
 
+    /// Answers lists of these resources with nothing, and watches too: they break off, and begin anew with nothing.
+    pub fn hide(&self, resources: &[&'static str]) {
+        self.change(|world| world.hidden = resources.to_vec());
+        self.cut();
+    }
+
+    /// An object as it is now.
+    pub fn get(&self, resource: &'static str, name: &str) -> Option<Value> {
+        self.world.lock().unwrap().objects.get(&(resource, name.to_owned())).cloned()
+    }
+
+    /// All objects of a resource.
+    pub fn all(&self, resource: &str) -> Vec<Value> {
+        let world = self.world.lock().unwrap();
+        world.objects.iter().filter(|((of, _), _)| *of == resource).map(|(_, object)| object.clone()).collect()
+    }
+
+    /// An object goes, and no watch tells.
+    pub fn vanish(&self, resource: &'static str, name: &str) {
+        self.change(|world| drop(world.objects.remove(&(resource, name.to_owned()))));
+    }
+
+    /// Creates an object, or replaces the version that it names.
+    fn write(&self, resource: &'static str, object: Value) -> Response {
+        let name = object["metadata"]["name"].as_str().unwrap_or_default().to_owned();
+        let there = self.get(resource, &name).map(|there| there["metadata"]["resourceVersion"].clone());
+        if there.unwrap_or_default() != object["metadata"]["resourceVersion"] {
+            return refuse(409, "it is not what was read");
+        }
+        self.put(resource, object);
+        axum::Json(self.get(resource, &name)).into_response()
+    }
+
+    fn read(&self, resource: &'static str, name: &str) -> Response {
+        self.change(|world| world.requests.push(format!("{resource}/{name}")));
+        match self.get(resource, name) {
+            Some(object) => axum::Json(object).into_response(),
+            None => refuse(404, "not found"),
+        }
+    }
+
     /// Knows nothing of these resources, as before their definitions are applied.
     pub fn know_nothing_of(&self, resources: &[&'static str]) {
         self.change(|world| world.unknown = resources.to_vec());
@@ -227,7 +284,8 @@ impl FakeApi {
 }
 
 fn status(code: u16, message: &str) -> Value {
-    json!({"kind": "Status", "apiVersion": "v1", "status": "Failure", "code": code, "message": message, "reason": "Test"})
+    let reason = if code == 404 { "NotFound" } else { "Test" };
+    json!({"kind": "Status", "apiVersion": "v1", "status": "Failure", "code": code, "message": message, "reason": reason})
 }
 
 fn refuse(code: u16, message: &str) -> Response {
@@ -244,8 +302,10 @@ async fn serve(
     if token.is_some_and(|token| headers.get("authorization").is_none_or(|borne| *borne != format!("Bearer {token}"))) {
         return refuse(401, "Unauthorized");
     }
-    let resource =
-        [SERVICES, SLICES, NODES, ALLOCATIONS].into_iter().find(|known| *known == resource).expect("unknown resource");
+    let resource = [SERVICES, SLICES, NODES, ALLOCATIONS, NAMESPACES, SERVICE_CIDRS]
+        .into_iter()
+        .find(|known| *known == resource)
+        .expect("unknown resource");
     let flag = |name: &str| query.get(name).is_some_and(|value| value == "true");
     let mode = api.change(|world| {
         let query: Vec<String> = query.iter().map(|(key, value)| format!("{key}={value}")).collect();
@@ -272,6 +332,53 @@ async fn serve(
             }
         }
     }
+}
+
+async fn create_allocation(State(api): State<FakeApi>, axum::Json(object): axum::Json<Value>) -> Response {
+    api.write(ALLOCATIONS, object)
+}
+
+async fn replace_allocation(State(api): State<FakeApi>, axum::Json(object): axum::Json<Value>) -> Response {
+    api.write(ALLOCATIONS, object)
+}
+
+async fn create_lease(State(api): State<FakeApi>, axum::Json(object): axum::Json<Value>) -> Response {
+    api.write(LEASES, object)
+}
+
+async fn replace_lease(State(api): State<FakeApi>, axum::Json(object): axum::Json<Value>) -> Response {
+    api.write(LEASES, object)
+}
+
+async fn read_lease(State(api): State<FakeApi>, Path((_, name)): Path<(String, String)>) -> Response {
+    api.read(LEASES, &name)
+}
+
+async fn read_service(State(api): State<FakeApi>, Path((_, name)): Path<(String, String)>) -> Response {
+    api.read(SERVICES, &name)
+}
+
+/// A strategic merge, as far as an allocator needs one.
+async fn patch_service(
+    State(api): State<FakeApi>,
+    Path((_, name)): Path<(String, String)>,
+    axum::Json(patch): axum::Json<Value>,
+) -> Response {
+    let Some(mut object) = api.get(SERVICES, &name) else { return refuse(404, "not found") };
+    if object["metadata"]["resourceVersion"] != patch["metadata"]["resourceVersion"] {
+        return refuse(409, "it is not what was read");
+    }
+    object["metadata"]["annotations"] = patch["metadata"]["annotations"].clone();
+    for part in ["loadBalancer", "conditions"] {
+        if let Some(told) = patch["status"].get(part) {
+            object["status"][part] = told.clone();
+        }
+    }
+    api.write(SERVICES, object)
+}
+
+async fn echo(body: Bytes) -> Response {
+    body.into_response()
 }
 
 fn one_line(value: Value) -> Response {
@@ -302,7 +409,11 @@ async fn list(api: &FakeApi, resource: &'static str, query: &BTreeMap<String, St
     let limit: usize = query.get("limit").map_or(usize::MAX, |limit| limit.parse().unwrap());
     let from: usize = query.get("continue").map_or(0, |token| token.parse().unwrap());
     let world = api.world.lock().unwrap();
-    let all: Vec<&Value> = world.objects.iter().filter(|((of, _), _)| *of == resource).map(|(_, o)| o).collect();
+    let named = query.get("fieldSelector").and_then(|selector| selector.strip_prefix("metadata.name="));
+    let listed = |of: &str, name: &str| {
+        of == resource && named.is_none_or(|wanted| wanted == name) && !world.hidden.contains(&resource)
+    };
+    let all: Vec<&Value> = world.objects.iter().filter(|((of, name), _)| listed(of, name)).map(|(_, o)| o).collect();
     let page: Vec<&Value> = all.iter().skip(from).take(limit).copied().collect();
     let next = if from + page.len() < all.len() { (from + page.len()).to_string() } else { String::new() };
     let metadata = json!({"resourceVersion": world.version.to_string(), "continue": next});
@@ -343,7 +454,8 @@ fn lines(api: &FakeApi, resource: &str, start: Start) -> (String, u64) {
     let mut text = String::new();
     match start {
         Start::List => {
-            for (_, object) in world.objects.iter().filter(|((of, _), _)| *of == resource) {
+            let listed = |of: &str| of == resource && !world.hidden.contains(&of);
+            for (_, object) in world.objects.iter().filter(|((of, _), _)| listed(of)) {
                 text.push_str(&format!("{}\n", json!({"type": "ADDED", "object": object})));
             }
             let metadata = json!({
