@@ -32,6 +32,10 @@ reasons! {
     ConfigurationRefused,
     /// The task of a peer failed by a bug of ours; it is begun again, and the others go on.
     PeerPanicked,
+    /// A task that watches or serves something failed by a bug of ours; it is begun anew, and what it told last is in use.
+    TaskPanicked,
+    /// The kernel does not tell what it knows (the node's addresses, its neighbours): what was known last is in use.
+    KernelUnreadable,
     /// This node announces nothing, whatever its services do.
     NodeOutOfService,
     /// A change of the file was not taken by every peer: one did not come back with it, and has what it had before.

@@ -86,6 +86,8 @@ enum Turn {
     Free,
     /// It did not answer in time about this file.
     Hangs(PathBuf),
+    /// It is no more.
+    Gone,
 }
 
 impl Reader {
@@ -99,6 +101,8 @@ impl Reader {
 
     fn within(&mut self, path: &Path, limit: u64, patience: Duration, how: How) -> io::Result<Vec<u8>> {
         let folder = path.parent().unwrap_or(path).to_owned();
+        // One that panicked answers nobody any more, and must not stand in the way of the next.
+        self.0.retain(|_, worker| !matches!(worker.turn, Turn::Gone));
         let worker = match self.0.entry(folder) {
             std::collections::btree_map::Entry::Occupied(held) => held.into_mut(),
             std::collections::btree_map::Entry::Vacant(free) => free.insert(Worker::start(how)?),
@@ -131,28 +135,31 @@ impl Worker {
                 // Too late to be believed: the file may be another one by now.
                 Ok(_) => self.turn = Turn::Free,
                 Err(TryRecvError::Empty) => return Err(hangs(other)),
-                Err(TryRecvError::Disconnected) => return Err(broken()),
+                Err(TryRecvError::Disconnected) => return Err(self.gone()),
             }
         }
-        self.ask.try_send((path.to_owned(), limit)).map_err(|_| broken())?;
+        if self.ask.try_send((path.to_owned(), limit)).is_err() {
+            return Err(self.gone());
+        }
         match self.answers.recv_timeout(patience) {
             Ok(answer) => answer,
             Err(RecvTimeoutError::Timeout) => {
                 self.turn = Turn::Hangs(path.to_owned());
                 Err(hangs(path))
             }
-            Err(RecvTimeoutError::Disconnected) => Err(broken()),
+            Err(RecvTimeoutError::Disconnected) => Err(self.gone()),
         }
+    }
+
+    fn gone(&mut self) -> io::Error {
+        self.turn = Turn::Gone;
+        io::Error::other("the thread that reads it is gone, a bug to report; another one reads it the next time")
     }
 }
 
 fn hangs(path: &Path) -> io::Error {
     let words = format!("reading {} takes longer than {} s: does its mount hang?", path.display(), PATIENCE.as_secs());
     io::Error::new(io::ErrorKind::TimedOut, words)
-}
-
-fn broken() -> io::Error {
-    io::Error::other("the thread that reads it is gone: this is a bug")
 }
 
 #[cfg(test)]
@@ -227,5 +234,19 @@ mod tests {
         };
         assert_eq!(answer, b"content");
         assert_eq!(reader.0.len(), 2, "a thread a folder");
+    }
+
+    #[test]
+    fn a_thread_that_panicked_is_followed_by_another() {
+        fn broken(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
+            assert!(!path.ends_with("broken"), "on purpose");
+            read(path, limit)
+        }
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join("file"), "content").unwrap();
+        let mut reader = Reader::default();
+        let mut ask = |name: &str| reader.within(&folder.path().join(name), 100, PATIENCE, broken);
+        assert!(ask("broken").unwrap_err().to_string().contains("is gone"));
+        assert_eq!(ask("file").unwrap(), b"content");
     }
 }

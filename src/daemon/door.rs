@@ -1,5 +1,7 @@
 //! Connections that routers open: where we listen, and whose they are.
 
+use super::supervised::Supervised;
+use crate::condition::Conditions;
 use crate::config::{Config, Listen, PeerConfig, Reach};
 use crate::net::Accepted;
 use crate::net::listener::{self, Failures, Lines, Rules};
@@ -8,7 +10,6 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::Arc;
 use tokio::sync::{mpsc, watch};
-use tokio_util::task::AbortOnDropHandle;
 
 /// Connections that may wait to be looked at.
 const QUEUE: usize = 64;
@@ -18,19 +19,20 @@ pub const RANGE_LIMIT: usize = 256;
 
 /// The door for routers: it follows the configuration.
 pub struct Door {
-    open: Option<(Listen, AbortOnDropHandle<()>)>,
+    open: Option<(Listen, Supervised)>,
     rules: watch::Sender<Rules>,
     failures: (watch::Sender<Failures>, watch::Receiver<Failures>),
     sender: mpsc::Sender<Accepted>,
     accepted: mpsc::Receiver<Accepted>,
+    said: watch::Sender<Conditions>,
 }
 
 impl Door {
-    /// Nowhere yet.
-    pub fn closed() -> Self {
+    /// Nowhere yet; a bug in what listens is `said`.
+    pub fn closed(said: watch::Sender<Conditions>) -> Self {
         let (sender, accepted) = mpsc::channel(QUEUE);
         let (rules, failures) = (watch::channel(Rules::new()).0, watch::channel(Failures::new()));
-        Self { open: None, rules, failures, sender, accepted }
+        Self { open: None, rules, failures, sender, accepted, said }
     }
 
     /// Listens where the configuration says, and nowhere else, for whom the rules name, as they say.
@@ -48,8 +50,9 @@ impl Door {
         self.failures.0.send_if_modified(|failures| !std::mem::take(failures).is_empty());
         self.open = listen.map(|listen| {
             let (rules, to, failures) = (self.rules.subscribe(), self.sender.clone(), self.failures.0.clone());
-            let serve = listener::run(listen.clone(), Lines { rules, to, failures });
-            (listen.clone(), AbortOnDropHandle::new(tokio::spawn(serve)))
+            let (on, lines) = (listen.clone(), Lines { rules, to, failures });
+            let serve = move || listener::run(on.clone(), lines.clone());
+            (listen.clone(), Supervised::spawn("listener", self.said.clone(), serve))
         });
     }
 

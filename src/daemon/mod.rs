@@ -21,6 +21,7 @@ pub mod run;
 pub mod speaker;
 pub mod spec;
 pub mod state_folder;
+mod supervised;
 pub mod thread;
 pub mod wanted;
 

@@ -1,12 +1,13 @@
 //! What goes on on links: looking for routers, and being heard by those that wait for it.
 
+use super::supervised::Supervised;
 use super::wanted::Links;
+use crate::condition::Conditions;
 use crate::net::beacon::{self, Silent};
 use crate::net::neighbours::{self, Found};
 use crate::peer::settings::InterfaceName;
 use std::collections::{BTreeMap, BTreeSet};
 use tokio::sync::watch;
-use tokio_util::task::AbortOnDropHandle;
 
 /// The tasks on links; they follow what is asked.
 pub struct OnLink {
@@ -14,19 +15,21 @@ pub struct OnLink {
     found: (watch::Sender<Found>, watch::Receiver<Found>),
     silent: (watch::Sender<Silent>, watch::Receiver<Silent>),
     /// Runs while there is something to look for.
-    watcher: Option<AbortOnDropHandle<()>>,
-    beacons: BTreeMap<InterfaceName, AbortOnDropHandle<()>>,
+    watcher: Option<Supervised>,
+    beacons: BTreeMap<InterfaceName, Supervised>,
+    said: watch::Sender<Conditions>,
 }
 
 impl OnLink {
-    /// Nothing is asked yet.
-    pub fn idle() -> Self {
+    /// Nothing is asked yet; what goes wrong beside what is found is `said`.
+    pub fn idle(said: watch::Sender<Conditions>) -> Self {
         Self {
             look: watch::channel(BTreeSet::new()).0,
             found: watch::channel(Found::new()),
             silent: watch::channel(Silent::new()),
             watcher: None,
             beacons: BTreeMap::new(),
+            said,
         }
     }
 
@@ -41,16 +44,18 @@ impl OnLink {
             self.watcher = None;
         } else {
             let start = || {
-                let watch = neighbours::run(self.look.subscribe(), self.found.0.clone());
-                AbortOnDropHandle::new(tokio::spawn(watch))
+                let (look, found, said) = (self.look.subscribe(), self.found.0.clone(), self.said.clone());
+                let watch = move || neighbours::run(look.clone(), found.clone(), said.clone());
+                Supervised::spawn("neighbours", self.said.clone(), watch)
             };
             self.watcher.get_or_insert_with(start);
         }
         self.beacons.retain(|interface, _| links.advertise.contains(interface));
         for interface in &links.advertise {
             let start = || {
-                let send = beacon::run(interface.clone(), self.silent.0.clone());
-                AbortOnDropHandle::new(tokio::spawn(send))
+                let (on, silent) = (interface.clone(), self.silent.0.clone());
+                let send = move || beacon::run(on.clone(), silent.clone());
+                Supervised::spawn(format!("router advertisements on {interface}"), self.said.clone(), send)
             };
             self.beacons.entry(interface.clone()).or_insert_with(start);
         }

@@ -3,6 +3,7 @@
 use super::door::{Door, Member, RANGE_LIMIT};
 use super::on_link::OnLink;
 use super::spec::{Planned, Spec};
+use super::supervised::{AFTER_PANIC, PANIC_COUNTS, Supervised};
 use super::wanted::{Known, Verdict, Wish};
 use crate::admin::{PeerHandles, Speakers, Standing};
 use crate::advertise::guard::fingerprint;
@@ -28,7 +29,6 @@ use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::{self, JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::AbortOnDropHandle;
 use tracing::{debug, error, info, warn};
 
 /// How long peers have for their last words when the process ends. With what comes after, two seconds in all.
@@ -39,12 +39,6 @@ const SHUTDOWN_TEXT: &str = "herald is stopping";
 
 /// Peers that begin in one turn: thousands of them must not hold up the sessions that are there.
 const STARTS: usize = 64;
-
-/// How long a peer rests whose driver panicked, times the number of its panics so far.
-const AFTER_PANIC: Duration = Duration::from_secs(5);
-
-/// A panic that long ago no longer counts.
-const PANIC_COUNTS: Duration = Duration::from_secs(600);
 
 /// How often routers of ranges are looked through for those that have gone.
 const SWEEP: Duration = Duration::from_secs(10);
@@ -89,7 +83,7 @@ pub struct Speaker {
     addresses: BTreeSet<(IpAddr, PeerName)>,
     /// The addresses of this node, as the kernel has them.
     addresses_of_the_node: watch::Receiver<Addresses>,
-    _addresses_watched: AbortOnDropHandle<()>,
+    _addresses_watched: Supervised,
     /// Peers that must not have a session now.
     held: BTreeMap<PeerName, Held>,
     /// Routers of ranges that dialled us.
@@ -152,6 +146,9 @@ impl Speaker {
     pub fn new(channels: Channels, restart_state: RestartState) -> Self {
         let spec = channels.spec.borrow().clone();
         let (addresses, addresses_of_the_node) = watch::channel(Addresses::default());
+        let said = channels.conditions.clone();
+        let watch_addresses = move || addresses::run(addresses.clone(), said.clone());
+        let said = channels.conditions.clone();
         Self {
             channels,
             spec,
@@ -163,14 +160,14 @@ impl Speaker {
             running: BTreeMap::new(),
             addresses: BTreeSet::new(),
             addresses_of_the_node,
-            _addresses_watched: AbortOnDropHandle::new(tokio::spawn(addresses::run(addresses))),
+            _addresses_watched: Supervised::spawn("addresses", said.clone(), watch_addresses),
             held: BTreeMap::new(),
             members: BTreeMap::new(),
             budgets: BTreeMap::new(),
             restart_state,
             told: BTreeSet::new(),
-            door: Door::closed(),
-            on_link: OnLink::idle(),
+            door: Door::closed(said.clone()),
+            on_link: OnLink::idle(said),
             stopping: BTreeMap::new(),
             tasks: JoinSet::new(),
             drivers: Drivers::new(),

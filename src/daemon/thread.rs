@@ -68,7 +68,8 @@ pub fn untimely(ended: Result<(&'static str, anyhow::Result<()>), tokio::task::J
     }
 }
 
-fn words(payload: &(dyn Any + Send)) -> String {
+/// What a panic said.
+pub fn words(payload: &(dyn Any + Send)) -> String {
     let text = payload.downcast_ref::<&str>().map(ToString::to_string);
     text.or_else(|| payload.downcast_ref::<String>().cloned()).unwrap_or_else(|| "no words".to_owned())
 }

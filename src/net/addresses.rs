@@ -1,8 +1,10 @@
 //! The addresses of this node as the kernel has them now, with what it says of each: they come late, leave, grow old and are
 //! replaced while sessions live.
 
+use super::complaint::Complaint;
 use super::netlink::{self, attributes, drain, long};
 use super::socket::readable;
+use crate::condition::{Conditions, Reason};
 use std::collections::BTreeSet;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -10,7 +12,6 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::sleep;
-use tracing::warn;
 
 /// After a look: what comes together is seen together.
 const PAUSE: Duration = Duration::from_millis(50);
@@ -52,16 +53,21 @@ pub struct Beside {
     pub unfit: Vec<IpAddr>,
 }
 
-/// Publishes the addresses, now and whenever they change, for ever.
-pub async fn run(out: watch::Sender<Addresses>) {
-    loop {
-        let Err(error) = follow(&out).await;
-        warn!(%error, "cannot follow the addresses of this node; trying again");
-        sleep(RETRY).await;
-    }
+/// Publishes the addresses, now and whenever they change, for ever; as long as it cannot, that is `said`.
+pub async fn run(out: watch::Sender<Addresses>, said: watch::Sender<Conditions>) {
+    let complaint = Complaint::new(Reason::KernelUnreadable, "addresses", said);
+    complaint.follow(RETRY, explain, || follow(&out, &complaint)).await;
 }
 
-async fn follow(out: &watch::Sender<Addresses>) -> io::Result<std::convert::Infallible> {
+fn explain(error: &io::Error) -> String {
+    format!(
+        "the addresses of this node cannot be followed ({error}): next hops go by those that were known last, and a session whose \
+         own address goes is not ended; tried again every {} s (netlink sockets must be allowed, and descriptors to be had)",
+        RETRY.as_secs()
+    )
+}
+
+async fn follow(out: &watch::Sender<Addresses>, complaint: &Complaint) -> io::Result<std::convert::Infallible> {
     let news = readable(netlink::listen(&[RTNLGRP_IPV4_IFADDR, RTNLGRP_IPV6_IFADDR], &question())?)?;
     loop {
         let now = read()?;
@@ -72,6 +78,7 @@ async fn follow(out: &watch::Sender<Addresses>) -> io::Result<std::convert::Infa
             }
             changed
         });
+        complaint.clear();
         sleep(PAUSE).await;
         let mut ready = news.readable().await?;
         drain(news.get_ref());
@@ -241,7 +248,7 @@ mod tests {
     #[tokio::test]
     async fn the_loopback_interface_is_found_and_has_addresses_that_it_does_not_list() {
         let (out, mut seen) = watch::channel(Addresses::default());
-        let task = tokio::spawn(run(out));
+        let task = tokio::spawn(run(out, watch::channel(Conditions::default()).0));
         let all = seen.wait_for(|all| !all.is_empty()).await.unwrap().clone();
         let localhost = IpAddr::from(Ipv4Addr::LOCALHOST);
         assert!(beside(&all, localhost, None).unwrap().fit.contains(&localhost));

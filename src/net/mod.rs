@@ -6,6 +6,7 @@
 
 pub mod addresses;
 pub mod beacon;
+pub mod complaint;
 pub mod connection;
 pub mod driver;
 pub mod journal;

@@ -1,8 +1,10 @@
 //! The routers on a link, as the kernel's neighbour table flags them: whoever sent router advertisements, or says in neighbour
 //! advertisements that it is a router (RFC 4861 §4.2, §4.4). Reading the table needs no capability.
 
+use super::complaint::Complaint;
 use super::netlink::{self, attributes, drain, long, short};
 use super::socket::{interface_index, readable};
+use crate::condition::{Conditions, Reason};
 use crate::peer::settings::InterfaceName;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -10,7 +12,6 @@ use std::net::Ipv6Addr;
 use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::sleep;
-use tracing::warn;
 
 /// The routers of each interface, by their link-local addresses; or why they cannot be known.
 pub type Found = BTreeMap<InterfaceName, Result<BTreeSet<Ipv6Addr>, String>>;
@@ -20,28 +21,53 @@ const PAUSE: Duration = Duration::from_millis(100);
 /// After the kernel refused to tell.
 const RETRY: Duration = Duration::from_secs(5);
 
-/// Looks at the interfaces asked for, and again whenever a neighbour or an interface changes, for ever.
-pub async fn run(mut interfaces: watch::Receiver<BTreeSet<InterfaceName>>, found: watch::Sender<Found>) {
-    loop {
-        let Err(error) = follow(&mut interfaces, &found).await;
-        warn!(%error, "cannot follow the neighbour table; trying again");
-        sleep(RETRY).await;
-    }
+/// Looks at the interfaces asked for, and again whenever a neighbour or an interface changes, for ever; as long as it cannot, that
+/// is `said`, and the routers that were found stay.
+pub async fn run(
+    interfaces: watch::Receiver<BTreeSet<InterfaceName>>,
+    found: watch::Sender<Found>,
+    said: watch::Sender<Conditions>,
+) {
+    let complaint = Complaint::new(Reason::KernelUnreadable, "neighbours", said);
+    let unread = |error: &io::Error| {
+        let why = explain(error);
+        // Who waits for a router hears why there is none.
+        let waiting = interfaces.borrow().clone();
+        found.send_if_modified(|held| {
+            let known = |held: &Found, name: &InterfaceName| held.get(name).is_some_and(Result::is_ok);
+            let news: Vec<_> = waiting.into_iter().filter(|name| !known(held, name)).collect();
+            let changed = !news.is_empty();
+            held.extend(news.into_iter().map(|name| (name, Err(why.clone()))));
+            changed
+        });
+        why
+    };
+    complaint.follow(RETRY, unread, || follow(interfaces.clone(), &found, &complaint)).await;
+}
+
+fn explain(error: &io::Error) -> String {
+    format!(
+        "the neighbour table cannot be followed ({error}): routers on links are those that were found last; tried again every {} s \
+         (netlink sockets must be allowed, and descriptors to be had)",
+        RETRY.as_secs()
+    )
 }
 
 async fn follow(
-    interfaces: &mut watch::Receiver<BTreeSet<InterfaceName>>,
+    mut interfaces: watch::Receiver<BTreeSet<InterfaceName>>,
     found: &watch::Sender<Found>,
+    complaint: &Complaint,
 ) -> io::Result<std::convert::Infallible> {
     let news = readable(netlink::listen(&[RTNLGRP_LINK, RTNLGRP_NEIGH], &question(LOOPBACK))?)?;
     loop {
         let wanted = interfaces.borrow_and_update().clone();
-        let seen: Found = wanted.into_iter().map(|name| (name.clone(), look(&name))).collect();
+        let seen: Found = wanted.into_iter().map(|name| Ok((name.clone(), look(&name)?))).collect::<io::Result<_>>()?;
         found.send_if_modified(|held| {
             let changed = *held != seen;
             *held = seen;
             changed
         });
+        complaint.clear();
         sleep(PAUSE).await;
         tokio::select! {
             ready = news.readable() => {
@@ -57,9 +83,12 @@ async fn follow(
     }
 }
 
-fn look(name: &InterfaceName) -> Result<BTreeSet<Ipv6Addr>, String> {
-    let index = interface_index(name).map_err(|error| format!("there is no interface {name} here ({error})"))?;
-    routers_on(index).map_err(|error| format!("cannot read the neighbour table of {name}: {error}"))
+/// The routers on an interface; or why there can be none, in words.
+fn look(name: &InterfaceName) -> io::Result<Result<BTreeSet<Ipv6Addr>, String>> {
+    match interface_index(name) {
+        Ok(index) => routers_on(index).map(Ok),
+        Err(error) => Ok(Err(format!("there is no interface {name} here ({error})"))),
+    }
 }
 
 // === linux/rtnetlink.h, linux/neighbour.h ===
@@ -167,7 +196,7 @@ mod tests {
         let names = ["lo", "no-such-one"].map(|name| InterfaceName::new(name).unwrap());
         let (_ask, interfaces) = watch::channel(names.clone().into());
         let (found, mut seen) = watch::channel(Found::new());
-        let task = tokio::spawn(run(interfaces, found));
+        let task = tokio::spawn(run(interfaces, found, watch::channel(Conditions::default()).0));
         let seen = seen.wait_for(|found| found.len() == 2).await.unwrap().clone();
         assert_eq!(seen[&names[0]], Ok(BTreeSet::new()), "the kernel answers who has no capability");
         assert!(seen[&names[1]].as_ref().unwrap_err().contains("there is no interface no-such-one"));
