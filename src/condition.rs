@@ -34,6 +34,8 @@ reasons! {
     PeerPanicked,
     /// A task that watches or serves something failed by a bug of ours; it is begun anew, and what it told last is in use.
     TaskPanicked,
+    /// A thread of the process stands still: what it does waits.
+    ThreadStands,
     /// The kernel does not tell what it knows (the node's addresses, its neighbours): what was known last is in use.
     KernelUnreadable,
     /// This node announces nothing, whatever its services do.

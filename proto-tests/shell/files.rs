@@ -58,6 +58,7 @@ fn a_pipe_in_the_place_of_any_file_is_said_and_holds_nothing_up() {
         let (_, ready) = stage.ask("/readyz");
         ready.contains("ConfigurationRefused: ") && ready.contains(&format!("PasswordUnavailable {key}: "))
     });
+    assert!(stage.ask("/healthz").0.starts_with("HTTP/1.1 200"), "no reason to begin anew");
     let (_, ready) = stage.ask("/readyz");
     assert_eq!(ready.matches("it is a named pipe, and only a plain file is read").count(), 2, "{ready}");
     assert!(ready.contains("the password before it stays in use"), "{ready}");

@@ -20,5 +20,6 @@ mod process;
 mod rollout;
 mod router;
 mod sessions;
+mod standstill;
 mod starved;
 mod transport;

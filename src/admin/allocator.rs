@@ -1,6 +1,7 @@
 //! What can be seen of the allocator from outside: health, metrics, pools.
 
 use super::handles::{Listing, WatchState};
+use super::heartbeat::Liveness;
 use super::metrics::{CONTENT_TYPE, NONE, Reloads, conditions, counter, gauge, text, watches};
 use super::{readiness, server};
 use crate::condition::Conditions;
@@ -159,14 +160,14 @@ impl Pools {
 }
 
 /// The routes of both doors, and where reloads of the configuration are counted.
-pub fn router(look: Look) -> (Router, Reloads) {
+pub fn router(look: Look, liveness: watch::Receiver<Liveness>) -> (Router, Reloads) {
     let mut registry = Registry::with_prefix("herald");
     registry.register("build", "The running version", Info::new([("version", env!("CARGO_PKG_VERSION"))]));
     let reloads = Reloads::register(&mut registry);
     registry.register_collector(Box::new(Scrape(Arc::clone(&look))));
     let registry = Arc::new(registry);
     let router = Router::new()
-        .route("/healthz", get(|| async { "ok\n" }))
+        .merge(server::healthz(liveness))
         .route("/readyz", get(readyz))
         .route("/v1/pools", get(|State(look): State<Look>| async move { Json(Pools::of(look())) }))
         .with_state(look)

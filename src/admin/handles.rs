@@ -1,5 +1,6 @@
 //! Handles on the state that other rooms publish; all that the admin room knows.
 
+use super::heartbeat::Liveness;
 use crate::advertise::NodeName;
 use crate::condition::Conditions;
 use crate::peer::transport::Transport;
@@ -25,6 +26,8 @@ pub struct Handles {
     pub readiness: Readiness,
     /// What is not as it should be, anywhere in the process.
     pub conditions: watch::Receiver<Arc<Conditions>>,
+    /// Whether the threads of the process go on.
+    pub liveness: watch::Receiver<Liveness>,
 }
 
 impl fmt::Debug for Handles {

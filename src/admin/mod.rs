@@ -7,10 +7,12 @@ pub mod allocator;
 pub mod connections;
 pub mod glass;
 pub mod handles;
+pub mod heartbeat;
 pub mod metrics;
 pub mod pieces;
 pub mod readiness;
 pub mod server;
 
 pub use handles::{Before, Handles, Listing, PeerHandles, Readiness, Speakers, Standing, WatchState};
+pub use heartbeat::{Heart, Liveness, Watched};
 pub use metrics::{Freshness, Metrics, Reloads};

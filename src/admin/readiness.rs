@@ -174,6 +174,7 @@ mod tests {
             speakers: watch::channel(Arc::new(speakers)).1,
             watches: Arc::new(move || vec![state.clone()]),
             conditions: watch::channel(Arc::default()).1,
+            liveness: watch::channel(Default::default()).1,
             readiness: Readiness::new(Before::Unknown),
         }
     }

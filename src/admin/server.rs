@@ -3,6 +3,7 @@
 use super::connections;
 use super::glass::{self, Clock};
 use super::handles::Handles;
+use super::heartbeat::Liveness;
 use super::metrics::{CONTENT_TYPE, Metrics};
 use super::pieces;
 use super::readiness;
@@ -26,12 +27,17 @@ use tokio::sync::watch;
 /// The routes of both doors.
 pub fn router(handles: Handles, metrics: Metrics) -> Router {
     Router::new()
-        .route("/healthz", get(|| async { "ok\n" }))
+        .merge(healthz(handles.liveness.clone()))
         .route("/readyz", get(readyz))
         .route("/v1/peers", get(peers))
         .route("/v1/routes", get(routes))
         .with_state(handles)
         .route("/metrics", get(move || async move { ([(header::CONTENT_TYPE, CONTENT_TYPE)], metrics.text()) }))
+}
+
+/// `/healthz`, of speakers and allocators alike.
+pub(super) fn healthz<S: Clone + Send + Sync + 'static>(liveness: watch::Receiver<Liveness>) -> Router<S> {
+    Router::new().route("/healthz", get(move || async move { liveness.borrow().answer() }))
 }
 
 /// Those of the Unix socket: the same, and what changes something.

@@ -4,9 +4,9 @@ use super::conditions::Board;
 use super::last_known_good::Keeper;
 use super::reload::{ConfigFile, Sureness, Uses};
 use super::run::{Routers, Signals, open_doors, supervise};
-use super::thread::{Tasks, on_a_runtime};
+use super::thread::{Tasks, beat, on_a_runtime};
 use crate::admin::allocator::{Look, Part, Retained, Snapshot, confirmation, router};
-use crate::admin::{self, WatchState};
+use crate::admin::{self, Heart, Liveness, WatchState, Watched, heartbeat};
 use crate::condition::Conditions;
 use crate::k8s::allocator::{self, Links, Progress, Report};
 use crate::k8s::client::Access;
@@ -65,27 +65,30 @@ async fn allocate(options: Options) -> anyhow::Result<()> {
     let hangup = signal(SignalKind::hangup()).context("cannot wait for SIGHUP")?;
     let mut board = Board::default();
     let (of_the_file, of_the_cluster, of_the_way) = (board.source(), board.source(), board.source());
+    let (heart, of_the_thread) = (Heart::default(), board.source());
     let (file, config) = ConfigFile::open(options.config.clone(), KEEPER, of_the_file).await?;
     let (client, keeper) = k8s::client::open(Access::Inferred).await?;
     let (config, config_read) = watch::channel(Arc::new(config));
     let (leadership, leadership_read) = watch::channel(Leadership::Following(None));
     let (report, report_read) = watch::channel(Report::default());
     let (conditions, conditions_read) = watch::channel(Arc::default());
+    let (liveness, liveness_read) = watch::channel(Liveness::default());
     let look = look(&options.identity, &leadership_read, &report_read, conditions_read);
-    let (router, reloads) = router(Arc::clone(&look));
+    let (router, reloads) = router(Arc::clone(&look), liveness_read);
     let (confirmed, confirmed_read) = watch::channel(None);
     let stop = CancellationToken::new();
     let mut tasks = Tasks::new();
     let routers = Routers { port: router.clone(), socket: router.merge(confirmation(look, confirmed)) };
-    open_doors(&mut tasks, (&options.socket, options.metrics), routers, &stop).await?;
+    let watched = vec![thread(&heart)];
+    let beside = async {
+        tokio::join!(board.run(conditions), heartbeat::watch(watched, liveness, of_the_thread));
+    };
+    open_doors(&mut tasks, (&options.socket, options.metrics), routers, beside, &stop).await?;
+    beat(&mut tasks, heart);
     let follow = file.follow(hangup, Uses { config, reloads, beside: |_: &_| Sureness::Settled });
     tasks.spawn(async {
         keeper.run(of_the_way).await;
         ("credentials", Ok(()))
-    });
-    tasks.spawn(async {
-        board.run(conditions).await;
-        ("conditions", Ok(()))
     });
     tasks.spawn(async {
         follow.await;
@@ -113,6 +116,17 @@ async fn allocate(options: Options) -> anyhow::Result<()> {
     });
     info!(identity = options.identity, version = env!("CARGO_PKG_VERSION"), "herald allocates");
     supervise(&mut signals, tasks, ("allocator", work), stop).await
+}
+
+/// The one thread of an allocator that works. Nobody's traffic hangs on it, and a lease that it does not renew goes to another.
+fn thread(heart: &Heart) -> Watched {
+    Watched {
+        thread: "allocator",
+        heart: heart.clone(),
+        cost: "nothing is given or taken back here, and another candidate leads once the lease is over",
+        said_after: Duration::from_secs(10),
+        fails_after: Duration::from_secs(60),
+    }
 }
 
 fn look(

@@ -8,8 +8,8 @@ use super::keys::{KeyRing, Keys};
 use super::last_known_good::Keeper;
 use super::reload::{ConfigFile, Uses};
 use super::spec::{Planned, Spec};
-use super::thread::{self, Tasks, untimely};
-use crate::admin::{Metrics, Speakers, Standing};
+use super::thread::{self, Tasks, beat, untimely};
+use crate::admin::{Heart, Metrics, Speakers, Standing};
 use crate::advertise::{ClusterView, NodeName, NodeSelector, Observation, Remembered, out_of_service};
 use crate::condition::{Conditions, Reason};
 use crate::config::Config;
@@ -69,6 +69,8 @@ pub struct Control {
     pub remembered: BTreeSet<Prefix>,
     /// What an operator confirmed last.
     pub confirmed: watch::Receiver<Option<Arc<str>>>,
+    /// Counts that this thread goes on.
+    pub heart: Heart,
 }
 
 impl Control {
@@ -84,6 +86,7 @@ impl Control {
         let (config, config_read) = watch::channel(Arc::clone(&in_use.config));
         let (view, view_read) = watch::channel(None);
         let mut tasks = Tasks::new();
+        beat(&mut tasks, self.heart.clone());
         let announced = in_use.planned.as_ref().map(|planned| &planned.routes.routes);
         let to = (self.speakers.clone(), self.conditions.guard.clone());
         // One that is begun anew doubts what the one before it did.

@@ -7,15 +7,18 @@ use super::last_known_good::Keeper;
 use super::reload::ConfigFile;
 use super::speaker::{Channels, Speaker};
 use super::spec::Spec;
-use super::thread::{REST_LIMIT, Tasks, on_a_runtime, untimely};
+use super::thread::{REST_LIMIT, Tasks, beat, on_a_runtime, untimely};
 use super::{announced, boot};
-use crate::admin::{self, Handles, Metrics, Readiness, Speakers, Standing, WatchState, server};
+use crate::admin::{
+    self, Handles, Heart, Liveness, Metrics, Readiness, Speakers, Standing, WatchState, Watched, heartbeat, server,
+};
 use crate::advertise::NodeName;
 use crate::k8s::WatchHealth;
 use anyhow::Context;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{oneshot, watch};
 use tokio_util::sync::CancellationToken;
@@ -51,21 +54,16 @@ async fn speak(options: Options) -> anyhow::Result<()> {
     // Before anything that may take long: without a handler each of them ends the process.
     let mut signals = Signals::new()?;
     let mut board = Board::default();
-    let (outlets, of_sessions) = (Outlets::new(&mut board), board.source());
-    let keeper = match &options.state {
-        Some(folder) => Keeper::Folder(folder.clone(), options.node.to_string()),
-        None => Keeper::Nowhere("no earlier configuration is kept: name a folder for that with --state"),
-    };
+    let (outlets, of_sessions, of_threads) = (Outlets::new(&mut board), board.source(), board.source());
+    let keeper = keeper(&options);
     let (file, config) = ConfigFile::open(options.config.clone(), keeper.clone(), outlets.file.clone()).await?;
     let (spec, spec_read) = watch::channel(Arc::new(Spec::unknown(Arc::new(config))));
     let (health, health_read) = watch::channel(WatchHealth::default());
-    let (speakers, speakers_read) = watch::channel(Arc::new(Speakers {
-        standing: Standing::Waiting("starting".to_owned()),
-        peers: imbl::OrdMap::new(),
-        doubts: Arc::default(),
-        ranges: Arc::default(),
-    }));
+    let (speakers, speakers_read) = watch::channel(Arc::new(nobody()));
     let (conditions, conditions_read) = watch::channel(Arc::default());
+    let (sessions, planning) = (Heart::default(), Heart::default());
+    let (liveness, liveness_read) = watch::channel(Liveness::default());
+    let look = heartbeat::watch(threads(&sessions, &planning), liveness, of_threads);
     let speakers_seen = speakers_read.clone();
     let handles = Handles {
         node: options.node.clone(),
@@ -73,6 +71,7 @@ async fn speak(options: Options) -> anyhow::Result<()> {
         watches: Arc::new(move || watches(&health_read.borrow())),
         readiness: Readiness::new(established::before(options.state.as_deref())),
         conditions: conditions_read,
+        liveness: liveness_read,
     };
     let metrics = Metrics::new(handles.clone());
     let stop = CancellationToken::new();
@@ -92,11 +91,11 @@ async fn speak(options: Options) -> anyhow::Result<()> {
         port: server::router(handles.clone(), metrics.clone()),
         socket: server::socket_router(handles, metrics.clone(), confirmed),
     };
-    open_doors(&mut tasks, (&options.socket, options.metrics), routers, &stop).await?;
-    tasks.spawn(async {
-        board.run(conditions).await;
-        ("conditions", Ok(()))
-    });
+    let beside = async {
+        tokio::join!(board.run(conditions), look);
+    };
+    open_doors(&mut tasks, (&options.socket, options.metrics), routers, beside, &stop).await?;
+    beat(&mut tasks, sessions);
     let restart_state = boot::restart_state(options.state.as_deref());
     let control = Control {
         node: options.node.clone(),
@@ -110,6 +109,7 @@ async fn speak(options: Options) -> anyhow::Result<()> {
         speakers: speakers_seen,
         remembered: announced::before(options.state.as_deref()),
         confirmed: confirmed_read.clone(),
+        heart: planning,
     };
     let keep = control::keep_running(control, file, stop.clone());
     tasks.spawn(async { ("control", keep.await) });
@@ -117,6 +117,42 @@ async fn speak(options: Options) -> anyhow::Result<()> {
     let speaker = tokio::spawn(Speaker::new(channels, restart_state).run(stop.clone()));
     info!(node = %options.node, version = env!("CARGO_PKG_VERSION"), "herald speaks");
     supervise(&mut signals, tasks, ("speaker", speaker), stop).await
+}
+
+fn keeper(options: &Options) -> Keeper {
+    match &options.state {
+        Some(folder) => Keeper::Folder(folder.clone(), options.node.to_string()),
+        None => Keeper::Nowhere("no earlier configuration is kept: name a folder for that with --state"),
+    }
+}
+
+fn nobody() -> Speakers {
+    Speakers {
+        standing: Standing::Waiting("starting".to_owned()),
+        peers: imbl::OrdMap::new(),
+        doubts: Arc::default(),
+        ranges: Arc::default(),
+    }
+}
+
+/// The threads whose standing still others should know of.
+fn threads(sessions: &Heart, control: &Heart) -> Vec<Watched> {
+    vec![
+        Watched {
+            thread: "sessions",
+            heart: sessions.clone(),
+            cost: "nothing is sent to any router, and each ends its session when the hold time is over",
+            said_after: Duration::from_secs(5),
+            fails_after: Duration::from_secs(5),
+        },
+        Watched {
+            thread: "control",
+            heart: control.clone(),
+            cost: "sessions go on with what they have, and no change of the cluster or of a file reaches them",
+            said_after: Duration::from_secs(10),
+            fails_after: Duration::from_secs(600),
+        },
+    ]
 }
 
 /// Waits for a reason to end; then the speaker says goodbye to its peers (or the allocator gives up its lease), then
@@ -159,11 +195,12 @@ pub(super) struct Routers {
     pub(super) socket: axum::Router,
 }
 
-/// Opens both doors; what comes through them is served on a thread of its own.
+/// Opens both doors; what comes through them is served on a thread of its own, and `beside` runs there with them.
 pub(super) async fn open_doors(
     tasks: &mut Tasks,
     (socket, metrics): (&Path, SocketAddr),
     routers: Routers,
+    beside: impl Future<Output = ()> + Send + 'static,
     stop: &CancellationToken,
 ) -> anyhow::Result<()> {
     let (socket, stop) = (socket.to_owned(), stop.clone());
@@ -175,8 +212,12 @@ pub(super) async fn open_doors(
         // Who waits for it is still there: it waits for this.
         let _heard = opened.send(());
         let by_socket = door.serve(routers.socket, stop.clone().cancelled_owned());
-        let by_port = server::serve_port(port, routers.port, stop.cancelled_owned());
-        tokio::try_join!(by_socket, by_port).map(|((), ())| ())
+        let by_port = server::serve_port(port, routers.port, stop.clone().cancelled_owned());
+        let beside = async {
+            stop.run_until_cancelled(beside).await;
+            Ok(())
+        };
+        tokio::try_join!(by_socket, by_port, beside).map(|((), (), ())| ())
     });
     let mut serve = Box::pin(serve);
     tokio::select! {

@@ -1,5 +1,6 @@
 //! A thread with a runtime of its own, so that what stands still on it holds up nobody else.
 
+use crate::admin::Heart;
 use anyhow::{Context, anyhow};
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -57,6 +58,14 @@ where
         .spawn(body)
         .with_context(|| format!("cannot start the thread '{name}'"))?;
     ended.await.unwrap_or_else(|_| unreachable!("the thread answers also when its work panics"))
+}
+
+/// Counts that this thread goes on.
+pub fn beat(tasks: &mut Tasks, heart: Heart) {
+    tasks.spawn(async {
+        heart.run().await;
+        ("heartbeat", Ok(()))
+    });
 }
 
 /// What it means that a task ended.
