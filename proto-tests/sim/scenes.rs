@@ -13,6 +13,7 @@ use herald::wire::{
 };
 use std::net::Ipv4Addr;
 use std::sync::Arc;
+use std::time::Duration;
 
 pub fn plan(prefixes: &[&str]) -> Plan {
     let routes: RouteSet = prefixes.iter().map(|text| (text.parse().unwrap(), Arc::default())).collect();
@@ -162,6 +163,85 @@ fn another_next_hop_of_the_node_moves_its_family_and_none_withdraws_it() {
     assert_eq!(words(&desk.said()), ["+2001:db8::5/128 via 2001:db8::78"]);
     desk.plan(routes);
     assert_eq!(words(&desk.said()), ["-2001:db8::5/128"]);
+}
+
+#[test]
+fn routes_follow_the_addresses_around_the_session_and_a_family_without_one_is_withdrawn() {
+    let located = |desk: &mut Desk, interface: &[&str], unfit: &[&str]| {
+        let parse = |texts: &[&str]| texts.iter().map(|text| text.parse().unwrap()).collect();
+        let end = LocalEnd { interface: parse(interface), unfit: parse(unfit), ..end() };
+        desk.peer.handle(Input::Located(desk.conn, end), desk.now);
+        words(&desk.said())
+    };
+    let mut desk = Desk::established();
+    desk.plan(plan(&["198.51.100.1", "2001:db8::5"]));
+    desk.said();
+    let own = "192.0.2.1";
+    assert_eq!(located(&mut desk, &[own, "2001:db8::1", "2001:db8::2"], &[]), [""; 0], "the one in use is still there");
+    assert_eq!(located(&mut desk, &[own, "2001:db8::2"], &[]), ["+2001:db8::5/128 via 2001:db8::2"]);
+    assert_eq!(located(&mut desk, &[own], &["2001:db8::3"]), ["-2001:db8::5/128"], "one that passes is none");
+    let why = &desk.peer.status().unannounced[&Family::IPV6_UNICAST];
+    assert!(why.contains("no usable IPv6 address"), "{why}");
+    // The Node's own stands in as long as the kernel has it, on whatever interface.
+    let own_plan = plan(&["198.51.100.1", "2001:db8::5"]);
+    let named = Plan { node_addresses: vec!["2001:db8::77".parse().unwrap()], ..own_plan };
+    desk.plan(named.clone());
+    assert_eq!(words(&desk.said()), ["+2001:db8::5/128 via 2001:db8::77"]);
+    desk.plan(Plan { absent: named.node_addresses.iter().copied().collect(), ..named });
+    assert_eq!(words(&desk.said()), ["-2001:db8::5/128"]);
+    let why = &desk.peer.status().unannounced[&Family::IPV6_UNICAST];
+    assert!(why.contains("no interface of this node has its InternalIP 2001:db8::77"), "{why}");
+    assert_eq!(located(&mut desk, &[own, "2001:db8::2"], &[]), ["+2001:db8::5/128 via 2001:db8::2"]);
+    assert!(desk.peer.status().unannounced.is_empty());
+    assert_eq!(desk.state(), "Established");
+    // What comes of a connection that is none is nothing.
+    desk.peer.handle(Input::Located(ConnId(99), LocalEnd { interface: vec![], ..end() }), desk.now);
+    assert_eq!(words(&desk.said()), [""; 0]);
+}
+
+#[test]
+fn a_session_whose_own_address_is_gone_is_begun_anew_at_once_but_not_again_and_again() {
+    let displaced = |desk: &mut Desk| {
+        desk.peer.handle(Input::Displaced(desk.conn, "its source address is gone".to_owned()), desk.now);
+        assert_eq!(desk.outputs(), [], "the driver has closed the connection already");
+        let wait = desk.peer.poll_timeout().expect("another attempt").saturating_duration_since(desk.now);
+        desk.now += wait;
+        desk.peer.handle(Input::Timeout, desk.now);
+        desk.expect_dial();
+        wait
+    };
+    let established = |desk: &mut Desk| {
+        desk.peer.handle(Input::Connected(desk.conn, end()), desk.now);
+        desk.context = Context::before_open();
+        desk.receive(&[Message::Open(open()), Message::Keepalive]);
+        desk.said();
+        assert_eq!(desk.state(), "Established");
+    };
+    let mut desk = Desk::established();
+    assert_eq!(displaced(&mut desk), Duration::ZERO);
+    assert!(desk.peer.status().last_down.as_ref().unwrap().1.contains("its source address is gone"));
+    established(&mut desk);
+    desk.now += Duration::from_secs(10);
+    let wait = displaced(&mut desk);
+    assert!(wait >= Duration::from_millis(1500), "the second within 30 s is waited out: {wait:?}");
+    established(&mut desk);
+    desk.now += Duration::from_secs(20);
+    assert_eq!(displaced(&mut desk), Duration::ZERO, "the first is long enough ago");
+    // Before the session too.
+    desk.now += Duration::from_secs(40);
+    desk.peer.handle(Input::Connected(desk.conn, end()), desk.now);
+    assert_eq!(desk.state(), "OpenSent");
+    assert_eq!(displaced(&mut desk), Duration::ZERO);
+    // Another connection's end leaves the session alone, and hurries nothing.
+    let mut desk = Desk::established();
+    let guest = desk.accept();
+    desk.peer.handle(Input::Displaced(guest, "gone".to_owned()), desk.now);
+    assert_eq!((desk.state(), desk.outputs()), ("Established", vec![]));
+    // What waits for another reason goes on waiting.
+    let mut desk = Desk::established();
+    desk.peer.handle(Input::Closed(desk.conn, None), desk.now);
+    desk.peer.handle(Input::Displaced(desk.conn, "gone".to_owned()), desk.now);
+    assert!(desk.peer.poll_timeout().unwrap() > desk.now);
 }
 
 #[test]

@@ -84,6 +84,8 @@ pub struct Speaker {
     /// The addresses of this node, as the kernel has them.
     addresses_of_the_node: watch::Receiver<Addresses>,
     _addresses_watched: Supervised,
+    /// Addresses that the Node names and the kernel does not have.
+    absent: BTreeSet<IpAddr>,
     /// Peers that must not have a session now.
     held: BTreeMap<PeerName, Held>,
     /// Routers of ranges that dialled us.
@@ -161,6 +163,7 @@ impl Speaker {
             addresses: BTreeSet::new(),
             addresses_of_the_node,
             _addresses_watched: Supervised::spawn("addresses", said.clone(), watch_addresses),
+            absent: BTreeSet::new(),
             held: BTreeMap::new(),
             members: BTreeMap::new(),
             budgets: BTreeMap::new(),
@@ -191,6 +194,7 @@ impl Speaker {
                 () = stop.cancelled() => break,
                 Ok(()) = self.channels.spec.changed() => if self.take_routes() { continue },
                 Ok(()) = self.channels.confirmed.changed() => self.on_confirmed(),
+                Ok(()) = self.addresses_of_the_node.changed() => { self.hand_out(); continue }
                 () = self.on_link.changed() => {}
                 Some(ended) = self.tasks.join_next_with_id() => self.ended(ended),
                 news = self.door.news() => if let Some(accepted) = news {
@@ -645,8 +649,9 @@ impl Speaker {
     }
 
     /// Gives every peer its routes. Without a plan they have none, which is not the same as no routes.
-    fn hand_out(&self) {
+    fn hand_out(&mut self) {
         let Some(planned) = &self.spec.planned else { return };
+        self.absent = addresses::absent(&self.addresses_of_the_node.borrow_and_update(), &planned.node_addresses);
         for (name, running) in &self.running {
             running.hand_out(self.routes(name, planned));
         }
@@ -660,7 +665,8 @@ impl Speaker {
         let prefix_limits = of.map(|peer| peer.prefix_limits.clone()).unwrap_or_default();
         let next_hops = of.map(|peer| peer.next_hops.clone()).unwrap_or_default();
         let (node_addresses, bounds) = (planned.node_addresses.clone(), planned.bounds.clone());
-        Plan { routes, node_addresses, next_hops, bounds, prefix_limits, extent: planned.extent() }
+        let (absent, extent) = (self.absent.clone(), planned.extent());
+        Plan { routes, node_addresses, absent, next_hops, bounds, prefix_limits, extent }
     }
 
     /// Whether End-of-RIB follows the routes that are there.

@@ -176,10 +176,17 @@ impl Session {
         (self.is_open_to_peer(), self.restart_state).hash(hasher);
     }
 
-    /// Makes a timer that runs expire by `now`. For model checkers, in which any time may pass.
+    /// Makes a timer that runs expire by `now`; in model checkers any time may pass.
     pub fn hasten(&mut self, timer: Timer, now: Instant) {
         if self.timers.deadline(timer).is_some() {
             self.timers.set(timer, now);
+        }
+    }
+
+    /// What is waited out before the next attempt need not be: nothing is wrong with the peer.
+    pub fn hurry(&mut self, now: Instant) {
+        for timer in [Timer::IdleHold, Timer::ConnectRetry] {
+            self.hasten(timer, now);
         }
     }
 

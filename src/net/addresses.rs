@@ -121,6 +121,15 @@ pub fn beside(all: &BTreeSet<Address>, local: IpAddr, preferred: Option<u32>) ->
     Some(Beside { fit: ips(fit), unfit: ips(unfit) })
 }
 
+/// Those of these addresses that no interface has, as far as the kernel has told. Of 127.0.0.0/8 it has all and lists few.
+pub fn absent(all: &BTreeSet<Address>, named: &[IpAddr]) -> BTreeSet<IpAddr> {
+    if all.is_empty() {
+        return BTreeSet::new();
+    }
+    let is_here = |ip: IpAddr| ip.is_loopback() || all.iter().any(|address| address.ip == ip);
+    named.iter().copied().filter(|ip| !is_here(ip.to_canonical())).collect()
+}
+
 fn is_single(address: &Address) -> bool {
     address.length == if address.ip.is_ipv4() { 32 } else { 128 }
 }
@@ -232,6 +241,15 @@ mod tests {
         assert_eq!(names(&beside("192.0.2.1").unwrap().fit), ["192.0.2.1", "2001:db8::1"]);
         assert_eq!(names(&beside("10.0.0.1").unwrap().fit), ["10.0.0.1", "127.0.0.1"]);
         assert_eq!(beside("198.51.100.1"), None);
+    }
+
+    #[test]
+    fn what_no_interface_has_is_absent_once_the_kernel_has_told() {
+        let ips = |texts: &[&str]| texts.iter().map(|text| text.parse().unwrap()).collect::<Vec<IpAddr>>();
+        let named = ips(&["10.0.0.1", "::ffff:10.0.0.1", "10.0.0.2", "127.0.0.9", "2001:db8::1"]);
+        let all = node(&[(1, "127.0.0.1", 8, 0x80), (2, "10.0.0.1", 32, 0x80)]);
+        assert_eq!(absent(&all, &named).into_iter().collect::<Vec<_>>(), ips(&["10.0.0.2", "2001:db8::1"]));
+        assert!(absent(&BTreeSet::new(), &named).is_empty(), "nothing is known yet");
     }
 
     #[test]

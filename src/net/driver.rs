@@ -224,7 +224,8 @@ impl Driver {
                 }
                 None => {
                     let why = format!("its source address {} is no longer an address of this node", local.ip());
-                    self.closed(id, Some(why));
+                    self.links.remove(id);
+                    self.peer.handle(Input::Displaced(id, why), now());
                 }
             }
         }

@@ -85,7 +85,7 @@ impl Export {
     /// Chooses next hops anew. What went out with another one goes out again, or is withdrawn.
     pub(super) fn relocate(&mut self, end: &LocalEnd, plan: &Plan) {
         let families = &self.egress.context.families;
-        let chosen = next_hop::choose(&self.egress.context, end, &plan.node_addresses, &plan.next_hops);
+        let chosen = next_hop::choose(&self.egress.context, end, plan);
         for family in families {
             let same = self.egress.next_hops.get(family) == chosen.found.get(family)
                 && self.egress.link_locals.get(family) == chosen.link_locals.get(family);

@@ -17,10 +17,13 @@ use crate::wire::route_refresh::RefreshKind;
 use crate::wire::{self, Message, Open, frame};
 use bytes::BytesMut;
 use std::collections::{BTreeMap, VecDeque};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// NOTIFICATIONs remembered in the status.
 const NOTIFICATIONS_KEPT: usize = 8;
+
+/// The least time between two attempts that are made without delay.
+const HURRY_INTERVAL: Duration = Duration::from_secs(30);
 
 /// Why a session is over that was replaced (RFC 4724 §4.2).
 const REPLACED: &str = "the peer restarted gracefully and came back on a new connection";
@@ -44,6 +47,8 @@ pub struct Peer {
     intake: Intake,
     pub(super) outputs: VecDeque<Output>,
     connections: u64,
+    /// When an attempt was last made without delay, because the address of the connection before it was gone.
+    hurried: Option<Instant>,
     status: Status,
 }
 
@@ -75,6 +80,7 @@ impl Peer {
             intake: Intake::new(now),
             outputs: VecDeque::new(),
             connections: 0,
+            hurried: None,
         }
     }
 
@@ -99,6 +105,8 @@ impl Peer {
     pub fn handle(&mut self, input: Input<'_>, now: Instant) {
         match (input, self.life) {
             (Input::Closed(conn, error), Life::Running | Life::Stopped) => self.closed(conn, error, now),
+            (Input::Displaced(conn, why), Life::Stopped) => self.closed(conn, Some(why), now),
+            (Input::Displaced(conn, why), Life::Running) => self.displaced(conn, why, now),
             (
                 Input::Start
                 | Input::Stop(_)
@@ -282,6 +290,17 @@ impl Peer {
                 return;
             }
             self.event(which, Event::TcpConnectionFails(error), now);
+        }
+    }
+
+    /// Nothing is wrong with the peer: another address may reach it at once. One that goes soon after the last follows the back-off.
+    fn displaced(&mut self, conn: ConnId, why: String, now: Instant) {
+        let which = self.side_of(conn);
+        self.closed(conn, Some(why), now);
+        let is_due = self.hurried.is_none_or(|at| now.saturating_duration_since(at) >= HURRY_INTERVAL);
+        if which == Some(Which::Home) && is_due {
+            self.hurried = Some(now);
+            self.home.session.hurry(now);
         }
     }
 

@@ -3,6 +3,7 @@
 use super::settings::NextHopOverrides;
 use crate::rib::{Bounds, PrefixLimits, RouteSet};
 use bytes::BytesMut;
+use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 
 /// One connection attempt of a peer; never used twice.
@@ -29,6 +30,8 @@ pub struct Plan {
     pub routes: RouteSet,
     /// The node's InternalIPs: next hops of the family that the session's interface lacks.
     pub node_addresses: Vec<IpAddr>,
+    /// Those of them that the kernel is known to have nowhere: what is sent there would be lost.
+    pub absent: BTreeSet<IpAddr>,
     /// Next hops that go before any address of ours.
     pub next_hops: NextHopOverrides,
     /// The addresses outside of which nothing leaves, whatever `routes` say.
@@ -86,6 +89,9 @@ pub enum Input<'a> {
     Received(ConnId, &'a mut BytesMut),
     /// The connection is gone; the error for people, or `None` for an orderly end.
     Closed(ConnId, Option<String>),
+    /// The address that an open connection was made from is no longer ours, in words for people: the connection is given up, and the
+    /// next attempt, from another address, need not wait.
+    Displaced(ConnId, String),
     /// The peer acknowledged octets that it had not acknowledged before. Say so at the latest a second after it did.
     Acknowledged(ConnId),
     /// The newest plan.

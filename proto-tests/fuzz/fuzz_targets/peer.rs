@@ -79,7 +79,10 @@ impl Desk {
             4 => self.feed(Input::ConnectFailed(conn, "refused".to_owned())),
             5 => {
                 self.cut.insert(conn);
-                self.feed(Input::Closed(conn, None));
+                match which {
+                    0..=127 => self.feed(Input::Closed(conn, None)),
+                    128.. => self.feed(Input::Displaced(conn, "gone".to_owned())),
+                }
             }
             6 => {
                 let len = usize::from(which).min(input.len());
