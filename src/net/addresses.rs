@@ -91,13 +91,8 @@ async fn follow(out: &watch::Sender<Addresses>, complaint: &Complaint) -> io::Re
 /// # Errors
 /// The kernel's.
 pub fn read() -> io::Result<BTreeSet<Address>> {
-    let mut found = BTreeSet::new();
-    netlink::ask(&question(), |kind, body| {
-        if kind == RTM_NEWADDR {
-            found.extend(address(body));
-        }
-    })?;
-    Ok(found)
+    let found = netlink::ask(&question(), |kind, body| if kind == RTM_NEWADDR { address(body) } else { None })?;
+    Ok(found.into_iter().collect())
 }
 
 /// What is on the interface that `local` is on; where several have it, on `preferred`. An address that no interface lists (another

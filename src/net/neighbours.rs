@@ -108,13 +108,8 @@ const LOOPBACK: u32 = 1;
 const NEIGHBOUR: usize = 12;
 
 fn routers_on(index: u32) -> io::Result<BTreeSet<Ipv6Addr>> {
-    let mut routers = BTreeSet::new();
-    netlink::ask(&question(index), |kind, body| {
-        if kind == RTM_NEWNEIGH {
-            routers.extend(router(body, index));
-        }
-    })?;
-    Ok(routers)
+    let read = |kind, body: &[u8]| if kind == RTM_NEWNEIGH { router(body, index) } else { None };
+    Ok(netlink::ask(&question(index), read)?.into_iter().collect())
 }
 
 fn question(index: u32) -> Vec<u8> {

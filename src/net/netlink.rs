@@ -10,10 +10,14 @@ const NLMSG_ERROR: u16 = 2;
 const NLMSG_DONE: u16 = 3;
 const NLM_F_REQUEST: u16 = 1;
 const NLM_F_DUMP: u16 = 0x300;
+/// The table changed while it was read: what was told lacks entries, or has some twice.
+const NLM_F_DUMP_INTR: u16 = 0x10;
 /// Length, type, flags, sequence number, port.
 const HEADER: usize = 16;
 /// The kernel answers at once.
 const ANSWER_LIMIT: Duration = Duration::from_secs(1);
+/// How often a table is read that changes while it is read.
+const TRIES: usize = 5;
 
 /// Whether more follows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,6 +26,8 @@ pub enum Answer {
     Partial,
     /// That was all.
     Complete,
+    /// The table changed meanwhile: nothing of it is to be believed.
+    Torn,
 }
 
 /// A question of one kind for everything there is; `body` is what follows the header.
@@ -35,21 +41,38 @@ pub fn question(kind: u16, body: &[u8]) -> Vec<u8> {
     octets
 }
 
-/// Asks, and gives kind and body of each answer to `take`.
+/// Asks, and gives what `read` makes of kind and body of each answer. A table that changed while it was read is read again.
 ///
 /// # Errors
-/// The kernel's, or an answer that makes no sense.
-pub fn ask(question: &[u8], mut take: impl FnMut(u16, &[u8])) -> io::Result<()> {
-    let mut socket = socket()?;
-    socket.set_read_timeout(Some(ANSWER_LIMIT))?;
-    socket.write_all(question)?;
+/// The kernel's, an answer that makes no sense, or a table that changes whenever it is read.
+pub fn ask<T>(question: &[u8], read: impl Fn(u16, &[u8]) -> Option<T>) -> io::Result<Vec<T>> {
+    let open = || {
+        let mut socket = socket()?;
+        socket.set_read_timeout(Some(ANSWER_LIMIT))?;
+        socket.write_all(question)?;
+        Ok(socket)
+    };
+    whole(open, read)
+}
+
+/// The same with what is read from what `open` opens, a piece at a time.
+fn whole<S: Read, T>(
+    mut open: impl FnMut() -> io::Result<S>,
+    read: impl Fn(u16, &[u8]) -> Option<T>,
+) -> io::Result<Vec<T>> {
     let mut octets = vec![0; 65_536];
-    loop {
-        let len = socket.read(&mut octets)?;
-        if answer(&octets[..len], &mut take)? == Answer::Complete {
-            return Ok(());
+    for _ in 0..TRIES {
+        let (mut from, mut found) = (open()?, Vec::new());
+        loop {
+            let len = from.read(&mut octets)?;
+            match answer(&octets[..len], &mut |kind, body| found.extend(read(kind, body)))? {
+                Answer::Partial => {}
+                Answer::Complete => return Ok(found),
+                Answer::Torn => break,
+            }
         }
     }
+    Err(io::Error::other(format!("it changed each of the {TRIES} times that it was read")))
 }
 
 /// A socket that becomes readable when something of these groups changes. `question` is any that the kernel answers: it gives a
@@ -84,15 +107,16 @@ pub fn drain(mut news: &Socket) {
 /// # Errors
 /// The kernel's, or that it makes no sense.
 pub fn answer(mut octets: &[u8], take: &mut impl FnMut(u16, &[u8])) -> io::Result<Answer> {
-    while let Some((len, kind)) = long(octets, 0).zip(short(octets, 4)) {
+    while let Some((len, (kind, flags))) = long(octets, 0).zip(short(octets, 4).zip(short(octets, 6))) {
         let len = usize::try_from(len).unwrap_or(usize::MAX);
         let Some(body) = octets.get(HEADER..len) else { return Err(io::ErrorKind::InvalidData.into()) };
+        let code = || long(body, 0).map_or(0, u32::cast_signed);
         match kind {
+            NLMSG_ERROR => return Err(io::Error::from_raw_os_error(code().saturating_neg())),
+            // The end of one that the kernel could not finish has the error in it.
+            NLMSG_DONE if code() < 0 => return Err(io::Error::from_raw_os_error(code().saturating_neg())),
+            _ if flags & NLM_F_DUMP_INTR != 0 => return Ok(Answer::Torn),
             NLMSG_DONE => return Ok(Answer::Complete),
-            NLMSG_ERROR => {
-                let code = long(body, 0).map_or(0, u32::cast_signed);
-                return Err(io::Error::from_raw_os_error(code.saturating_neg()));
-            }
             _ => take(kind, body),
         }
         octets = octets.get(len.next_multiple_of(4)..).unwrap_or_default();
@@ -122,4 +146,74 @@ pub fn long(octets: &[u8], at: usize) -> Option<u32> {
 
 fn socket() -> io::Result<Socket> {
     Socket::new(Domain::from(libc::AF_NETLINK), Type::RAW, Some(Protocol::from(libc::NETLINK_ROUTE)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::VecDeque;
+
+    /// A message of this kind with one octet.
+    fn message(kind: u16, flags: u16, octet: u8) -> Vec<u8> {
+        let mut octets = 17_u32.to_ne_bytes().to_vec();
+        octets.extend(kind.to_ne_bytes());
+        octets.extend(flags.to_ne_bytes());
+        octets.extend([0, 0, 0, 0, 0, 0, 0, 0, octet, 0, 0, 0]);
+        octets
+    }
+
+    fn done(flags: u16, code: i32) -> Vec<u8> {
+        let mut octets = 20_u32.to_ne_bytes().to_vec();
+        octets.extend(NLMSG_DONE.to_ne_bytes());
+        octets.extend(flags.to_ne_bytes());
+        octets.extend([0; 8]);
+        octets.extend(code.to_ne_bytes());
+        octets
+    }
+
+    /// A socket that gives a piece at each read, as the kernel does.
+    struct Pieces(VecDeque<Vec<u8>>);
+
+    impl Read for Pieces {
+        fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+            let piece = self.0.pop_front().ok_or(io::ErrorKind::WouldBlock)?;
+            into[..piece.len()].copy_from_slice(&piece);
+            Ok(piece.len())
+        }
+    }
+
+    /// What comes of these dumps, and how many were asked for.
+    fn told(dumps: &[&[Vec<u8>]]) -> (Result<Vec<u8>, String>, usize) {
+        let mut asked = 0;
+        let open = || {
+            let pieces = dumps[asked.min(dumps.len() - 1)].iter().cloned().collect();
+            asked += 1;
+            Ok(Pieces(pieces))
+        };
+        let found = whole(open, |kind, body| (kind == 20).then(|| body[0]));
+        (found.map_err(|error| error.to_string()), asked)
+    }
+
+    #[test]
+    fn a_table_that_changed_while_it_was_read_is_read_again_and_not_believed() {
+        let entry = |octet| message(20, 2, octet);
+        let torn = |octet| message(20, 2 | NLM_F_DUMP_INTR, octet);
+        let well = [[entry(1), entry(2)].concat(), [entry(3), message(16, 2, 9)].concat(), done(2, 0)];
+        assert_eq!(told(&[&well]), (Ok(vec![1, 2, 3]), 1));
+        // The mark is on whatever came after the change: an entry of a later piece, or the end alone.
+        let within = [entry(7), [entry(8), torn(9)].concat(), done(2 | NLM_F_DUMP_INTR, 0)];
+        let at_the_end = [entry(7), [entry(8), done(2 | NLM_F_DUMP_INTR, 0)].concat()];
+        assert_eq!(told(&[&within, &at_the_end, &well]), (Ok(vec![1, 2, 3]), 3));
+        let (never, asked) = told(&[&within]);
+        assert_eq!((never.unwrap_err().as_str(), asked), ("it changed each of the 5 times that it was read", TRIES));
+    }
+
+    #[test]
+    fn a_dump_that_the_kernel_could_not_finish_is_an_error() {
+        let (failed, asked) = told(&[&[message(20, 2, 1), done(2, -libc::ENOMEM)]]);
+        assert!(failed.as_ref().unwrap_err().contains("Cannot allocate memory"), "{failed:?}");
+        assert_eq!(asked, 1);
+        let (silent, _) = told(&[&[message(20, 2, 1)]]);
+        assert!(silent.is_err(), "half an answer is none");
+    }
 }
