@@ -83,6 +83,8 @@ fn cases() -> Vec<(String, Case)> {
     single("wire_sigterm_is_cease_6_2_and_an_orderly_close", wire::sigterm_is_cease_6_2_and_an_orderly_close);
     single("frr_a_prefix_limit_saves_the_session", attributes::a_prefix_limit_saves_the_session);
     single("next_hops_follow_the_addresses_of_the_node", addresses::next_hops_follow_the_node);
+    single("ipv6_addresses_come_late_pass_and_go", addresses::ipv6_addresses_come_late_pass_and_go);
+    single("a_session_whose_address_goes_takes_another", addresses::a_session_whose_address_goes_takes_another);
     single("bad_neighbours_cost_nothing", hostile::bad_neighbours_cost_nothing);
     single("a_stopped_daemon_delays_nobody", stuck::a_stopped_daemon_delays_nobody);
     cases.extend(transport::cases());

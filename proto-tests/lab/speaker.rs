@@ -185,6 +185,14 @@ impl Speaker {
         peer.cloned().ok_or_else(|| format!("no peer {name} in {all}"))
     }
 
+    /// What `herald peers` prints.
+    ///
+    /// # Errors
+    /// It does not answer.
+    pub fn peers(&self, rig: &Rig) -> Outcome<String> {
+        run(Command::new(binary(rig)?).arg("peers").arg("--socket").arg(self.file.with_file_name("herald.sock")))
+    }
+
     /// Its process.
     pub fn process(&mut self) -> &mut Process {
         &mut self.process

@@ -109,6 +109,7 @@ fn peers_text(answer: &Peers) -> String {
     }
     for peer in &answer.peers {
         text.extend(peer.remarks.iter().map(|remark| format!("! {}: {remark}\n", peer.name)));
+        text.extend(withheld(peer));
     }
     let mut table = table(["NAME", "ADDRESS", "AS", "STATE", "SINCE", "HOLD", "IPV4", "IPV6", "LAST ERROR"]);
     for peer in &answer.peers {
@@ -117,6 +118,15 @@ fn peers_text(answer: &Peers) -> String {
     text += "\n";
     text += &if answer.peers.is_empty() { "No peers.\n".to_owned() } else { lines(table) };
     text
+}
+
+/// Families that the session carries and that are not announced all the same. That a peer did not offer one is its own choice.
+fn withheld(peer: &Peer) -> impl Iterator<Item = String> {
+    let carried = peer.session.iter().flat_map(|session| &session.families);
+    carried.filter_map(|family| {
+        let why = peer.unannounced.get(family)?;
+        Some(format!("! {}: {family} is not announced: {why}\n", peer.name))
+    })
 }
 
 fn peer_row(peer: &Peer) -> [String; 9] {
