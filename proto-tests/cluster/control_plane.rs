@@ -84,7 +84,11 @@ impl ControlPlane {
     pub fn stop(&mut self) -> Outcome {
         for mut process in std::mem::take(&mut self.processes).into_iter().rev() {
             process.signal(rustix::process::Signal::TERM)?;
-            process.wait(Duration::from_secs(30))?;
+            // An API server that has just begun does not always end when it is asked to.
+            if process.wait(Duration::from_secs(10)).is_err() {
+                process.signal(rustix::process::Signal::KILL)?;
+                process.wait(Duration::from_secs(10))?;
+            }
         }
         Ok(())
     }

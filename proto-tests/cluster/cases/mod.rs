@@ -5,6 +5,7 @@ mod allocation;
 mod bare;
 mod beside;
 mod dual;
+mod emptied;
 mod failures;
 mod local;
 mod older;
@@ -50,6 +51,7 @@ pub const ALL: &[(&str, Case)] = &[
     ("b6_what_a_user_sees", allocation::seen_by_a_user),
     ("b7_retained_until_renumbered", addresses::retained_until_renumbered),
     ("b7_etcd_is_put_back", addresses::etcd_put_back),
+    ("b7_etcd_is_put_back_empty", emptied::nothing_is_withdrawn),
     ("b7_fifty_services_through_slow_answers", addresses::through_slow_answers),
     ("b7_a_finalizer_where_it_is_wished", addresses::finalizer_where_wished),
     ("a7_rights_are_exactly_the_reviewed_list", rights::exactly_the_reviewed_list),

@@ -1,0 +1,106 @@
+//! etcd put back to a copy from before anybody had a Service, under a speaker and an allocator that know better.
+
+use super::{SOON, host};
+use crate::bed::Bed;
+use crate::control_plane::Parts;
+use crate::rig::bgp::{Listener, Manner, Seen};
+use crate::rig::{Outcome, wait_until};
+use crate::yard::Yard;
+use std::fmt::Write as _;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::time::{Duration, Instant};
+
+const NODE: Ipv4Addr = Ipv4Addr::new(172, 30, 8, 2);
+const SERVICES: usize = 20;
+const POOLS: &str = "- {name: edge, addresses: [198.18.0.0/24], coolDown: 1s}\n";
+
+/// The node, and an endpoint for each Service.
+fn objects(names: &[String]) -> String {
+    let mut text = format!(
+        "apiVersion: v1\nkind: Node\nmetadata: {{name: yard}}\nspec: {{podCIDRs: [10.244.9.0/24]}}\n\
+         status: {{addresses: [{{type: InternalIP, address: {NODE}}}]}}\n"
+    );
+    for name in names {
+        write!(
+            text,
+            "---\napiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\n\
+             metadata: {{name: {name}-1, namespace: default, labels: {{kubernetes.io/service-name: {name}}}}}\n\
+             addressType: IPv4\nports: [{{port: 80}}]\n\
+             endpoints: [{{addresses: [10.244.9.9], nodeName: yard, conditions: {{ready: true}}}}]\n"
+        )
+        .expect("a string takes all");
+    }
+    text
+}
+
+/// Nothing is withdrawn; Services that are created again are announced; and what is then deleted one by one is withdrawn and released
+/// at once, though it is everything. (The allocator loses its lease meanwhile, and the copy has no Allocations either: what it does
+/// about lists without Services is shown where those stay.)
+pub fn nothing_is_withdrawn(bed: &Bed) -> Outcome {
+    let mut yard = Yard::start(bed, "emptied", Parts::ApiServer, POOLS)?;
+    yard.space().ip(&[format!("address add {NODE}/32 dev lo")])?;
+    yard.kubectl().apply(&objects(&[]))?;
+    yard.configure(&format!("asn: 64512\nguard: {{hold: 1h}}\npeers: []\npools:\n{POOLS}"))?;
+    let allocator = yard.allocator(1)?;
+    let router = Manner::Honest { asn: 64601, router_id: yard.address(), hold: 9 };
+    let listener = Listener::start(yard.space(), SocketAddr::new(yard.address().into(), 179), router)?;
+    let speaker = yard.speaker("yard", NODE, POOLS)?;
+    yard.stop()?;
+    yard.copy_database()?;
+    yard.resume()?;
+    let names: Vec<String> = (0..SERVICES).map(|n| format!("s{n}")).collect();
+    yard.kubectl().apply(&objects(&names))?;
+    yard.create_services(&names)?;
+    yard.settled(Duration::from_secs(30), SERVICES)?;
+    let log = || format!("{}\n{}", allocator.log_end(), speaker.log_end());
+    wait_until(SOON, "all to be announced", || all_routes(&yard)).map_err(|e| format!("{e}\n{}", log()))?;
+    listener.drain();
+
+    yard.stop()?;
+    yard.put_database_back()?;
+    yard.resume()?;
+    let yard = &yard;
+    let (held, _) = wait_until(Duration::from_secs(60), "the guard to hold", || {
+        let said = all_routes(yard)?;
+        if said.contains("GuardHolds") { Ok(said) } else { Err(said) }
+    })
+    .map_err(|e| format!("{e}\n{}", log()))?;
+    println!("  {}", held.lines().next().unwrap_or_default());
+    let told = listener.drain();
+    let withdrawn = |seen: &Seen| matches!(seen, Seen::Update(update) if !update.withdrawn.is_empty());
+    if let Some(bad) = told.iter().find(|event| withdrawn(&event.what)) {
+        return Err(format!("a router was told {:?}\n{}", bad.what, log()));
+    }
+
+    // As whoever keeps his manifests elsewhere does: they come again, as other objects and without a status. Each is without an
+    // address until it is given one.
+    yard.kubectl().apply(&objects(&names))?;
+    yard.create_services(&names)?;
+    yard.settled(Duration::from_secs(60), SERVICES).map_err(|e| format!("{e}\n{}", log()))?;
+    wait_until(SOON, "nothing to be held", || {
+        let said = all_routes(yard)?;
+        if said.contains("GuardHolds") { Err(said) } else { Ok(()) }
+    })?;
+    let mut left: Vec<String> = yard.shown()?.into_values().flatten().collect();
+    let begun = Instant::now();
+    let all: Vec<&str> = names.iter().map(String::as_str).collect();
+    yard.kubectl().run(&[&["delete", "service", "--wait=false"], &all[..]].concat())?;
+    listener.next(SOON, "all to be withdrawn", |event| {
+        if let Seen::Update(update) = &event.what {
+            left.retain(|address| !update.withdrawn.contains(&host(address)));
+        }
+        left.is_empty()
+    })?;
+    println!(
+        "  {SERVICES} Services deleted one by one: withdrawn {:.1} s after the first",
+        begun.elapsed().as_secs_f32()
+    );
+    yard.settled(Duration::from_secs(30), 0).map(drop)
+}
+
+/// What `herald routes` prints, once it has a route for each Service.
+fn all_routes(yard: &Yard<'_>) -> Outcome<String> {
+    let routes = yard.routes()?;
+    let found = routes.lines().filter(|line| line.starts_with("198.18.0.")).count();
+    if found == SERVICES { Ok(routes) } else { Err(format!("{found} routes:\n{routes}")) }
+}
