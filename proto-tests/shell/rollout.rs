@@ -100,3 +100,54 @@ fn another_hold_time_ends_no_session_and_peers_show_both() {
     assert!(remarks(&stage).contains("\"holdTimeSeconds\":9"));
     assert_eq!(routers.each_ref().map(sessions), [1, 1, 1]);
 }
+
+/// What `herald check --against-running` prints of a text, and how it exits.
+fn against(stage: &Stage, text: &str) -> (Option<i32>, String) {
+    stage.write("edited.yaml", text);
+    let file = stage.path("edited.yaml");
+    let said = stage.show(&["check", file.to_str().unwrap(), "--against-running"]);
+    (said.status.code(), String::from_utf8(said.stdout).unwrap() + &String::from_utf8(said.stderr).unwrap())
+}
+
+#[test]
+fn check_says_beforehand_what_a_file_does_to_the_sessions_that_run() {
+    let routers = three(149);
+    let stage = started(&routers);
+    stage.wait("all are shown as up", || remarks(&stage).matches("\"state\":\"Established\"").count() == 3);
+    let same = edited(&routers, "");
+    let (code, said) = against(&stage, &same);
+    assert_eq!(code, Some(0), "{said}");
+    assert!(said.contains("Node n1:\n  a: nothing\n  b: nothing\n  c: nothing\nThe speaker has this"), "{said}");
+    let (code, said) = against(&stage, &same.replace("holdTime: 9s", "holdTime: 30s"));
+    assert_eq!(code, Some(0), "{said}");
+    assert_eq!(said.matches("soft: the next session has another hold time").count(), 3, "{said}");
+    // One that resets, one that goes, one that is new, and a selector that takes this node out.
+    let to = |n: usize| format!("address: {}\n  port: {}\n", routers[n].address.ip(), routers[n].address.port());
+    let other = same
+        .replace(&to(0), &(to(0) + "  families: [ipv4]\n"))
+        .replace(&to(1), &(to(1) + "  nodeSelector: {matchLabels: {rack: r9}}\n"))
+        .replace("name: c\n", "name: d\n");
+    let (code, said) = against(&stage, &other);
+    assert_eq!(code, Some(3), "{said}");
+    for line in [
+        "a: reset: another families\n",
+        "b: reset: its session ends",
+        "c: reset: its session ends",
+        "d: soft: it is new",
+    ] {
+        assert!(said.contains(line), "{line:?} in\n{said}");
+    }
+    // A number that confirms nothing here.
+    let (code, said) = against(&stage, &same.replace("guard:\n", "guard:\n  confirm: \"00112233aabbccdd\"\n"));
+    assert_eq!(code, Some(0), "{said}");
+    assert!(said.contains("is of nothing that is held on this node: take it out"), "{said}");
+    assert_eq!(against(&stage, "asn: [").0, Some(1));
+    // The answer is no edit: nobody was touched, and what was said of the reset is what happens.
+    assert_eq!(routers.each_ref().map(sessions), [1, 1, 1]);
+    let reset = same.replace(&to(0), &(to(0) + "  families: [ipv4]\n"));
+    assert_eq!(against(&stage, &reset).0, Some(3));
+    stage.write("herald.yaml", &reset);
+    stage.signal("HUP");
+    stage.wait("a has two", || routers.each_ref().map(sessions) == [2, 1, 1]);
+    stage.wait("it is what runs", || against(&stage, &reset).1.contains("The speaker has this configuration already"));
+}

@@ -4,7 +4,7 @@ use super::heartbeat::Liveness;
 use crate::advertise::NodeName;
 use crate::condition::Conditions;
 use crate::peer::transport::Transport;
-use crate::peer::{Identity, PeerName, Plan, Status};
+use crate::peer::{Identity, PeerName, Plan, Settings, Status};
 use ipnetwork::IpNetwork;
 use std::collections::BTreeSet;
 use std::fmt;
@@ -106,6 +106,10 @@ pub struct PeerHandles {
     pub transport: watch::Receiver<Option<Transport>>,
     /// What is wrong beside the session, in words.
     pub remarks: Vec<String>,
+    /// The entry under `peers` that it comes from: its own name, but for a router of a range.
+    pub entry: Arc<str>,
+    /// What its session was begun with, or would be.
+    pub settings: Arc<Settings>,
 }
 
 impl PeerHandles {

@@ -11,6 +11,7 @@ pub mod heartbeat;
 pub mod metrics;
 pub mod pieces;
 pub mod readiness;
+pub mod running;
 pub mod server;
 
 pub use handles::{Before, Handles, Listing, PeerHandles, Readiness, Speakers, Standing, WatchState};

@@ -115,6 +115,7 @@ mod tests {
     use super::*;
     use crate::admin::handles::Readiness;
     use crate::admin::{Speakers, WatchState};
+    use crate::peer::settings::RestartState;
     use crate::peer::{Identity, Neighbor, Peer, Plan, Settings, Status};
     use crate::wire::{Asn, Family, RouterId};
     use std::collections::BTreeMap;
@@ -163,6 +164,12 @@ mod tests {
                 plan: watch::channel(plan.clone()).1,
                 transport: watch::channel(None).1,
                 remarks: Vec::new(),
+                entry: "r".into(),
+                settings: Arc::new(Settings {
+                    identity: identity(),
+                    neighbor: Neighbor::new("r".into(), Ipv4Addr::LOCALHOST.into(), Asn(64500)),
+                    restart_state: RestartState::default(),
+                }),
             };
             (PeerName::from(format!("r{}", n + 1).as_str()), peer)
         };

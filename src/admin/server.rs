@@ -7,13 +7,14 @@ use super::heartbeat::Liveness;
 use super::metrics::{CONTENT_TYPE, Metrics};
 use super::pieces;
 use super::readiness;
+use super::running::Running;
 use crate::condition::Conditions;
 use anyhow::{Context, bail};
-use axum::Router;
 use axum::extract::{Query, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
+use axum::{Json, Router};
 use std::fs;
 use std::future::Future;
 use std::io;
@@ -40,11 +41,18 @@ pub(super) fn healthz<S: Clone + Send + Sync + 'static>(liveness: watch::Receive
     Router::new().route("/healthz", get(move || async move { liveness.borrow().answer() }))
 }
 
-/// Those of the Unix socket: the same, and what changes something.
-pub fn socket_router(handles: Handles, metrics: Metrics, confirmed: watch::Sender<Option<Arc<str>>>) -> Router {
+/// Those of the Unix socket: the same, and what changes something or is for operators alone.
+pub fn socket_router(
+    handles: Handles,
+    metrics: Metrics,
+    confirmed: watch::Sender<Option<Arc<str>>>,
+    running: impl Fn() -> Running + Clone + Send + Sync + 'static,
+) -> Router {
     let conditions = handles.conditions.clone();
     let conditions: Held = Arc::new(move || conditions.borrow().clone());
-    router(handles, metrics).merge(confirmation(conditions, "herald peers", confirmed))
+    let running = move || async move { Json(running()) };
+    let confirmation = confirmation(conditions, "herald peers", confirmed);
+    router(handles, metrics).merge(confirmation).route("/v1/running", get(running))
 }
 
 /// What is held at this moment.

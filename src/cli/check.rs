@@ -1,13 +1,28 @@
 //! `herald check FILE`.
 
+use super::against;
 use crate::config::{Config, Style};
 use crate::files;
 use std::io::{IsTerminal, Read};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+/// What `herald check` is told.
+#[derive(Debug, clap::Args)]
+pub struct Arguments {
+    /// The configuration file
+    file: PathBuf,
+    /// Say what the file would do to the sessions of the speaker on this node; exits with 3 where one would end
+    #[arg(long)]
+    against_running: bool,
+    /// The Unix socket of that speaker
+    #[arg(long, default_value = super::DEFAULT_SOCKET, value_name = "PATH", requires = "against_running")]
+    socket: PathBuf,
+}
+
 /// Prints everything there is to say about a configuration file. Warnings alone are no failure.
-pub fn run(file: &Path) -> ExitCode {
+pub fn run(arguments: &Arguments) -> ExitCode {
+    let file = arguments.file.as_path();
     let text = match read(file) {
         Ok(text) => text,
         Err(error) => {
@@ -22,7 +37,10 @@ pub fn run(file: &Path) -> ExitCode {
             }
             println!("{}: good: {}", file.display(), summary(&config));
             advise_files(&config);
-            ExitCode::SUCCESS
+            match arguments.against_running {
+                true => super::or_complain(against::run(&config, &arguments.socket)),
+                false => ExitCode::SUCCESS,
+            }
         }
         Err(report) => {
             eprint!("{}", report.render(style()));

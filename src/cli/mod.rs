@@ -1,5 +1,6 @@
 //! The face: commands and what they print.
 
+mod against;
 mod allocate;
 mod check;
 mod client;
@@ -13,7 +14,6 @@ mod speak;
 
 use clap::{Parser, Subcommand};
 use std::io::{ErrorKind, Write};
-use std::path::PathBuf;
 use std::process::ExitCode;
 
 /// Where the speaker of this node listens for `peers` and `routes`.
@@ -37,10 +37,7 @@ enum Command {
     /// Run an allocator: give addresses to services of type LoadBalancer
     Allocate(allocate::Arguments),
     /// Check a configuration file; says everything that is wrong with it, and where
-    Check {
-        /// The configuration file
-        file: PathBuf,
-    },
+    Check(check::Arguments),
     /// Print herald's CustomResourceDefinitions, for kubectl apply -f -
     Crds,
     /// Show the peers of the speaker on this node
@@ -62,7 +59,7 @@ pub fn main() -> ExitCode {
     match Arguments::parse().command {
         Command::Speak(arguments) => speak::run(arguments),
         Command::Allocate(arguments) => allocate::run(arguments),
-        Command::Check { file } => check::run(&file),
+        Command::Check(arguments) => check::run(&arguments),
         Command::Crds => or_complain(print(crate::k8s::allocation::CRDS)),
         Command::Peers(arguments) => or_complain(show::peers(&arguments)),
         Command::Routes(arguments) => or_complain(show::routes(&arguments)),

@@ -3,9 +3,13 @@
 use super::resolve::Config;
 use crate::advertise::Node;
 use crate::peer::Settings;
-use std::collections::BTreeMap;
+use crate::peer::settings::{InterfaceName, MessageSize, Offer, Opening, Role, SendHoldTime, Ttl};
+use crate::wire::{Asn, Family, RouterId};
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// What differs for one node.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -157,9 +161,47 @@ pub fn diff(old: &Config, new: &Config, name: &str, node: &Node) -> Changes {
 
 /// Why a session with the settings `running` must begin anew to have the settings `wanted`; empty: it need not.
 pub fn restart_causes(running: &Settings, wanted: &Settings) -> Vec<Cause> {
+    let both = terms(running).into_iter().zip(terms(wanted));
+    both.filter(|((_, held), (_, new))| held != new).map(|((cause, _), _)| cause).collect()
+}
+
+/// What a session is begun with, as texts that are equal where no session needs to begin anew. No password is in them, only
+/// whether there is one.
+pub fn written_terms(settings: &Settings) -> BTreeMap<String, String> {
+    terms(settings).into_iter().map(|(cause, term)| (cause.to_string(), format!("{term:?}"))).collect()
+}
+
+/// The same as [`restart_causes`], of a session that is known by its [`written_terms`].
+pub fn restart_causes_of_written(running: &BTreeMap<String, String>, wanted: &Settings) -> Vec<Cause> {
+    let new = terms(wanted).into_iter();
+    let differs = |(cause, term): &(Cause, Term<'_>)| running.get(&cause.to_string()) != Some(&format!("{term:?}"));
+    new.filter(differs).map(|(cause, _)| cause).collect()
+}
+
+/// A value that a session is begun with.
+#[derive(Debug, PartialEq, Eq)]
+enum Term<'a> {
+    Asn(Asn),
+    RouterId(RouterId),
+    Address(IpAddr),
+    Port(u16),
+    Time(Duration),
+    Source(Option<IpAddr>),
+    Interface(Option<&'a InterfaceName>),
+    Families(&'a BTreeSet<Family>),
+    Ttl(Ttl),
+    Opening(Opening),
+    Restart(Option<Offer>),
+    Size(MessageSize),
+    Signed(bool),
+    Role(Option<Role>),
+    SendHold(SendHoldTime),
+}
+
+fn terms(settings: &Settings) -> [(Cause, Term<'_>); 17] {
     // Taken apart, so that a new field is not forgotten here.
     // The restart_state is no setting: it goes on from one session to the next.
-    let Settings { identity, neighbor, restart_state: _ } = running;
+    let Settings { identity, neighbor, restart_state: _ } = settings;
     let crate::peer::Identity { asn: local_asn, router_id } = identity;
     let crate::peer::Neighbor {
         name: _,
@@ -179,34 +221,31 @@ pub fn restart_causes(running: &Settings, wanted: &Settings) -> Vec<Cause> {
         role,
         password,
     } = neighbor;
-    let other = &wanted.neighbor;
-    let causes = [
-        (Cause::LocalAsn, *local_asn != wanted.identity.asn),
-        (Cause::RouterId, *router_id != wanted.identity.router_id),
-        (Cause::Address, *address != other.address),
-        (Cause::Port, *port != other.port),
-        (Cause::Asn, *asn != other.asn),
-        (Cause::HoldTime, *hold_time != other.hold_time),
-        (Cause::SourceAddress, *source_address != other.source_address),
-        (Cause::Interface, *interface != other.interface),
-        (Cause::Families, *families != other.families),
-        (Cause::Ttl, *ttl != other.ttl),
-        (Cause::Opening, *opening != other.opening),
-        (Cause::DelayOpen, *delay_open != other.delay_open),
-        (Cause::GracefulRestart, *graceful_restart != other.graceful_restart),
-        (Cause::MessageSize, *message_size != other.message_size),
+    [
+        (Cause::LocalAsn, Term::Asn(*local_asn)),
+        (Cause::RouterId, Term::RouterId(*router_id)),
+        (Cause::Address, Term::Address(*address)),
+        (Cause::Port, Term::Port(*port)),
+        (Cause::Asn, Term::Asn(*asn)),
+        (Cause::HoldTime, Term::Time(*hold_time)),
+        (Cause::SourceAddress, Term::Source(*source_address)),
+        (Cause::Interface, Term::Interface(interface.as_ref())),
+        (Cause::Families, Term::Families(families)),
+        (Cause::Ttl, Term::Ttl(*ttl)),
+        (Cause::Opening, Term::Opening(*opening)),
+        (Cause::DelayOpen, Term::Time(*delay_open)),
+        (Cause::GracefulRestart, Term::Restart(*graceful_restart)),
+        (Cause::MessageSize, Term::Size(*message_size)),
         // A live socket takes another key; one that was begun unsigned is not made a signed one under way, nor the reverse.
-        (Cause::Password, password.is_some() != other.password.is_some()),
-        (Cause::Role, *role != other.role),
-        (Cause::SendHoldTime, *send_hold_time != other.send_hold_time),
-    ];
-    causes.into_iter().filter(|(_, differs)| *differs).map(|(cause, _)| cause).collect()
+        (Cause::Password, Term::Signed(password.is_some())),
+        (Cause::Role, Term::Role(*role)),
+        (Cause::SendHoldTime, Term::SendHold(*send_hold_time)),
+    ]
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::net::IpAddr;
 
     const BEFORE: &str = "
 listen: {port: 1790}
@@ -256,6 +295,11 @@ advertisements:
             ("address: 172.30.1.1, asn: 64500, sendHoldTime: 10m", Cause::SendHoldTime),
         ] {
             let changes = changed("address: 172.30.1.1, asn: 64500", to);
+            let after = BEFORE.replace("address: 172.30.1.1, asn: 64500", to);
+            let settings = |text: &str| config(text).sessions("n1", &node("r1")).remove("a").unwrap();
+            let written = written_terms(&settings(BEFORE));
+            assert_eq!(restart_causes_of_written(&written, &settings(&after)), [cause], "{to}");
+            assert_eq!(restart_causes_of_written(&written, &settings(BEFORE)), [], "{to}");
             let expected = BTreeMap::from([(Arc::from("a"), PeerChange::Restart(vec![cause]))]);
             // Where a router is, no service can be.
             let policy = if cause == Cause::Address { PolicyChange::Replan } else { PolicyChange::Same };

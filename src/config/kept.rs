@@ -27,6 +27,11 @@ pub fn passwords(text: &str) -> BTreeMap<Arc<str>, Password> {
     found.filter_map(|(name, password)| Some((name.into(), Password::new(password.as_bytes())?))).collect()
 }
 
+/// What stands for a password that is not known here.
+pub fn left_out() -> Password {
+    Password::new(NOT_KEPT.as_bytes()).expect("it has a possible length")
+}
+
 /// Whether this stands for a password that was left out.
 pub fn is_left_out(password: &Password) -> bool {
     password.octets() == NOT_KEPT.as_bytes()

@@ -86,6 +86,7 @@ mod tests {
     use super::*;
     use crate::advertise::Plan;
     use crate::rib::{Bounds, RouteSet};
+    use std::collections::BTreeMap;
 
     #[test]
     fn what_is_announced_or_doubted_is_read_by_the_next_process_of_this_boot() {
@@ -98,7 +99,8 @@ mod tests {
         let plan =
             Plan { routes: [("x".into(), routes(&[a])), ("y".into(), routes(&[a, b]))].into(), ..Plan::default() };
         let (node_addresses, bounds) = (Vec::new(), Bounds::default());
-        let planned = Planned { routes: plan, node_addresses, bounds, doubted: Arc::new([c].into()) };
+        let (node_labels, doubted) = (BTreeMap::new(), Arc::new([c].into()));
+        let planned = Planned { routes: plan, node_addresses, node_labels, bounds, doubted };
         let write = |boot: &str| {
             state_folder::write(folder.path(), FILE, HEADING, &body(boot, &planned)).unwrap();
             before(Some(folder.path()))

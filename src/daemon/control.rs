@@ -341,11 +341,13 @@ impl Specs {
     fn planned(&self, judged: Judged, config: &Config) -> Arc<Planned> {
         let node = judged.basis.nodes.get(&self.control.node);
         let node_addresses = node.map(|node| node.internal_ips.clone()).unwrap_or_default();
+        let node_labels = node.map(|node| node.labels.clone()).unwrap_or_default();
         let pools = config.policy.pools.values().flat_map(|pool| pool.ranges.iter().copied());
         let mut retained = judged.plan.retained.clone();
         retained.extend(judged.beyond);
         let bounds = Bounds::within(pools).retaining(retained);
-        Arc::new(Planned { routes: judged.plan, node_addresses, bounds, doubted: judged.doubted })
+        let doubted = judged.doubted;
+        Arc::new(Planned { routes: judged.plan, node_addresses, node_labels, bounds, doubted })
     }
 }
 

@@ -9,6 +9,7 @@ use super::speaker::{Channels, Speaker};
 use super::spec::Spec;
 use super::thread::{REST_LIMIT, Tasks, beat, on_a_runtime, untimely};
 use super::{announced, boot};
+use crate::admin::running::{Running, Seen};
 use crate::admin::{
     self, Handles, Heart, Liveness, Metrics, Readiness, Speakers, Standing, WatchState, Watched, heartbeat, server,
 };
@@ -89,7 +90,7 @@ async fn speak(options: Options) -> anyhow::Result<()> {
     let (confirmed, confirmed_read) = watch::channel(None);
     let routers = Routers {
         port: server::router(handles.clone(), metrics.clone()),
-        socket: server::socket_router(handles, metrics.clone(), confirmed),
+        socket: server::socket_router(handles.clone(), metrics.clone(), confirmed, running(handles, spec_read.clone())),
     };
     let beside = async {
         tokio::join!(board.run(conditions), look);
@@ -226,6 +227,25 @@ pub(super) async fn open_doors(
     }
     tasks.spawn(async { ("admin", serve.await) });
     Ok(())
+}
+
+/// What runs now, asked when somebody wants to know.
+fn running(handles: Handles, spec: watch::Receiver<Arc<Spec>>) -> impl Fn() -> Running + Clone {
+    move || {
+        let spec = spec.borrow().clone();
+        let seen = spec
+            .planned
+            .as_ref()
+            .map(|planned| Seen { labels: planned.node_labels.clone(), internal_ips: planned.node_addresses.clone() });
+        Running {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            node: handles.node.to_string(),
+            seen,
+            fingerprint: spec.config.fingerprint(),
+            conditions: handles.conditions.borrow().lines(),
+            peers: admin::running::peers(&handles.speakers.borrow().clone()),
+        }
+    }
 }
 
 fn watches(health: &WatchHealth) -> Vec<WatchState> {

@@ -117,7 +117,7 @@ struct Rest {
 
 /// A peer whose driver runs.
 struct Running {
-    settings: Settings,
+    settings: Arc<Settings>,
     plan: watch::Sender<Option<Plan>>,
     key: watch::Sender<Option<Password>>,
     readings: Readings,
@@ -130,6 +130,7 @@ struct Running {
 struct Held {
     since: Instant,
     why: String,
+    settings: Arc<Settings>,
     status: watch::Receiver<Status>,
 }
 
@@ -378,8 +379,9 @@ impl Speaker {
                 earlier => {
                     warn!(peer = %name, why, "peer is held back");
                     let since = earlier.map_or(now, |earlier| earlier.since);
-                    let status = Status::held_back(&self.settings(wish, identity), since, why, now);
-                    Held { since, why: why.clone(), status: watch::channel(status).1 }
+                    let settings = Arc::new(self.settings(wish, identity));
+                    let status = Status::held_back(&settings, since, why, now);
+                    Held { since, why: why.clone(), settings, status: watch::channel(status).1 }
                 }
             };
             self.held.insert(name.clone(), held);
@@ -546,7 +548,7 @@ impl Speaker {
             ended
         });
         self.drivers.insert(task.id(), name.clone());
-        let running = Running { settings: settings.clone(), plan, key, readings, stop, accepted, voice };
+        let running = Running { settings: Arc::new(settings.clone()), plan, key, readings, stop, accepted, voice };
         self.addresses.insert((address, name.clone()));
         self.running.insert(name.clone(), running);
     }
@@ -701,14 +703,17 @@ impl Speaker {
     fn handles(&self, name: &PeerName) -> Option<PeerHandles> {
         let mut remarks = self.wishes.get(name).map(|wish| wish.remarks.clone()).unwrap_or_default();
         remarks.extend(self.behind.get(name).map(ToString::to_string));
+        let entry = self.members.get(name).map_or(&name.0, |member| &member.range).clone();
         if let Some(running) = self.running.get(name) {
             let Readings { status, transport } = running.readings.clone();
-            return Some(PeerHandles { status, plan: running.plan.subscribe(), transport, remarks });
+            let (plan, settings) = (running.plan.subscribe(), Arc::clone(&running.settings));
+            return Some(PeerHandles { status, plan, transport, remarks, entry, settings });
         }
         let held = self.held.get(name)?;
         let nothing = Plan { routes: RouteSet::new(), ..Plan::default() };
         let (plan, transport) = (watch::channel(Some(nothing)).1, watch::channel(None).1);
-        Some(PeerHandles { status: held.status.clone(), plan, transport, remarks })
+        let (status, settings) = (held.status.clone(), Arc::clone(&held.settings));
+        Some(PeerHandles { status, plan, transport, remarks, entry, settings })
     }
 
     async fn shut_down(mut self) {
@@ -767,7 +772,9 @@ impl Running {
             held.clone_from(password);
             changed
         });
-        self.settings.neighbor.password.clone_from(password);
+        if self.settings.neighbor.password != *password {
+            Arc::make_mut(&mut self.settings).neighbor.password.clone_from(password);
+        }
     }
 
     /// Whether a connection comes from this router: its address, and its interface where the address is link-local.

@@ -8,7 +8,7 @@ use crate::config::Config;
 use crate::peer::Extent;
 use crate::rib::Bounds;
 use crate::wire::Prefix;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -36,6 +36,8 @@ pub struct Planned {
     pub routes: advertise::Plan,
     /// The Node's InternalIPs.
     pub node_addresses: Vec<IpAddr>,
+    /// The Node's labels.
+    pub node_labels: BTreeMap<String, String>,
     /// The last line behind policy.
     pub bounds: Bounds,
     /// What a process before this one announced, while it is doubted that these routes are all.
