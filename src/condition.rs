@@ -58,6 +58,8 @@ reasons! {
     EndOfRibWaits,
     /// Addresses stay held whose services the API server's list no longer has, though nobody said that they were deleted.
     ReleasesHeld,
+    /// It cannot be asked whose turn it is among the nodes: sessions here begin anew without knowing what other nodes do.
+    LeaseUnavailable,
     /// The state folder cannot be written or read: what outlives the process is at risk.
     StateFolder,
 }

@@ -90,7 +90,7 @@ pub const NODES: &str = "nodes";
 pub const ALLOCATIONS: &str = "allocations";
 const NAMESPACES: &str = "namespaces";
 const SERVICE_CIDRS: &str = "servicecidrs";
-const LEASES: &str = "leases";
+pub const LEASES: &str = "leases";
 
 impl FakeApi {
     /// Starts one on loopback; it ends with the test's runtime.
@@ -351,7 +351,11 @@ async fn replace_lease(State(api): State<FakeApi>, axum::Json(object): axum::Jso
 }
 
 async fn read_lease(State(api): State<FakeApi>, Path((_, name)): Path<(String, String)>) -> Response {
-    api.read(LEASES, &name)
+    let mode = api.world.lock().unwrap().mode.clone();
+    match mode {
+        Mode::Away(code) => refuse(code, "not today"),
+        _ => api.read(LEASES, &name),
+    }
 }
 
 async fn read_service(State(api): State<FakeApi>, Path((_, name)): Path<(String, String)>) -> Response {

@@ -7,6 +7,7 @@ mod index_model;
 mod manifests;
 mod releases;
 mod schema;
+mod turn;
 mod watch;
 
 use std::time::Duration;

@@ -151,3 +151,25 @@ fn check_says_beforehand_what_a_file_does_to_the_sessions_that_run() {
     stage.wait("a has two", || routers.each_ref().map(sessions) == [2, 1, 1]);
     stage.wait("it is what runs", || against(&stage, &reset).1.contains("The speaker has this configuration already"));
 }
+
+/// Without an API server nobody can say whose turn it is: that is said, waited for as long as is promised, and no longer.
+#[test]
+fn a_change_that_resets_does_not_hang_on_an_api_server() {
+    let routers = three(152);
+    let mut stage = Stage::new();
+    stage.write("herald.yaml", &edited(&routers, ""));
+    stage.start_in_a_cluster_that_is_down("n1");
+    for router in &routers {
+        router.wait("its session", |log| log.contains(&Entry::Up));
+    }
+    stage.write("herald.yaml", &edited(&routers, "  sourceAddress: 127.0.0.1\n"));
+    stage.signal("HUP");
+    stage.wait("nobody can be asked", || stage.ask("/readyz").1.contains("LeaseUnavailable"));
+    let said = std::time::Instant::now();
+    let asked = "source address: other nodes are asked first whose turn it is";
+    stage.wait("three wait for an answer", || remarks(&stage).matches(asked).count() == 3);
+    assert_eq!(routers.each_ref().map(sessions), [1, 1, 1]);
+    stage.wait("all have two", || routers.each_ref().map(sessions) == [2, 2, 2]);
+    assert!(said.elapsed() > herald::config::rollout::UNANSWERED / 2, "it was not waited for: {:?}", said.elapsed());
+    stage.wait("nothing is asked any more", || !stage.ask("/readyz").1.contains("LeaseUnavailable"));
+}

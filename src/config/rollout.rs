@@ -1,12 +1,18 @@
 //! How a change that resets sessions walks over the peers of a node: one at a time, the next when the one before is Established
 //! again and has its table. One that does not come back goes back to what it had, and the walk stops until somebody changes his
 //! mind. Peers without a session take what is new at once, so that a mending edit always arrives.
+//!
+//! Between the nodes of a cluster it is one node's turn at a time, as far as anybody can say whose ([`Turn`]).
 
 use super::diff::{Cause, Effect, restart_causes};
 use crate::peer::{PeerName, Settings};
 use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
+
+/// How long a walk waits for somebody to say whose turn it is; then it goes on without. A change must not hang on an API server.
+pub const UNANSWERED: Duration = Duration::from_secs(30);
 
 /// A peer that runs.
 #[derive(Debug, Clone, Copy)]
@@ -26,6 +32,35 @@ pub enum Session {
     Sending,
     /// Established, and the router has its table.
     Complete,
+}
+
+/// Whose turn it is among the nodes of a cluster to end sessions for a change.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Turn {
+    /// There is nobody to ask.
+    Alone,
+    /// Nobody has said so far, or any more.
+    Unknown,
+    /// This node's.
+    Ours {
+        /// Until then, unless it is said again.
+        until: Instant,
+    },
+    /// That of the node of this name.
+    Theirs(Arc<str>),
+    /// Nobody's with this configuration: sessions of the node of this name did not come back with it.
+    Barred(Arc<str>),
+}
+
+/// What a walk asks of the other nodes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Need {
+    /// Nothing: no session is to end.
+    Nothing,
+    /// Its turn, and to keep it.
+    Turn,
+    /// That they do not begin what failed here.
+    Warning,
 }
 
 /// Where the walk stands.
@@ -48,6 +83,8 @@ pub struct Rollout {
     phase: Phase,
     /// How long this node waits before its first reset.
     head_start: Duration,
+    /// Since when a walk has been waiting for somebody to say whose turn it is.
+    unanswered: Option<Instant>,
 }
 
 /// What should be so now.
@@ -68,6 +105,12 @@ pub enum Behind {
     NextSession(Vec<Cause>),
     /// The first reset is near.
     Soon(Vec<Cause>),
+    /// It is asked first whose turn it is among the nodes.
+    Asks(Vec<Cause>),
+    /// It is the turn of the node of this name.
+    Elsewhere(Arc<str>, Vec<Cause>),
+    /// The configuration failed on the node of this name, and is not begun here.
+    Barred(Arc<str>, Vec<Cause>),
     /// Its turn comes when this peer is back.
     Waits(PeerName, Vec<Cause>),
     /// The walk stopped at this peer.
@@ -79,6 +122,9 @@ impl fmt::Display for Behind {
         let (what, causes) = match self {
             Behind::NextSession(causes) => ("the next session has it, this one goes on".to_owned(), causes),
             Behind::Soon(causes) => ("the session begins anew in a moment".to_owned(), causes),
+            Behind::Asks(causes) => ("other nodes are asked first whose turn it is".to_owned(), causes),
+            Behind::Elsewhere(node, causes) => (format!("its turn comes when the node {node} has it"), causes),
+            Behind::Barred(node, causes) => (format!("not taken, since it failed on the node {node}"), causes),
             Behind::Waits(peer, causes) => (format!("its turn comes when {peer} is back"), causes),
             Behind::Stopped(peer, causes) => (format!("not taken, since {peer} did not come back with it"), causes),
         };
@@ -94,22 +140,25 @@ pub fn join(causes: &[Cause]) -> String {
 impl Rollout {
     /// Nothing is under way. Each walk begins `head_start` after it is first asked for: another one on each node.
     pub fn new(head_start: Duration) -> Self {
-        Self { phase: Phase::Still, head_start }
+        Self { phase: Phase::Still, head_start, unanswered: None }
     }
 
-    /// What every wanted peer is to have now. `patience` says how long a peer may take to come back.
+    /// What every wanted peer is to have now. `patience` says how long a peer may take to come back; `turn` what is known of other
+    /// nodes.
     pub fn step(
         &mut self,
         running: &BTreeMap<PeerName, Running<'_>>,
         wanted: &BTreeMap<PeerName, Settings>,
         patience: impl Fn(&Settings) -> Duration,
+        turn: &Turn,
         now: Instant,
     ) -> Step {
         self.judge(running, wanted, now);
+        self.note_silence(turn, now);
         let mut step = Step { settings: BTreeMap::new(), behind: BTreeMap::new(), deadline: None };
         for (name, new) in wanted {
             let told = match running.get(name) {
-                Some(running) => self.tell(name, running, new, &patience, now),
+                Some(running) => self.tell(name, running, new, &patience, (turn, now)),
                 None => (self.begun_with(name).unwrap_or(new).clone(), None),
             };
             let (settings, behind) = told;
@@ -117,7 +166,11 @@ impl Rollout {
             step.behind.extend(behind.map(|behind| (name.clone(), behind)));
         }
         step.deadline = match &self.phase {
-            Phase::Gathering { until } => Some(*until),
+            Phase::Gathering { until } if now < *until => Some(*until),
+            Phase::Gathering { .. } => match turn {
+                Turn::Unknown | Turn::Ours { .. } => self.unanswered.map(|since| since + UNANSWERED),
+                Turn::Alone | Turn::Theirs(_) | Turn::Barred(_) => None,
+            },
             Phase::Resetting { since, patience, .. } => Some(*since + *patience),
             Phase::Still | Phase::Stopped { .. } => None,
         };
@@ -129,6 +182,42 @@ impl Rollout {
         match &self.phase {
             Phase::Stopped { peer, causes, patience, .. } => Some((peer, causes, *patience)),
             Phase::Still | Phase::Gathering { .. } | Phase::Resetting { .. } => None,
+        }
+    }
+
+    /// What is to be asked of other nodes now.
+    pub fn need(&self) -> Need {
+        match &self.phase {
+            Phase::Still => Need::Nothing,
+            Phase::Gathering { .. } | Phase::Resetting { .. } => Need::Turn,
+            Phase::Stopped { .. } => Need::Warning,
+        }
+    }
+
+    /// Notes since when nobody has said whose turn it is, while that is waited for.
+    fn note_silence(&mut self, turn: &Turn, now: Instant) {
+        let silent = match turn {
+            Turn::Unknown => true,
+            Turn::Ours { until } => now >= *until,
+            Turn::Alone | Turn::Theirs(_) | Turn::Barred(_) => false,
+        };
+        self.unanswered = match self.need() {
+            Need::Turn if silent => Some(self.unanswered.unwrap_or(now)),
+            Need::Turn | Need::Nothing | Need::Warning => None,
+        };
+    }
+
+    /// Whether a session may end now, as far as other nodes go.
+    fn permission(&self, turn: &Turn, now: Instant) -> Permission {
+        match turn {
+            Turn::Alone => Permission::Given,
+            Turn::Ours { until } if now < *until => Permission::Given,
+            Turn::Unknown | Turn::Ours { .. } => match self.unanswered {
+                Some(since) if now >= since + UNANSWERED => Permission::Given,
+                Some(_) | None => Permission::Awaited(Behind::Asks),
+            },
+            Turn::Theirs(node) => Permission::Held(Behind::Elsewhere, Arc::clone(node)),
+            Turn::Barred(node) => Permission::Held(Behind::Barred, Arc::clone(node)),
         }
     }
 
@@ -207,7 +296,7 @@ impl Rollout {
         running: &Running<'_>,
         new: &Settings,
         patience: impl Fn(&Settings) -> Duration,
-        now: Instant,
+        (turn, now): (&Turn, Instant),
     ) -> (Settings, Option<Behind>) {
         if running.session == Session::Down {
             return (self.begun_with(name).unwrap_or(new).clone(), None);
@@ -219,17 +308,22 @@ impl Rollout {
         let resets = causes.iter().any(|cause| cause.effect() == Effect::Reset);
         let behind = match &self.phase {
             _ if !resets => Behind::NextSession(causes),
-            Phase::Still if !self.head_start.is_zero() => {
-                self.phase = Phase::Gathering { until: now + self.head_start };
+            // What is known of others is of an earlier walk, since this one has not been asked for: not before the next look.
+            Phase::Still if !self.head_start.is_zero() || *turn != Turn::Alone => {
+                self.phase = Phase::Gathering { until: now + self.head_start.max(Duration::from_millis(1)) };
                 Behind::Soon(causes)
             }
             Phase::Gathering { until } if now < *until => Behind::Soon(causes),
-            Phase::Still | Phase::Gathering { .. } => {
-                let (before, wanted) = (Box::new(running.settings.clone()), Box::new(new.clone()));
-                let patience = patience(new);
-                self.phase = Phase::Resetting { peer: name.clone(), before, wanted, since: now, patience };
-                return (new.clone(), None);
-            }
+            Phase::Still | Phase::Gathering { .. } => match self.permission(turn, now) {
+                Permission::Given => {
+                    let (before, wanted) = (Box::new(running.settings.clone()), Box::new(new.clone()));
+                    let patience = patience(new);
+                    self.phase = Phase::Resetting { peer: name.clone(), before, wanted, since: now, patience };
+                    return (new.clone(), None);
+                }
+                Permission::Awaited(behind) => behind(causes),
+                Permission::Held(behind, node) => behind(node, causes),
+            },
             Phase::Resetting { peer, .. } if peer == name => return (new.clone(), None),
             Phase::Resetting { peer, .. } => Behind::Waits(peer.clone(), causes),
             Phase::Stopped { peer, .. } => Behind::Stopped(peer.clone(), causes),
@@ -244,6 +338,13 @@ impl Rollout {
             Phase::Still | Phase::Gathering { .. } | Phase::Resetting { .. } | Phase::Stopped { .. } => None,
         }
     }
+}
+
+/// Whether a session may end now, and what is waited for where it may not.
+enum Permission {
+    Given,
+    Awaited(fn(Vec<Cause>) -> Behind),
+    Held(fn(Arc<str>, Vec<Cause>) -> Behind, Arc<str>),
 }
 
 /// What runs, and of what is new what a live session takes: another key.
@@ -280,6 +381,7 @@ mod tests {
         rollout: Rollout,
         running: BTreeMap<PeerName, (Settings, Session)>,
         wanted: BTreeMap<PeerName, Settings>,
+        turn: Turn,
         now: Instant,
         /// Resets so far, in order.
         resets: Vec<String>,
@@ -292,7 +394,7 @@ mod tests {
             let running = wanted.iter().map(|(name, of)| (name.clone(), (of.clone(), Session::Complete))).collect();
             #[expect(clippy::disallowed_methods, reason = "any beginning will do")]
             let now = Instant::now();
-            Self { rollout: Rollout::new(Duration::ZERO), running, wanted, now, resets: Vec::new() }
+            Self { rollout: Rollout::new(Duration::ZERO), running, wanted, turn: Turn::Alone, now, resets: Vec::new() }
         }
 
         fn want(&mut self, change: impl Fn(&mut Settings)) {
@@ -304,7 +406,7 @@ mod tests {
             let running = self.running.iter();
             let running =
                 running.map(|(name, (settings, session))| (name.clone(), Running { settings, session: *session }));
-            let step = self.rollout.step(&running.collect(), &self.wanted, |_| PATIENCE, self.now);
+            let step = self.rollout.step(&running.collect(), &self.wanted, |_| PATIENCE, &self.turn, self.now);
             for (name, new) in &step.settings {
                 let (held, session) = self.running.get_mut(name).unwrap();
                 if !restart_causes(held, new).is_empty() {
@@ -399,6 +501,71 @@ mod tests {
         node.step();
         assert!(node.has_new("a") && node.has_new("b"));
         assert_eq!(node.resets, ["a", "a"]);
+    }
+
+    #[test]
+    fn a_walk_waits_for_its_turn_and_not_for_ever_for_an_answer() {
+        let mut node = Node::new(&["a", "b"], 90);
+        node.turn = Turn::Ours { until: node.now + PATIENCE };
+        node.want(sourced);
+        node.step();
+        assert_eq!((node.resets.len(), node.rollout.need()), (0, Need::Turn), "it was the turn of an earlier walk");
+        for (turn, said) in [
+            (Turn::Theirs("n2".into()), "its turn comes when the node n2 has it"),
+            (Turn::Barred("n2".into()), "not taken, since it failed on the node n2"),
+        ] {
+            node.turn = turn;
+            node.now += UNANSWERED * 100;
+            let step = node.step();
+            assert!(node.resets.is_empty() && step.deadline.is_none());
+            assert!(step.behind[&"a".into()].to_string().ends_with(said), "{:?}", step.behind);
+        }
+        // Nobody answers any more: for so long, and no longer.
+        node.turn = Turn::Unknown;
+        let due = node.step().deadline.unwrap();
+        assert_eq!(due, node.now + UNANSWERED);
+        node.now = due - Duration::from_millis(1);
+        assert!(matches!(node.step().behind[&"a".into()], Behind::Asks(_)));
+        node.now = due;
+        node.step();
+        assert_eq!(node.resets, ["a"]);
+        // It is said again that it is ours, and by the time that it matters that was too long ago.
+        node.turn = Turn::Ours { until: node.now + Duration::from_secs(1) };
+        node.step();
+        node.comes_up("a");
+        node.now += Duration::from_secs(1);
+        node.step();
+        assert_eq!(node.resets, ["a"]);
+        node.turn = Turn::Ours { until: node.now + Duration::from_secs(1) };
+        node.step();
+        assert_eq!(node.resets, ["a", "b"]);
+        node.comes_up("b");
+        node.step();
+        assert_eq!(node.rollout.need(), Need::Nothing);
+    }
+
+    #[test]
+    fn who_is_down_takes_what_is_new_whosever_turn_it_is_and_a_failure_is_a_warning() {
+        let mut node = Node::new(&["a", "b"], 90);
+        node.running.get_mut(&"b".into()).unwrap().1 = Session::Down;
+        node.turn = Turn::Theirs("n2".into());
+        node.want(sourced);
+        node.step();
+        assert!(node.has_new("b") && !node.has_new("a"));
+        node.turn = Turn::Ours { until: node.now + PATIENCE * 2 };
+        node.now += Duration::from_secs(1);
+        node.step();
+        assert_eq!(node.resets, ["a"]);
+        node.now += PATIENCE;
+        node.step();
+        assert_eq!(node.rollout.need(), Need::Warning);
+        node.turn = Turn::Theirs("n2".into());
+        node.want(|settings| settings.neighbor.source_address = None);
+        node.step();
+        assert!(node.has_new("a") && node.has_new("b"), "what mends waits for nobody");
+        node.comes_up("a");
+        node.step();
+        assert_eq!((node.rollout.need(), node.resets.len()), (Need::Nothing, 1));
     }
 
     #[test]

@@ -27,18 +27,21 @@ pub struct Outlets {
     pub guard: watch::Sender<Conditions>,
     /// This node.
     pub node: watch::Sender<Conditions>,
+    /// Whose turn it is among the nodes.
+    pub turn: watch::Sender<Conditions>,
 }
 
 impl Outlets {
     /// One of each kind.
     pub fn new(board: &mut Board) -> Self {
         let mut one = || board.source();
-        Self { file: one(), cluster: one(), credentials: one(), keys: one(), guard: one(), node: one() }
+        Self { file: one(), cluster: one(), credentials: one(), keys: one(), guard: one(), node: one(), turn: one() }
     }
 
     /// Nothing is known to be wrong: whoever begins anew looks again.
     pub fn clear(&self) {
-        for outlet in [&self.file, &self.cluster, &self.credentials, &self.keys, &self.guard, &self.node] {
+        let Self { file, cluster, credentials, keys, guard, node, turn } = self;
+        for outlet in [file, cluster, credentials, keys, guard, node, turn] {
             outlet.send_replace(Conditions::default());
         }
     }

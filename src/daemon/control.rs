@@ -9,6 +9,7 @@ use super::last_known_good::Keeper;
 use super::reload::{ConfigFile, Uses};
 use super::spec::{Planned, Spec};
 use super::thread::{self, Tasks, beat, untimely};
+use super::turn::Asking;
 use crate::admin::{Heart, Metrics, Speakers, Standing};
 use crate::advertise::{ClusterView, NodeName, NodeSelector, Observation, Remembered, out_of_service};
 use crate::condition::{Conditions, Reason};
@@ -71,6 +72,8 @@ pub struct Control {
     pub confirmed: watch::Receiver<Option<Arc<str>>>,
     /// Counts that this thread goes on.
     pub heart: Heart,
+    /// What the sessions ask of other nodes.
+    pub asking: Asking,
 }
 
 impl Control {
@@ -131,6 +134,13 @@ impl Control {
                 tasks.spawn(async {
                     keeper.run(said).await;
                     ("credentials", Ok(()))
+                });
+                let Asking { requests, answers } = self.asking.clone();
+                let lines = k8s::turn::Lines { requests, answers, conditions: self.conditions.turn.clone() };
+                let asks = k8s::turn::run(client.clone(), self.node.clone(), lines);
+                tasks.spawn(async {
+                    asks.await;
+                    ("turns", Ok(()))
                 });
                 let to = (health, self.conditions.cluster.clone());
                 tasks.spawn(async { ("watches", k8s::watch::run(client, view, to, stop).await) });

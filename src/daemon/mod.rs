@@ -23,6 +23,7 @@ pub mod spec;
 pub mod state_folder;
 mod supervised;
 pub mod thread;
+mod turn;
 pub mod wanted;
 
 pub use control::Source;

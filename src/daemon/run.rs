@@ -8,12 +8,14 @@ use super::reload::ConfigFile;
 use super::speaker::{Channels, Speaker};
 use super::spec::Spec;
 use super::thread::{REST_LIMIT, Tasks, beat, on_a_runtime, untimely};
+use super::turn::Turns;
 use super::{announced, boot};
 use crate::admin::running::{Running, Seen};
 use crate::admin::{
     self, Handles, Heart, Liveness, Metrics, Readiness, Speakers, Standing, WatchState, Watched, heartbeat, server,
 };
 use crate::advertise::NodeName;
+use crate::config::rollout::Turn;
 use crate::k8s::WatchHealth;
 use anyhow::Context;
 use std::net::SocketAddr;
@@ -97,6 +99,10 @@ async fn speak(options: Options) -> anyhow::Result<()> {
     };
     open_doors(&mut tasks, (&options.socket, options.metrics), routers, beside, &stop).await?;
     beat(&mut tasks, sessions);
+    let (turns, asking) = Turns::new(match options.source {
+        Source::Manifests(_) => Turn::Alone,
+        Source::Cluster => Turn::Unknown,
+    });
     let restart_state = boot::restart_state(options.state.as_deref());
     let control = Control {
         node: options.node.clone(),
@@ -111,10 +117,11 @@ async fn speak(options: Options) -> anyhow::Result<()> {
         remembered: announced::before(options.state.as_deref()),
         confirmed: confirmed_read.clone(),
         heart: planning,
+        asking,
     };
     let keep = control::keep_running(control, file, stop.clone());
     tasks.spawn(async { ("control", keep.await) });
-    let channels = Channels { spec: spec_read, confirmed: confirmed_read, speakers, conditions: of_sessions };
+    let channels = Channels { spec: spec_read, confirmed: confirmed_read, speakers, conditions: of_sessions, turns };
     let speaker = tokio::spawn(Speaker::new(channels, restart_state).run(stop.clone()));
     info!(node = %options.node, version = env!("CARGO_PKG_VERSION"), "herald speaks");
     supervise(&mut signals, tasks, ("speaker", speaker), stop).await

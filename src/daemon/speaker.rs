@@ -4,9 +4,9 @@ use super::door::{Door, Member, RANGE_LIMIT};
 use super::on_link::OnLink;
 use super::spec::{Planned, Spec};
 use super::supervised::{AFTER_PANIC, PANIC_COUNTS, Supervised};
+use super::turn::Turns;
 use super::wanted::{Known, Verdict, Wish};
 use crate::admin::{PeerHandles, Speakers, Standing};
-use crate::advertise::guard::fingerprint;
 use crate::condition::{Conditions, Reason};
 use crate::config::Reach;
 use crate::config::diff::restart_causes;
@@ -62,6 +62,8 @@ pub struct Channels {
     pub speakers: watch::Sender<Arc<Speakers>>,
     /// What is not as it should be.
     pub conditions: watch::Sender<Conditions>,
+    /// What is asked of other nodes.
+    pub turns: Turns,
 }
 
 /// All peers of this node.
@@ -196,6 +198,7 @@ impl Speaker {
                 Ok(()) = self.channels.spec.changed() => if self.take_routes() { continue },
                 Ok(()) = self.channels.confirmed.changed() => self.on_confirmed(),
                 Ok(()) = self.addresses_of_the_node.changed() => { self.hand_out(); continue }
+                () = self.channels.turns.changed() => {}
                 () = self.on_link.changed() => {}
                 Some(ended) = self.tasks.join_next_with_id() => self.ended(ended),
                 news = self.door.news() => if let Some(accepted) = news {
@@ -283,6 +286,7 @@ impl Speaker {
 
     /// Finds what of it each peer is to have now.
     fn take_step(&mut self, wanted: BTreeMap<PeerName, Settings>) {
+        let turn = self.channels.turns.known(&self.spec);
         let running = self.running.iter().map(|(name, running)| {
             (name.clone(), rollout::Running { settings: &running.settings, session: self.session(running) })
         });
@@ -292,10 +296,16 @@ impl Speaker {
             // The router's own retry, which is slower, begins the next one.
             Opening::Passive => patience * 3,
         };
-        let step = self.rollout.step(&running.collect(), &wanted, of, now().into_std());
+        let step = self.rollout.step(&running.collect(), &wanted, of, &turn, now().into_std());
+        self.channels.turns.ask(self.rollout.need(), &self.spec);
         (self.wanted, self.behind, self.rollout_due) = (step.settings, step.behind, step.deadline);
-        let number = self.stopped_number();
-        let said = self.rollout.stopped().zip(number).map(|((peer, causes, patience), number)| {
+        self.tell_of_the_walk();
+    }
+
+    /// Says where the walk stands still, and what to do.
+    fn tell_of_the_walk(&mut self) {
+        let number = self.number();
+        let stopped = self.rollout.stopped().zip(number.as_ref()).map(|((peer, causes, patience), number)| {
             let (what, waiting) = (join(causes), self.behind.len());
             let message = format!(
                 "peer {peer} did not come back within {} s with another {what}, and has what it had before; {waiting} peers here keep \
@@ -303,30 +313,55 @@ impl Speaker {
                  {number}'",
                 patience.as_secs()
             );
-            (peer.clone(), message)
+            (Arc::clone(&peer.0), message)
+        });
+        let barred = self.barred_by().zip(number).map(|(node, number)| {
+            let message = format!(
+                "this configuration failed on the node {node}, and {} peers here keep what they have: edit it, or begin it all the same \
+                 with 'herald confirm {number}'",
+                self.behind.len()
+            );
+            (node, message)
         });
         self.channels.conditions.send_if_modified(|mine| {
             let before = mine.clone();
             mine.clear_all(Reason::ReloadStopped);
-            if let Some((peer, message)) = said {
-                mine.set(Reason::ReloadStopped, &peer.0, message);
+            if let Some((subject, message)) = stopped.or(barred) {
+                mine.set(Reason::ReloadStopped, &subject, message);
             }
             *mine != before
         });
     }
 
-    /// By which a change at which the walk stopped is confirmed: the same as long as peer and configuration are.
-    fn stopped_number(&self) -> Option<String> {
-        let (peer, ..) = self.rollout.stopped()?;
-        Some(fingerprint([&*peer.0, &self.spec.config.fingerprint()]))
+    /// The node on which this configuration failed, so that it is not begun here.
+    fn barred_by(&self) -> Option<Arc<str>> {
+        self.behind.values().find_map(|behind| match behind {
+            Behind::Barred(node, _) => Some(Arc::clone(node)),
+            Behind::NextSession(_)
+            | Behind::Soon(_)
+            | Behind::Asks(_)
+            | Behind::Elsewhere(..)
+            | Behind::Waits(..)
+            | Behind::Stopped(..) => None,
+        })
     }
 
-    /// An operator confirmed something; if it is what a walk stopped at, that goes on.
+    /// By which a change at which the walk stands still is confirmed: the same as long as configuration, and peer or node, are.
+    fn number(&mut self) -> Option<String> {
+        let subject = self.rollout.stopped().map(|(peer, ..)| Arc::clone(&peer.0)).or_else(|| self.barred_by())?;
+        Some(self.channels.turns.number(&subject, &self.spec))
+    }
+
+    /// An operator confirmed something; if it is what a walk stands still at, that goes on.
     fn on_confirmed(&mut self) {
         let confirmed = self.channels.confirmed.borrow_and_update().clone();
-        if self.stopped_number().is_some_and(|number| confirmed.as_deref() == Some(&*number)) {
-            self.rollout.confirm(now().into_std());
+        if self.number().is_none_or(|number| confirmed.as_deref() != Some(&*number)) {
+            return;
         }
+        if self.barred_by().is_some() {
+            self.channels.turns.overrule(&self.spec);
+        }
+        self.rollout.confirm(now().into_std());
     }
 
     /// Where the session of a peer stands. Without a plan there is no table to wait for.
@@ -793,6 +828,7 @@ impl Running {
 mod tests {
     use super::*;
     use crate::config::Config;
+    use crate::config::rollout::Turn;
 
     fn spec(text: &str) -> Arc<Spec> {
         let config = Config::parse("test.yaml", text).unwrap_or_else(|found| panic!("{found}")).0;
@@ -816,7 +852,13 @@ mod tests {
         let (speakers, shown) = watch::channel(Arc::new(unknown));
         let (conditions, mut said) = watch::channel(Conditions::default());
         let mut speaker = Speaker::new(
-            Channels { spec, confirmed: watch::channel(None).1, speakers, conditions },
+            Channels {
+                spec,
+                confirmed: watch::channel(None).1,
+                speakers,
+                conditions,
+                turns: Turns::new(Turn::Alone).0,
+            },
             RestartState::Running,
         );
         speaker.reconcile();
@@ -862,6 +904,7 @@ mod tests {
             confirmed: watch::channel(None).1,
             speakers: watch::channel(Arc::new(unknown)).0,
             conditions: watch::channel(Conditions::default()).0,
+            turns: Turns::new(Turn::Alone).0,
         };
         let mut speaker = Speaker::new(channels, RestartState::Running);
         speaker.run_exactly();

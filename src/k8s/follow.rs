@@ -449,7 +449,7 @@ fn refusal(error: &kube::Error) -> Refusal {
 }
 
 /// An error for people, with what to do where that is known.
-fn explain(error: &kube::Error) -> String {
+pub(super) fn explain(error: &kube::Error) -> String {
     match error {
         kube::Error::Api(status) if status.code == 403 => {
             format!("{}: allow list and watch in the ServiceAccount's ClusterRole", status.message)

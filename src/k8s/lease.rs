@@ -39,16 +39,41 @@ impl Leadership {
     }
 }
 
-/// A candidate.
-pub struct Election {
-    api: Api<Lease>,
-    name: String,
+/// One that may hold a Lease, and what it has seen of others that do. It asks nobody: answers and moments are arguments.
+#[derive(Debug)]
+pub(super) struct Candidate {
     identity: String,
     term: Duration,
     seen: Option<Seen>,
 }
 
+/// Who holds a Lease.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Holder {
+    /// Nobody, or one whose time is over.
+    Nobody,
+    /// This candidate.
+    Us,
+    /// Another.
+    Other(String),
+}
+
+/// When a Lease was asked for, and when the answer was there.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Asked {
+    pub(super) at: Instant,
+    pub(super) answered: Instant,
+}
+
+/// A candidate that wants to lead.
+pub struct Election {
+    api: Api<Lease>,
+    name: String,
+    candidate: Candidate,
+}
+
 /// The Lease of another as it was when it last changed, by our clock.
+#[derive(Debug)]
 struct Seen {
     version: Option<String>,
     since: Instant,
@@ -58,8 +83,7 @@ impl Election {
     /// A candidate for the Lease `name`, which holds for `term` (at least 3 s). `identity` is nobody else's.
     pub fn new(client: Client, namespace: &str, name: &str, identity: &str, term: Duration) -> Self {
         let api = Api::namespaced(client, namespace);
-        let term = term.max(Duration::from_secs(3));
-        Self { api, name: name.to_owned(), identity: identity.to_owned(), term, seen: None }
+        Self { api, name: name.to_owned(), candidate: Candidate::new(identity, term.max(Duration::from_secs(3))) }
     }
 
     /// Publishes who leads until `stop`; then gives the Lease up if it is ours, so that the next need not wait.
@@ -79,13 +103,13 @@ impl Election {
                 }
                 Leadership::Leading { until } => {
                     // A third of the term after this attempt began: one that takes as long again still ends in time.
-                    let pause = (*until - self.term / 3).saturating_duration_since(Instant::now());
+                    let pause = (*until - self.candidate.term / 3).saturating_duration_since(Instant::now());
                     publish(&out, now);
                     pause
                 }
                 Leadership::Following(_) => {
                     publish(&out, now);
-                    LOOK.min(self.term / 3)
+                    LOOK.min(self.candidate.term / 3)
                 }
             };
             tokio::select! {
@@ -119,55 +143,92 @@ impl Election {
 
     /// Looks at the Lease, and renews, takes or waits for it. Gives up after a third of the term.
     async fn attempt(&mut self, began: Instant) -> Result<Leadership, String> {
-        match tokio::time::timeout(self.term / 3, self.look(began)).await {
+        match tokio::time::timeout(self.candidate.term / 3, self.look(began)).await {
             Ok(Ok(leadership)) => Ok(leadership),
             // Somebody else was quicker; the next look shows who.
             Ok(Err(kube::Error::Api(status))) if status.is_conflict() || status.is_already_exists() => {
                 Ok(Leadership::Following(None))
             }
             Ok(Err(error)) => Err(error.to_string()),
-            Err(_) => Err(format!("no answer within {:.1} s", (self.term / 3).as_secs_f32())),
+            Err(_) => Err(format!("no answer within {:.1} s", (self.candidate.term / 3).as_secs_f32())),
         }
     }
 
     async fn look(&mut self, began: Instant) -> kube::Result<Leadership> {
-        let ours = Leadership::Leading { until: began + self.term * 2 / 3 };
+        let ours = Leadership::Leading { until: self.candidate.until(began) };
         let Some(lease) = self.api.get_opt(&self.name).await? else {
             let metadata = ObjectMeta { name: Some(self.name.clone()), ..ObjectMeta::default() };
-            let lease = Lease { metadata, spec: Some(self.spec(None)) };
+            let lease = Lease { metadata, spec: Some(self.candidate.spec(None)) };
             self.api.create(&PostParams::default(), &lease).await?;
             return Ok(ours);
         };
-        let spec = lease.spec.clone().unwrap_or_default();
-        let holder = spec.holder_identity.clone().filter(|holder| !holder.is_empty());
-        if let Some(holder) = holder.filter(|holder| *holder != self.identity)
-            && !self.is_over(&lease, &spec, began)
-        {
+        if let Holder::Other(holder) = self.candidate.holder(&lease, Asked { at: began, answered: Instant::now() }) {
             return Ok(Leadership::Following(Some(holder)));
         }
-        let lease = Lease { metadata: lease.metadata, spec: Some(self.spec(Some(spec))) };
+        let lease = Lease { spec: Some(self.candidate.spec(lease.spec)), ..lease };
         self.api.replace(&self.name, &PostParams::default(), &lease).await?;
-        self.seen = None;
+        self.candidate.seen = None;
         Ok(ours)
     }
 
-    /// Whether the Lease of another has not changed for as long as it holds. `asked` is when it was asked for: what is judged is
-    /// what the answer shows, and that may have waited while we were frozen.
-    fn is_over(&mut self, lease: &Lease, spec: &LeaseSpec, asked: Instant) -> bool {
+    /// Ends our term now. What goes wrong costs the next leader some seconds, nothing else.
+    async fn give_up(&self) {
+        let give_up = async {
+            let mut lease = self.api.get(&self.name).await?;
+            let spec = lease.spec.get_or_insert_default();
+            if spec.holder_identity.as_deref() == Some(&self.candidate.identity) {
+                spec.holder_identity = None;
+                self.api.replace(&self.name, &PostParams::default(), &lease).await?;
+            }
+            Ok::<(), kube::Error>(())
+        };
+        match tokio::time::timeout(Duration::from_millis(800), give_up).await {
+            Ok(Ok(())) => info!("the lease is given up"),
+            Ok(Err(error)) => warn!("the lease {} could not be given up: {error}", self.name),
+            Err(_) => warn!("the lease {} could not be given up in time", self.name),
+        }
+    }
+}
+
+impl Candidate {
+    /// One of this name, which is nobody else's, for a Lease that holds for `term`.
+    pub(super) fn new(identity: &str, term: Duration) -> Self {
+        Self { identity: identity.to_owned(), term, seen: None }
+    }
+
+    /// Until when a Lease that is taken or renewed by an attempt that began at `began` may be acted by.
+    pub(super) fn until(&self, began: Instant) -> Instant {
+        began + self.term * 2 / 3
+    }
+
+    /// Who holds a Lease, by the clock of this process alone.
+    pub(super) fn holder(&mut self, lease: &Lease, asked: Asked) -> Holder {
+        let spec = lease.spec.clone().unwrap_or_default();
+        match spec.holder_identity.clone().filter(|holder| !holder.is_empty()) {
+            None => Holder::Nobody,
+            Some(holder) if holder == self.identity => Holder::Us,
+            Some(_) if self.is_over(lease, &spec, asked) => Holder::Nobody,
+            Some(holder) => Holder::Other(holder),
+        }
+    }
+
+    /// Whether the Lease of another has not changed for as long as it holds. Judged is what the answer shows, by when it was asked
+    /// for: that may have waited while we were frozen.
+    fn is_over(&mut self, lease: &Lease, spec: &LeaseSpec, asked: Asked) -> bool {
         let version = &lease.metadata.resource_version;
         let seconds = spec.lease_duration_seconds.and_then(|seconds| u64::try_from(seconds).ok());
         let term = seconds.map_or(self.term, Duration::from_secs);
         match &self.seen {
-            Some(seen) if seen.version == *version => asked.saturating_duration_since(seen.since) >= term,
+            Some(seen) if seen.version == *version => asked.at.saturating_duration_since(seen.since) >= term,
             Some(_) | None => {
-                self.seen = Some(Seen { version: version.clone(), since: Instant::now() });
+                self.seen = Some(Seen { version: version.clone(), since: asked.answered });
                 false
             }
         }
     }
 
     /// The Lease as ours, taken over or renewed from what it was.
-    fn spec(&self, before: Option<LeaseSpec>) -> LeaseSpec {
+    pub(super) fn spec(&self, before: Option<LeaseSpec>) -> LeaseSpec {
         let now = MicroTime(jiff::Timestamp::now());
         let before = before.unwrap_or_default();
         let is_ours = before.holder_identity.as_deref() == Some(&self.identity);
@@ -179,24 +240,6 @@ impl Election {
             // At its end it stays: a count that wraps is refused by the API server, and then nobody leads.
             lease_transitions: Some(before.lease_transitions.unwrap_or(0).saturating_add(i32::from(!is_ours))),
             ..LeaseSpec::default()
-        }
-    }
-
-    /// Ends our term now. What goes wrong costs the next leader some seconds, nothing else.
-    async fn give_up(&self) {
-        let give_up = async {
-            let mut lease = self.api.get(&self.name).await?;
-            let spec = lease.spec.get_or_insert_default();
-            if spec.holder_identity.as_deref() == Some(&self.identity) {
-                spec.holder_identity = None;
-                self.api.replace(&self.name, &PostParams::default(), &lease).await?;
-            }
-            Ok::<(), kube::Error>(())
-        };
-        match tokio::time::timeout(Duration::from_millis(800), give_up).await {
-            Ok(Ok(())) => info!("the lease is given up"),
-            Ok(Err(error)) => warn!("the lease {} could not be given up: {error}", self.name),
-            Err(_) => warn!("the lease {} could not be given up in time", self.name),
         }
     }
 }
@@ -248,7 +291,7 @@ mod tests {
     #[tokio::test]
     async fn the_count_of_transitions_stays_at_its_end() {
         let election = candidate(Lease::default);
-        let taken = |transitions| election.spec(lease("them", "1", transitions).spec).lease_transitions;
+        let taken = |transitions| election.candidate.spec(lease("them", "1", transitions).spec).lease_transitions;
         assert_eq!((taken(7), taken(i32::MAX - 1), taken(i32::MAX)), (Some(8), Some(i32::MAX), Some(i32::MAX)));
     }
 
@@ -257,7 +300,10 @@ mod tests {
     async fn an_answer_is_judged_by_when_it_was_asked_for() {
         let mut election = candidate(Lease::default);
         let theirs = lease("them", "1", 0);
-        let mut over = |asked| election.is_over(&theirs, theirs.spec.as_ref().unwrap(), asked);
+        let mut over = |at| {
+            let asked = Asked { at, answered: Instant::now() };
+            election.candidate.is_over(&theirs, theirs.spec.as_ref().unwrap(), asked)
+        };
         assert!(!over(Instant::now()), "seen for the first time");
         tokio::time::advance(Duration::from_secs(2)).await;
         let asked = Instant::now();

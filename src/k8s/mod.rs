@@ -28,6 +28,7 @@ pub mod renumber;
 pub mod reply;
 pub mod request;
 pub mod telling;
+pub mod turn;
 pub mod watch;
 
 pub use health::{Contact, Listing, Source, SourceHealth, WatchHealth};
