@@ -3,7 +3,7 @@
 use super::net::Namespace;
 use super::process::Process;
 use super::programs::Programs;
-use super::router::{Neighbour, Plan};
+use super::router::{Change, Neighbour, Plan, Session, moment};
 use super::{Outcome, Rig, wait_until, write_file};
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -97,6 +97,23 @@ impl Bird {
         Ok(self.plan.neighbours.iter().filter_map(state).collect())
     }
 
+    /// Sessions that came up and went, by the log.
+    pub fn changes(&self) -> Vec<Change> {
+        let log = self.daemon.log();
+        let of = |line: &str| {
+            let (head, state) = line.split_once(": State changed to ")?;
+            let name = head.split_whitespace().last()?;
+            let neighbour = self.plan.neighbours.iter().find(|neighbour| neighbour.name == name)?;
+            let session = match state.trim() {
+                "up" => Session::Up,
+                "stop" | "flush" | "down" => Session::Down,
+                _ => return None,
+            };
+            Some(Change { at: moment(line)?, neighbour: neighbour.name.clone(), session })
+        };
+        log.lines().filter_map(of).collect()
+    }
+
     /// Ceases of a subcode received from a neighbour, by the log, which spells the subcode.
     pub fn ceases(&self, from: &Neighbour, subcode: u8) -> usize {
         let words = match subcode {
@@ -136,7 +153,7 @@ impl Bird {
 
 fn configuration(plan: &Plan) -> String {
     let mut text = format!(
-        "log stderr all;\nrouter id {};\nprotocol device {{ }}\n\
+        "log stderr all;\ndebug protocols {{ states }};\nrouter id {};\nprotocol device {{ }}\n\
          protocol kernel k4 {{ merge paths on limit 64; ipv4 {{ import none; export where source = RTS_BGP; }}; }}\n\
          protocol kernel k6 {{ merge paths on limit 64; ipv6 {{ import none; export where source = RTS_BGP; }}; }}\n",
         plan.router_id

@@ -3,7 +3,7 @@
 use super::net::Namespace;
 use super::process::Process;
 use super::programs::Programs;
-use super::router::{Neighbour, Plan};
+use super::router::{Change, Neighbour, Plan, Session, moment};
 use super::{Outcome, Rig, wait_until, write_file};
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -133,6 +133,23 @@ impl Frr {
         Ok(entries.filter_map(|(at, peer)| Some((at.parse().ok()?, peer["bgpState"].as_str()?.to_owned()))).collect())
     }
 
+    /// Sessions that came up and went, by the log: it tells of each neighbour by its address.
+    pub fn changes(&self) -> Vec<Change> {
+        let log = self.bgpd.log();
+        let of = |line: &str| {
+            let (head, states) = line.split_once(" went from ")?;
+            let session = match states.split_once(" to ")? {
+                (_, "Established") => Session::Up,
+                ("Established", _) => Session::Down,
+                (_, _) => return None,
+            };
+            let address: IpAddr = head.split_whitespace().last()?.parse().ok()?;
+            let neighbour = self.plan.neighbours.iter().find(|neighbour| neighbour.address == address)?;
+            Some(Change { at: moment(line)?, neighbour: neighbour.name.clone(), session })
+        };
+        log.lines().filter_map(of).collect()
+    }
+
     /// Ceases of a subcode received from a neighbour, by the log.
     pub fn ceases(&self, from: &Neighbour, subcode: u8) -> usize {
         let sign = format!("received from neighbor {} 6/{subcode} ", from.address);
@@ -172,7 +189,7 @@ fn daemon(rig: &Rig, space: &Namespace, dir: &Path, name: &str, programs: &Progr
 
 fn configuration(name: &str, plan: &Plan) -> String {
     format!(
-        "hostname {name}\nlog stdout informational\ndebug bgp neighbor-events\nrouter bgp {}\n bgp router-id {}\n \
+        "hostname {name}\nlog stdout informational\nlog timestamp precision 3\ndebug bgp neighbor-events\nrouter bgp {}\n bgp router-id {}\n \
          no bgp ebgp-requires-policy\n no bgp default ipv4-unicast\n bgp bestpath as-path multipath-relax\n{}",
         plan.asn,
         plan.router_id,

@@ -56,6 +56,33 @@ impl Kind {
     }
 }
 
+/// A session that came up or went, as a router saw it.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Change {
+    /// When, as text that sorts: routers of one machine have one clock.
+    pub at: String,
+    /// With whom, by the name in the router's plan.
+    pub neighbour: String,
+    /// What it is since.
+    pub session: Session,
+}
+
+/// Whether a session stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Session {
+    /// It does.
+    Up,
+    /// It does not.
+    Down,
+}
+
+/// The time at the beginning of a log line, in milliseconds and in one form.
+pub fn moment(line: &str) -> Option<String> {
+    let mut words = line.split_whitespace();
+    let (date, time) = (words.next()?, words.next()?);
+    time.contains('.').then(|| format!("{} {time}", date.replace('/', "-")))
+}
+
 /// A running router.
 #[derive(Debug)]
 pub enum Router {
@@ -120,6 +147,14 @@ impl Router {
         match self {
             Self::Frr(frr) => frr.sessions(),
             Self::Bird(bird) => bird.sessions(),
+        }
+    }
+
+    /// Sessions that came up and went so far, by its log.
+    pub fn changes(&self) -> Vec<Change> {
+        match self {
+            Self::Frr(frr) => frr.changes(),
+            Self::Bird(bird) => bird.changes(),
         }
     }
 
