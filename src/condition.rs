@@ -54,6 +54,8 @@ reasons! {
     PasswordUnavailable,
     /// Routes stay announced that a list, a folder, a file or the configuration no longer has.
     GuardHolds,
+    /// A pool holds addresses of a link of this node: neighbours there look for them on the link.
+    PoolOnLink,
     /// Much of what the process before this one announced is missing: routers are not told that the table is whole.
     EndOfRibWaits,
     /// Addresses stay held whose services the API server's list no longer has, though nobody said that they were deleted.

@@ -16,6 +16,7 @@ mod identity;
 pub mod keys;
 pub mod last_known_good;
 pub mod on_link;
+pub mod overlaps;
 pub mod reload;
 pub mod run;
 pub mod speaker;

@@ -2,6 +2,7 @@
 
 use super::door::{Door, Member, RANGE_LIMIT};
 use super::on_link::OnLink;
+use super::overlaps;
 use super::spec::{Planned, Spec};
 use super::supervised::{AFTER_PANIC, PANIC_COUNTS, Supervised};
 use super::turn::Turns;
@@ -197,7 +198,7 @@ impl Speaker {
                 () = stop.cancelled() => break,
                 Ok(()) = self.channels.spec.changed() => if self.take_routes() { continue },
                 Ok(()) = self.channels.confirmed.changed() => self.on_confirmed(),
-                Ok(()) = self.addresses_of_the_node.changed() => { self.hand_out(); continue }
+                Ok(()) = self.addresses_of_the_node.changed() => { self.tell_of_links(); self.hand_out(); continue }
                 () = self.channels.turns.changed() => {}
                 () = self.on_link.changed() => {}
                 Some(ended) = self.tasks.join_next_with_id() => self.ended(ended),
@@ -239,9 +240,21 @@ impl Speaker {
         only_routes
     }
 
+    /// Says which pools overlap a link of this node.
+    fn tell_of_links(&self) {
+        let found = overlaps::of(&self.spec.config.policy.pools, &self.addresses_of_the_node.borrow());
+        self.channels.conditions.send_if_modified(|mine| {
+            let before = mine.clone();
+            mine.clear_all(Reason::PoolOnLink);
+            mine.join(&found);
+            *mine != before
+        });
+    }
+
     /// Brings everything up to the newest [`Spec`].
     fn reconcile(&mut self) {
         self.spec = self.channels.spec.borrow_and_update().clone();
+        self.tell_of_links();
         self.look();
         if let Standing::Known(identity) = self.spec.standing {
             self.take_step(self.wanted(identity));
