@@ -64,6 +64,10 @@ reasons! {
     LeaseUnavailable,
     /// The state folder cannot be written or read: what outlives the process is at risk.
     StateFolder,
+    /// An address or port to listen on cannot be had; routers that dial get no answer there.
+    ListenFailed,
+    /// A range has as many routers with a session as it may: another one is turned away.
+    RangeFull,
 }
 
 impl fmt::Display for Reason {

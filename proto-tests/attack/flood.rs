@@ -20,7 +20,7 @@ const RANGE_LIMIT: usize = 256;
 const QUEUE: usize = 64;
 
 /// This process may hold as many connections as it is allowed to ask for.
-fn room_for_many() {
+pub fn room_for_many() {
     let limit = getrlimit(Resource::Nofile);
     let _as_it_was = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });
 }

@@ -7,6 +7,7 @@
 
 mod classes;
 mod corpora;
+mod crowd;
 mod drip;
 mod flood;
 mod line;
@@ -91,6 +92,8 @@ fn waiting(form: Form) -> Vec<Case> {
         case("one_octet_a_second", move || drip::one_octet_a_second(form)),
         case("half_open_from_strangers", move || flood::half_open_from_strangers(form)),
         case("half_open_from_a_range", move || flood::half_open_from_a_range(form)),
+        case("unfinished_of_five_ranges", move || crowd::unfinished_of_five_ranges(form)),
+        case("a_full_range", crowd::a_full_range),
         case("out_of_descriptors", move || flood::out_of_descriptors(form)),
         case("a_window_that_closes", window::closes),
     ]

@@ -65,8 +65,8 @@ pub struct Bounds {
     pub silence: Duration,
 }
 
-/// Lines in the log that an attack may cause at once.
-const FREE_LINES: f64 = 200.0;
+/// Lines in the log that an attack may cause at once: each of three ranges may say 64, and that there was more.
+const FREE_LINES: f64 = 240.0;
 
 impl Default for Bounds {
     fn default() -> Self {

@@ -2,6 +2,7 @@
 //! RFC 3339 timestamps, never durations: two readers at two times see the same.
 
 use super::handles::{Handles, PeerHandles, Standing};
+use crate::peer::status::NO_COMMON_FAMILY;
 use crate::peer::status::{self, Consequence, EndOfRib, Graceful};
 use crate::peer::transport::{self, Signed};
 use crate::peer::{Limit, PeerName, Phase, Plan, Status};
@@ -304,10 +305,17 @@ pub fn peers(handles: &Handles, clock: Clock) -> (Peers, impl Iterator<Item = Pe
     };
     let peers = peers.into_iter().map(move |peer| {
         let (status, plan) = peer.now();
+        let remarks = peer.remarks.into_iter().chain(useless(&status.phase)).collect();
         let transport = peer.transport.borrow().as_ref().map(Transport::of);
-        Peer { transport, remarks: peer.remarks, ..Peer::of(&status, plan.as_ref(), clock) }
+        Peer { transport, remarks, ..Peer::of(&status, plan.as_ref(), clock) }
     });
     (whole, peers)
+}
+
+/// A session that is up and carries nothing.
+fn useless(phase: &Phase) -> Option<String> {
+    let empty = matches!(phase, Phase::Established { families, .. } if families.is_empty());
+    empty.then(|| NO_COMMON_FAMILY.to_owned())
 }
 
 impl Peer {

@@ -1,18 +1,23 @@
 //! Connections that routers open: where we listen, and whose they are.
 
 use super::supervised::Supervised;
-use crate::condition::Conditions;
+use crate::condition::{Conditions, Reason};
 use crate::config::{Config, Listen, PeerConfig, Reach};
 use crate::net::Accepted;
 use crate::net::listener::{self, Failures, Lines, Rules};
 use crate::peer::{Neighbor, PeerName};
+use crate::wire::CeaseSubcode;
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::Arc;
 use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
 
 /// Connections that may wait to be looked at.
 const QUEUE: usize = 64;
+
+/// Connections at a time that are told why they are turned away.
+const REFUSALS: usize = 8;
 
 /// Peers of one range at a time. Who is in the block could otherwise have us keep any number.
 pub const RANGE_LIMIT: usize = 256;
@@ -24,15 +29,16 @@ pub struct Door {
     failures: (watch::Sender<Failures>, watch::Receiver<Failures>),
     sender: mpsc::Sender<Accepted>,
     accepted: mpsc::Receiver<Accepted>,
-    said: watch::Sender<Conditions>,
+    conditions: watch::Sender<Conditions>,
+    refusals: JoinSet<()>,
 }
 
 impl Door {
-    /// Nowhere yet; a bug in what listens is `said`.
-    pub fn closed(said: watch::Sender<Conditions>) -> Self {
+    /// Nowhere yet. `conditions`: where it says that an address cannot be had, or that what listens has a bug.
+    pub fn closed(conditions: watch::Sender<Conditions>) -> Self {
         let (sender, accepted) = mpsc::channel(QUEUE);
         let (rules, failures) = (watch::channel(Rules::new()).0, watch::channel(Failures::new()));
-        Self { open: None, rules, failures, sender, accepted, said }
+        Self { open: None, rules, failures, sender, accepted, conditions, refusals: JoinSet::new() }
     }
 
     /// Listens where the configuration says, and nowhere else, for whom the rules name, as they say.
@@ -48,12 +54,24 @@ impl Door {
         // Closed before another one opens: both may want the same port.
         self.open = None;
         self.failures.0.send_if_modified(|failures| !std::mem::take(failures).is_empty());
+        self.conditions.send_modify(|mine| mine.clear_all(Reason::ListenFailed));
         self.open = listen.map(|listen| {
             let (rules, to, failures) = (self.rules.subscribe(), self.sender.clone(), self.failures.0.clone());
-            let (on, lines) = (listen.clone(), Lines { rules, to, failures });
+            let lines = Lines { rules, to, failures, conditions: self.conditions.clone() };
+            let on = listen.clone();
             let serve = move || listener::run(on.clone(), lines.clone());
-            (listen.clone(), Supervised::spawn("listener", self.said.clone(), serve))
+            (listen.clone(), Supervised::spawn("listener", self.conditions.clone(), serve))
         });
+    }
+
+    /// Turns a connection away with a Cease (RFC 4486 §4). Of very many at once it is not waited for whether they take it.
+    pub fn refuse(&mut self, accepted: Accepted, why: CeaseSubcode) {
+        while self.refusals.try_join_next().is_some() {}
+        if self.refusals.len() < REFUSALS {
+            self.refusals.spawn(accepted.refuse(why));
+        } else {
+            accepted.refuse_at_once(why);
+        }
     }
 
     /// Keys that could not be installed.

@@ -15,12 +15,14 @@ use crate::config::rollout::{self, Behind, Rollout, Session, join};
 use crate::net::addresses::{self, Addresses};
 use crate::net::journal::{Budget, Rate, Voice};
 use crate::net::listener::Rules;
-use crate::net::socket::interface_index;
+use crate::net::socket::{give_back_memory, interface_index};
+use crate::net::unfinished::Unfinished;
 use crate::net::{Accepted, Driver, Lines, Readings};
 use crate::peer::settings::{Opening, Password, RestartState, Whereabouts};
 use crate::peer::status::{EndOfRib, FirstTable};
 use crate::peer::{Extent, Identity, PeerName, Phase, Plan, Settings, Status, Stop};
 use crate::rib::RouteSet;
+use crate::wire::CeaseSubcode;
 
 use futures_util::future::select_all;
 use std::collections::{BTreeMap, BTreeSet};
@@ -28,7 +30,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, oneshot, watch};
-use tokio::task::{self, JoinError, JoinSet};
+use tokio::task::{self, AbortHandle, JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, info, warn};
 
@@ -93,6 +95,8 @@ pub struct Speaker {
     held: BTreeMap<PeerName, Held>,
     /// Routers of ranges that dialled us.
     members: BTreeMap<PeerName, Member>,
+    /// What they and others that nobody vouches for have not said to the end.
+    unfinished: Unfinished,
     /// What may be logged of them, a range.
     budgets: BTreeMap<Arc<str>, Arc<Budget>>,
     /// How the process stands towards routers that it has told nothing.
@@ -101,7 +105,7 @@ pub struct Speaker {
     told: BTreeSet<Whereabouts>,
     door: Door,
     on_link: OnLink,
-    stopping: BTreeMap<PeerName, End>,
+    stopping: BTreeMap<PeerName, Goodbye>,
     tasks: JoinSet<PeerName>,
     /// Whose task is whose: one that panicked does not say.
     drivers: Drivers,
@@ -127,6 +131,7 @@ struct Running {
     stop: oneshot::Sender<Stop>,
     accepted: mpsc::Sender<Accepted>,
     voice: Voice,
+    task: AbortHandle,
 }
 
 /// A peer that must not have a session now, as others see it.
@@ -143,6 +148,24 @@ type Drivers = std::collections::HashMap<task::Id, PeerName>;
 
 /// What two connections at a time would be refused to: a router's address and port.
 type End = (Whereabouts, u16);
+
+/// A peer that is being told that it is over.
+struct Goodbye {
+    end: End,
+    since: Instant,
+    voice: Voice,
+    /// The task that does it.
+    task: AbortHandle,
+}
+
+/// Why there is no room for a router that dialled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum NoRoom {
+    /// Every router that its range may have has a session.
+    RangeFull,
+    /// What it had before is not over yet.
+    StillLeaving,
+}
 
 /// Connections of one peer that its driver has not looked at yet. A router dials once at a time.
 const ACCEPTED_QUEUE: usize = 2;
@@ -170,6 +193,7 @@ impl Speaker {
             absent: BTreeSet::new(),
             held: BTreeMap::new(),
             members: BTreeMap::new(),
+            unfinished: Unfinished::default(),
             budgets: BTreeMap::new(),
             restart_state,
             told: BTreeSet::new(),
@@ -201,7 +225,7 @@ impl Speaker {
                 Ok(()) = self.addresses_of_the_node.changed() => { self.tell_of_links(); self.hand_out(); continue }
                 () = self.channels.turns.changed() => {}
                 () = self.on_link.changed() => {}
-                Some(ended) = self.tasks.join_next_with_id() => self.ended(ended),
+                Some(ended) = self.tasks.join_next_with_id() => if !self.ended(ended) { continue },
                 news = self.door.news() => if let Some(accepted) = news {
                     self.on_accepted(accepted);
                     // Where many dial at once, the sessions that are there have their turn after each of them.
@@ -439,14 +463,25 @@ impl Speaker {
     /// A router dialled. Its driver decides what becomes of the connection; a router of nobody is not answered.
     fn on_accepted(&mut self, accepted: Accepted) {
         let remote = accepted.remote;
-        let name = self.at(remote).or_else(|| self.admit_member(remote.ip()));
-        match name.and_then(|name| self.running.get(&name)) {
-            Some(running) => {
+        let name = match self.at(remote) {
+            Some(name) => Ok(Some(name)),
+            None => self.admit_member(remote.ip()),
+        };
+        match name.map(|name| self.running.get(&name?)) {
+            Ok(Some(running)) => {
                 if running.accepted.try_send(accepted).is_err() {
                     debug!(peer = %running.settings.neighbor.name, "the peer dials faster than it is answered; closed");
                 }
             }
-            None => debug!(%remote, "a connection from no peer of this node; closed"),
+            Ok(None) => debug!(%remote, "a connection from no peer of this node; closed"),
+            Err(why) => {
+                debug!(%remote, ?why, "turned away");
+                let cease = match why {
+                    NoRoom::RangeFull => CeaseSubcode::ConnectionRejected,
+                    NoRoom::StillLeaving => CeaseSubcode::OutOfResources,
+                };
+                self.door.refuse(accepted, cease);
+            }
         }
     }
 
@@ -458,23 +493,23 @@ impl Speaker {
         names.find(|name| self.running.get(*name).is_some_and(|running| running.is_at(remote))).cloned()
     }
 
-    /// Begins with a router of a range, if this is one; its name. Costs the same however many there are.
-    fn admit_member(&mut self, ip: IpAddr) -> Option<PeerName> {
-        let Standing::Known(identity) = self.spec.standing else { return None };
-        let member = Member::of(&self.spec.config, &self.spec.here, ip)?;
+    /// Begins with a router of a range, if this is one; its name. Costs the same however many peers there are.
+    fn admit_member(&mut self, ip: IpAddr) -> Result<Option<PeerName>, NoRoom> {
+        let Standing::Known(identity) = self.spec.standing else { return Ok(None) };
+        let Some(member) = Member::of(&self.spec.config, &self.spec.here, ip) else { return Ok(None) };
         let name = member.name();
-        // Who is being told goodbye holds a socket still: they must not pile up either, however fast others come.
-        if self.stopping.contains_key(&name) || self.stopping.len() >= RANGE_LIMIT || !self.make_room(&member.range) {
-            return None;
+        if self.stopping.contains_key(&name) {
+            return Err(NoRoom::StillLeaving);
         }
-        let wish = self.with_known(|known| known.member(&member))?;
+        self.make_room(&member.range)?;
+        let Some(wish) = self.with_known(|known| known.member(&member)) else { return Ok(None) };
         self.members.insert(name.clone(), member);
         let settings = self.settings(&wish, identity);
         let runs = wish.verdict == Verdict::Run;
         self.wishes.insert(name.clone(), wish);
         if !runs {
             self.reconcile();
-            return None;
+            return Ok(None);
         }
         self.start(&name, &settings);
         self.wanted.insert(name.clone(), settings);
@@ -482,11 +517,11 @@ impl Speaker {
             running.hand_out(self.routes(&name, planned));
         }
         self.publish_one(&name);
-        Some(name)
+        Ok(Some(name))
     }
 
-    /// Whether a range may have one more peer; of those not Established the oldest goes for it, which had the most time.
-    fn make_room(&mut self, range: &Arc<str>) -> bool {
+    /// Has a range have room for one more peer: of those not Established one goes, who has shown the least, for longest.
+    fn make_room(&mut self, range: &Arc<str>) -> Result<(), NoRoom> {
         // Names of members begin with their range's, so that they stand together.
         let first = PeerName(format!("{range}/").into());
         let of_range = || {
@@ -494,22 +529,51 @@ impl Speaker {
             from.take_while(|(name, _)| name.0.starts_with(&*first.0)).filter(|(_, member)| member.range == *range)
         };
         if of_range().take(RANGE_LIMIT).count() < RANGE_LIMIT {
-            return true;
+            return Ok(());
         }
         let idle = of_range().filter_map(|(name, _)| {
             let Some(running) = self.running.get(name) else { return Some((None, name.clone())) };
             let status = running.readings.status.borrow();
-            let up = matches!(status.phase, Phase::Established { .. });
-            (!up).then(|| (Some(status.started), name.clone()))
+            let shown = match status.phase {
+                Phase::Established { .. } => return None,
+                Phase::OpenConfirm => Shown::Open,
+                Phase::Idle { .. } | Phase::Connect | Phase::Active | Phase::OpenSent => Shown::Nothing,
+            };
+            Some((Some((shown, status.started)), name.clone()))
         });
         let Some((_, idle)) = idle.min() else {
-            if self.budget(range).spend(now().into_std()) {
-                warn!(%range, limit = RANGE_LIMIT, "the range has as many routers as it may; another one is not answered");
-            }
-            return false;
+            self.range_is_full(range);
+            return Err(NoRoom::RangeFull);
         };
         self.dismiss(&idle, Stop::OutOfResources, "another router of its range came, and this one had no session");
-        true
+        self.bound_goodbyes();
+        Ok(())
+    }
+
+    fn range_is_full(&mut self, range: &Arc<str>) {
+        if self.budget(range).spend(now().into_std()) {
+            warn!(%range, limit = RANGE_LIMIT, "the range has as many routers as it may; another one is turned away");
+        }
+        let message = format!(
+            "{RANGE_LIMIT} of its routers have a session, as many as a range may; others that dial are told Cease 6/5: split the \
+             range over more peers entries"
+        );
+        self.channels.conditions.send_if_modified(|mine| {
+            let news = !mine.contains(Reason::RangeFull, range);
+            mine.set(Reason::RangeFull, range, message);
+            news
+        });
+    }
+
+    /// Who is being told goodbye holds a socket still: they must not pile up either, however fast others come. Of too many the
+    /// one who was told first is waited for no longer.
+    fn bound_goodbyes(&mut self) {
+        let of_ranges = || self.stopping.values().filter(|goodbye| matches!(goodbye.voice, Voice::OfRange(_)));
+        if of_ranges().count() > RANGE_LIMIT
+            && let Some(first) = of_ranges().min_by_key(|goodbye| goodbye.since)
+        {
+            first.task.abort();
+        }
     }
 
     /// What may be logged of a range's routers.
@@ -534,7 +598,7 @@ impl Speaker {
 
     /// Peers that should run and do not. A second connection to a router that still holds the first would be refused.
     fn startable(&self) -> impl Iterator<Item = (&PeerName, &Settings)> {
-        let ends: BTreeSet<_> = self.stopping.values().collect();
+        let ends: BTreeSet<_> = self.stopping.values().map(|goodbye| &goodbye.end).collect();
         self.wanted.iter().filter(move |(name, settings)| {
             let in_the_way = self.stopping.contains_key(*name) || ends.contains(&end_of(settings));
             let rests = self.resting.get(*name).is_some_and(|rest| rest.until > now());
@@ -584,7 +648,8 @@ impl Speaker {
             info!(peer = %name, %address, port, %asn, "peer starts");
             Voice::named(&name.0, now().into_std())
         };
-        let (driver, readings) = Driver::new(settings.clone(), fastrand::u64(..), voice.clone());
+        let (driver, readings) =
+            Driver::new(settings.clone(), fastrand::u64(..), voice.clone(), self.unfinished.clone());
         let (plan, plan_read) = watch::channel(None);
         let (key, key_read) = watch::channel(neighbor.password.clone());
         let (stop, stop_read) = oneshot::channel();
@@ -596,21 +661,23 @@ impl Speaker {
             ended
         });
         self.drivers.insert(task.id(), name.clone());
-        let running = Running { settings: Arc::new(settings.clone()), plan, key, readings, stop, accepted, voice };
+        let settings = Arc::new(settings.clone());
+        let running = Running { settings, plan, key, readings, stop, accepted, voice, task };
         self.addresses.insert((address, name.clone()));
         self.running.insert(name.clone(), running);
     }
 
     fn stop(&mut self, name: &PeerName, reason: Stop, why: &str) {
         let Some(running) = self.remove(name) else { return };
-        match running.voice {
+        match &running.voice {
             Voice::Named(_) => info!(peer = %name, why, "peer stops"),
             Voice::OfRange(_) => debug!(peer = %name, why, "peer stops"),
         }
         if running.readings.status.borrow().first_table == FirstTable::Sent {
             self.remember(running.settings.neighbor.whereabouts());
         }
-        self.stopping.insert(name.clone(), end_of(&running.settings));
+        let (end, since) = (end_of(&running.settings), now().into_std());
+        self.stopping.insert(name.clone(), Goodbye { end, since, voice: running.voice, task: running.task });
         // A driver that ended by itself no longer listens; its task is about to be joined.
         let _ended = running.stop.send(reason);
     }
@@ -630,13 +697,15 @@ impl Speaker {
         Some(running)
     }
 
-    /// A driver ended. One that panicked is begun again after a rest; nobody else's session is touched by it.
-    fn ended(&mut self, ended: Result<(task::Id, PeerName), JoinError>) {
+    /// A driver ended; whether that may concern others. One that panicked is begun again after a rest; nobody else's session is
+    /// touched by it.
+    fn ended(&mut self, ended: Result<(task::Id, PeerName), JoinError>) -> bool {
         let (id, panic) = match ended {
             Ok((id, _)) => (id, None),
+            Err(error) if error.is_cancelled() => (error.id(), None),
             Err(error) => (error.id(), Some(error)),
         };
-        let Some(name) = self.drivers.remove(&id) else { return };
+        let Some(name) = self.drivers.remove(&id) else { return false };
         self.stopping.remove(&name);
         self.remove(&name);
         if let Some(panic) = panic {
@@ -648,6 +717,8 @@ impl Speaker {
             self.resting.insert(name.clone(), Rest { panics, until: now() + rest });
             self.channels.conditions.send_modify(|mine| mine.set(Reason::PeerPanicked, &name.0, message));
         }
+        // Strangers come and go in any number: nobody waits for one that nobody wishes for.
+        self.wishes.contains_key(&name) || self.wanted.len() > self.running.len()
     }
 
     /// When a peer has rested, or its panic is so long ago that it no longer counts.
@@ -670,7 +741,8 @@ impl Speaker {
     }
 
     fn next_sweep(&self) -> Option<tokio::time::Instant> {
-        (!self.members.is_empty()).then_some(self.swept + SWEEP)
+        let full = self.channels.conditions.borrow().count(Reason::RangeFull) > 0;
+        (full || !self.members.is_empty()).then_some(self.swept + SWEEP)
     }
 
     /// Forgets routers of ranges that have had no connection for a hold time: whoever came once must not stay for ever.
@@ -684,6 +756,25 @@ impl Speaker {
         for name in gone {
             self.dismiss(&name, Stop::Deconfigured, "it had no connection for a hold time");
         }
+        if self.unfinished.has_ebbed() {
+            give_back_memory();
+        }
+        self.channels.conditions.send_if_modified(|mine| {
+            let ranges = mine.iter().filter(|(reason, ..)| *reason == Reason::RangeFull);
+            let over: Vec<_> = ranges
+                .filter(|(_, range, _)| self.sessions_of(range) < RANGE_LIMIT)
+                .map(|(_, range, _)| range.to_owned())
+                .collect();
+            over.iter().for_each(|range| mine.clear(Reason::RangeFull, range));
+            !over.is_empty()
+        });
+    }
+
+    fn sessions_of(&self, range: &str) -> usize {
+        let of_range = self.members.iter().filter(|(_, member)| &*member.range == range);
+        let sessions = of_range.filter_map(|(name, _)| self.running.get(name));
+        let up = |running: &&Running| matches!(running.readings.status.borrow().phase, Phase::Established { .. });
+        sessions.filter(up).count()
     }
 
     fn is_gone(&self, name: &PeerName, now: Instant) -> bool {
@@ -787,6 +878,14 @@ fn session(status: &Status, planned: bool) -> Session {
 
 fn end_of(settings: &Settings) -> End {
     (settings.neighbor.whereabouts(), settings.neighbor.port)
+}
+
+/// What a router of a range has shown that has no session yet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Shown {
+    Nothing,
+    /// An OPEN that was accepted.
+    Open,
 }
 
 /// The clock of the runtime, so that a test may hold it.

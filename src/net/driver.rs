@@ -3,8 +3,9 @@
 use super::addresses::{self, Addresses, Beside};
 use super::connection::{self, DialError};
 use super::journal::{self, Voice};
-use super::links::{Links, Read, Ready};
+use super::links::{FAREWELL, Links, Read, Ready, Stream};
 use super::listener::Accepted;
+use super::unfinished::Unfinished;
 use crate::peer::settings::Password;
 use crate::peer::transport::{Signed, Transport};
 use crate::peer::{CloseHow, ConnId, Input, LocalEnd, Output, Peer, Phase, Plan, Settings, Status, Stop};
@@ -20,8 +21,8 @@ use tokio::time::timeout;
 /// Octets kept for one connection beyond what the kernel holds. What is over stays a diff that is not taken yet.
 const OUTPUT_LIMIT: usize = 256 * 1024;
 
-/// Last words and the wait for the peer's end take at most this long.
-const FAREWELL: Duration = Duration::from_secs(1);
+/// The same for a router of a range: there may be a thousand, and none of them may read.
+const OUTPUT_LIMIT_OF_RANGE: usize = 16 * 1024;
 
 /// Connections at a time that last words are waited for on. A router that opens and leaves hundreds would else hold as many.
 const FAREWELLS: usize = 8;
@@ -69,12 +70,13 @@ pub struct Driver {
     status: watch::Sender<Status>,
     transport: watch::Sender<Option<Transport>>,
     voice: Voice,
+    unfinished: Unfinished,
 }
 
 impl Driver {
     /// A peer at rest, and where its state can be read. `seed` decides the jitter of its timers, `voice` how much of it is
-    /// logged.
-    pub fn new(settings: Settings, seed: u64, voice: Voice) -> (Self, Readings) {
+    /// logged; `unfinished` is what all drivers share.
+    pub fn new(settings: Settings, seed: u64, voice: Voice, unfinished: Unfinished) -> (Self, Readings) {
         let peer = Peer::new(settings.clone(), seed, now());
         let (status, status_read) = watch::channel(peer.status().clone());
         let (transport, transport_read) = watch::channel(None);
@@ -86,6 +88,7 @@ impl Driver {
             status,
             transport,
             voice,
+            unfinished,
         };
         (driver, Readings { status: status_read, transport: transport_read })
     }
@@ -131,6 +134,14 @@ impl Driver {
         match ready {
             Ready::Dialled(id, Ok(end)) => self.peer.handle(Input::Connected(id, end), now()),
             Ready::Dialled(id, Err(error)) => self.peer.handle(Input::ConnectFailed(id, error), now()),
+            Ready::Crowded(id) => {
+                if let Some(stream) = self.links.stream(id) {
+                    stream.forget_input();
+                }
+                self.peer.handle(Input::Crowded(id), now());
+            }
+            // Those that are to go for what others leave unfinished have their turn first.
+            Ready::Stream(id) if !self.is_vouched_for(id) && self.unfinished.is_crowded() => {}
             Ready::Stream(id) => {
                 if let Some(end) = self.read(id) {
                     self.closed(id, end);
@@ -262,8 +273,20 @@ impl Driver {
     /// Hands over what was read, and keeps no more room than for what is left of it.
     fn received(&mut self, id: ConnId) {
         let Some(stream) = self.links.stream(id) else { return };
+        let read = stream.input.len();
         self.peer.handle(Input::Received(id, &mut stream.input), now());
-        stream.fit();
+        if stream.input.len() < read {
+            stream.fit();
+        }
+        match self.is_vouched_for(id) {
+            true => self.links.stream(id).map(Stream::vouch),
+            false => self.links.stream(id).map(|stream| stream.account(read, &self.unfinished)),
+        };
+    }
+
+    /// Whether this is the session of a peer that the configuration names.
+    fn is_vouched_for(&self, id: ConnId) -> bool {
+        matches!(self.voice, Voice::Named(_)) && self.peer.is_established_on(id)
     }
 
     fn closed(&mut self, id: ConnId, error: Option<String>) {
@@ -299,8 +322,12 @@ impl Driver {
     }
 
     fn write(&mut self, id: ConnId) -> Result<(), String> {
+        let limit = match self.voice {
+            Voice::Named(_) => OUTPUT_LIMIT,
+            Voice::OfRange(_) => OUTPUT_LIMIT_OF_RANGE,
+        };
         let Some(stream) = self.links.stream(id) else { return Ok(()) };
-        stream.write(|out| self.peer.transmit(id, out, OUTPUT_LIMIT, now()))
+        stream.write(|out| self.peer.transmit(id, out, limit, now()))
     }
 
     /// Writing failed. What the peer said before it closed may still wait to be read, and says more than the error.
@@ -316,6 +343,7 @@ impl Driver {
 
     fn close(&mut self, id: ConnId, how: CloseHow) {
         let Some(mut stream) = self.links.remove(id) else { return };
+        stream.forget_input();
         match how {
             CloseHow::Now => {}
             // The peer keeps its last words until they are taken, or until it hears that nobody will.

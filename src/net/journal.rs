@@ -1,6 +1,6 @@
 //! What changed between two statuses of a peer, as log lines: sessions up and down with their reason, NOTIFICATIONs spelled out.
 
-use crate::peer::status::{EndOfRib, Incident};
+use crate::peer::status::{EndOfRib, Incident, NO_COMMON_FAMILY};
 use crate::peer::{Limit, Phase, Room, Status};
 use crate::wire::Family;
 use std::sync::Arc;
@@ -209,6 +209,9 @@ fn phase(before: &Status, after: &Status) {
         let families: Vec<_> = families.iter().map(ToString::to_string).collect();
         info!(peer = %after.name, address = %after.address, asn = %after.asn, %local, %router_id,
             hold_time = hold_time.as_secs(), families = families.join(","), "session up");
+        if families.is_empty() {
+            warn!(peer = %after.name, "{NO_COMMON_FAMILY}");
+        }
         for (family, why) in &after.unannounced {
             // Most clusters have one family; who wants the other reads this, and the status says it all the time.
             info!(peer = %after.name, %family, "nothing of this family can be announced: {why}");

@@ -2,9 +2,11 @@
 
 use super::connection::{self, DialError};
 use super::socket;
+use super::unfinished::{Claim, Unfinished};
 use crate::peer::settings::Password;
 use crate::peer::transport::{Signed, Transport};
 use crate::peer::{ConnId, LocalEnd, Settings};
+use crate::wire::{self, Message, Notification};
 use bytes::{Buf, BytesMut};
 use socket2::SockRef;
 use std::collections::BTreeMap;
@@ -14,11 +16,19 @@ use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
+use tokio::time::timeout;
 
 /// Octets taken from a socket in one step; after each the other tasks have their turn.
 const READ_STEP: usize = 64 * 1024;
+
+/// Last words and the wait for the peer's end take at most this long.
+pub const FAREWELL: Duration = Duration::from_secs(1);
+
+/// Octets taken in one step of that wait. Nobody reads them, and there may be many at once.
+const FAREWELL_STEP: usize = 4096;
 
 type Dial = Pin<Box<dyn Future<Output = Result<(TcpStream, LocalEnd), DialError>> + Send>>;
 
@@ -29,6 +39,8 @@ pub enum Ready {
     Dialled(ConnId, Result<LocalEnd, String>),
     /// Octets wait, or there is room to write again.
     Stream(ConnId),
+    /// Its unfinished message must go, and the connection with it.
+    Crowded(ConnId),
 }
 
 /// Dials and open connections of one peer.
@@ -78,6 +90,13 @@ impl Links {
                 return Poll::Ready(Ready::Dialled(id, self.keep(id, outcome)));
             }
         }
+        for (id, stream) in &mut self.streams {
+            if let Some(claim) = &mut stream.claim
+                && claim.poll_evicted(cx).is_ready()
+            {
+                return Poll::Ready(Ready::Crowded(*id));
+            }
+        }
         let ready = self.streams.iter().find(|(_, stream)| stream.poll_ready(cx).is_ready());
         ready.map_or(Poll::Pending, |(id, _)| Poll::Ready(Ready::Stream(*id)))
     }
@@ -114,6 +133,8 @@ pub struct Stream {
     tcp: TcpStream,
     /// Octets received that are not a whole message yet.
     pub input: BytesMut,
+    /// What of `input` is counted among all that is unfinished.
+    claim: Option<Claim>,
     output: BytesMut,
     writing: Writing,
     /// Octets that the kernel took so far.
@@ -136,6 +157,7 @@ impl Stream {
         Self {
             tcp,
             input: BytesMut::new(),
+            claim: None,
             output: BytesMut::new(),
             writing: Writing::Drained,
             written: 0,
@@ -190,31 +212,52 @@ impl Stream {
 
     /// Takes what waits, at most one step of it.
     pub fn read(&mut self) -> Read {
-        self.input.reserve(READ_STEP);
-        let outcome = self.tcp.try_read_buf(&mut self.input);
-        self.outcome(outcome)
+        let mut step = [0; READ_STEP];
+        let outcome = self.tcp.try_read(&mut step);
+        self.outcome(outcome, &step)
     }
 
     /// As [`Self::read`], by asking the kernel and not the runtime, which may not have looked since something came.
     pub fn read_waiting(&mut self) -> Read {
-        let before = self.input.len();
-        self.input.resize(before + READ_STEP, 0);
+        let mut step = [0; READ_STEP];
         // The socket is non-blocking, as all of the runtime's are.
-        let outcome = (&*SockRef::from(&self.tcp)).read(&mut self.input[before..]);
-        self.input.truncate(before + outcome.as_ref().copied().unwrap_or(0));
-        self.outcome(outcome)
+        let outcome = (&*SockRef::from(&self.tcp)).read(&mut step);
+        self.outcome(outcome, &step)
     }
 
-    fn outcome(&mut self, outcome: io::Result<usize>) -> Read {
+    /// Of what many leave unfinished no buffer is larger than it: rooms of a whole step, taken and given back between them, leave
+    /// holes.
+    fn outcome(&mut self, outcome: io::Result<usize>, step: &[u8; READ_STEP]) -> Read {
         match outcome {
             Ok(0) => Read::End(None),
-            Ok(_) => Read::Some,
+            Ok(count) => {
+                let mut input = BytesMut::with_capacity(self.input.len() + count);
+                input.extend_from_slice(&self.input);
+                input.extend_from_slice(&step[..count]);
+                self.input = input;
+                Read::Some
+            }
             Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {
-                self.fit();
                 Read::Nothing
             }
             Err(error) => Read::End(Some(connection::explain(&error))),
         }
+    }
+
+    /// Counts what is left of the input. `read` octets were there before messages were taken from it.
+    pub fn account(&mut self, read: usize, all: &Unfinished) {
+        let left = self.input.len();
+        match &mut self.claim {
+            _ if left == 0 => self.claim = None,
+            Some(claim) if left == read => claim.grow(left),
+            // Another message has begun.
+            Some(_) | None => self.claim = Some(all.begin(left)),
+        }
+    }
+
+    /// Counts nothing: somebody vouches for this connection.
+    pub fn vouch(&mut self) {
+        self.claim = None;
     }
 
     /// Gives back the room that input does not fill: most connections are silent most of the time, and hundreds of them must
@@ -222,6 +265,11 @@ impl Stream {
     pub fn fit(&mut self) {
         // What is left may be the end of a large buffer that it alone keeps, so that its own capacity tells nothing.
         self.input = BytesMut::from(&self.input[..]);
+    }
+
+    fn say(&mut self, notification: Notification) -> Result<(), String> {
+        let message = Message::Notification(notification);
+        self.write(|out| message.encode(&wire::Context::before_open(), out).expect("a NOTIFICATION always fits"))
     }
 
     /// One step of writing: `fill` adds to the buffer, the socket takes what it can.
@@ -248,6 +296,12 @@ impl Stream {
         Ok(())
     }
 
+    /// Nothing more of what was said is heeded.
+    pub fn forget_input(&mut self) {
+        self.input = BytesMut::new();
+        self.claim = None;
+    }
+
     /// Says the last words: writes what is buffered, shuts down writing, reads to the end; then the socket closes. Unread
     /// input would turn the close into a reset, and the peer might lose the NOTIFICATION.
     pub async fn farewell(mut self) {
@@ -255,15 +309,30 @@ impl Stream {
         if self.tcp.write_all_buf(&mut self.output).await.is_err() || self.tcp.shutdown().await.is_err() {
             return;
         }
+        self.input = BytesMut::with_capacity(FAREWELL_STEP);
         loop {
             self.input.clear();
-            self.input.reserve(READ_STEP);
             match self.tcp.read_buf(&mut self.input).await {
                 Ok(0) | Err(_) => return,
                 Ok(_) => {}
             }
         }
     }
+}
+
+/// Says one NOTIFICATION on a connection that is nobody's, and closes it.
+pub async fn turn_away(tcp: TcpStream, notification: Notification) {
+    let mut stream = Stream::new(tcp);
+    if stream.say(notification).is_ok() {
+        let _late = timeout(FAREWELL, stream.farewell()).await;
+    }
+}
+
+/// The same without a wait: unread input would turn the close into a reset, so what has come is read.
+pub fn turn_away_at_once(tcp: TcpStream, notification: Notification) {
+    let mut stream = Stream::new(tcp);
+    let _read = stream.read_waiting();
+    let _gone = stream.say(notification);
 }
 
 #[cfg(test)]
@@ -291,6 +360,18 @@ mod tests {
         let mut heard = Vec::new();
         peer.read_to_end(&mut heard).await.expect("an orderly end, not a reset");
         assert_eq!(heard.len(), words.len());
+        drop(peer);
+        leaving.await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn who_is_turned_away_hears_why_although_it_spoke_first() {
+        let (stream, mut peer) = connected().await;
+        peer.write_all(&[0xff; 29]).await.unwrap();
+        let leaving = tokio::spawn(turn_away(stream.tcp, Notification::bare(6, 5)));
+        let mut heard = Vec::new();
+        peer.read_to_end(&mut heard).await.expect("an orderly end, not a reset");
+        assert_eq!(heard[16..], [0, 21, 3, 6, 5]);
         drop(peer);
         leaving.await.unwrap();
     }

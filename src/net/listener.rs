@@ -3,8 +3,10 @@
 use super::connection::canonical;
 use super::socket;
 use super::syn::Syn;
+use crate::condition::{Conditions, Reason};
 use crate::config::Listen;
 use crate::peer::settings::Password;
+use crate::wire::{CeaseSubcode, Notification};
 use ipnetwork::IpNetwork;
 use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, Type};
 use std::collections::BTreeMap;
@@ -22,8 +24,8 @@ const PAUSE: Duration = Duration::from_secs(5);
 const ACCEPT_PAUSE: Duration = Duration::from_secs(1);
 /// The same after an error of a single connection, which may come in numbers.
 const SHORT_PAUSE: Duration = Duration::from_millis(50);
-/// Connections that may wait in the kernel.
-const BACKLOG: i32 = 128;
+/// Connections that may wait in the kernel, as far as the sysctl net.core.somaxconn allows.
+const BACKLOG: i32 = 1024;
 /// Connections of one router that may wait to be looked at. A router dials once at a time.
 const WAITING_PER_SOURCE: usize = 4;
 
@@ -38,6 +40,18 @@ pub struct Accepted {
     pub syn: Option<Syn>,
     /// Counts, as long as it lives, as one of its router's that wait.
     _waits: Arc<()>,
+}
+
+impl Accepted {
+    /// Turns it away, with a Cease that says why (RFC 4271 §6.7).
+    pub async fn refuse(self, why: CeaseSubcode) {
+        super::links::turn_away(self.stream, Notification::bare(6, why as u8)).await;
+    }
+
+    /// The same for one of very many: what it said so far is read, and what it says from now on may cost it the reason.
+    pub fn refuse_at_once(self, why: CeaseSubcode) {
+        super::links::turn_away_at_once(self.stream, Notification::bare(6, why as u8));
+    }
 }
 
 /// Who may come in, and what each must show. Nobody else is answered.
@@ -75,11 +89,13 @@ pub struct Lines {
     pub to: mpsc::Sender<Accepted>,
     /// Keys that could not be installed.
     pub failures: watch::Sender<Failures>,
+    /// Where it cannot be listened.
+    pub conditions: watch::Sender<Conditions>,
 }
 
 /// Listens for ever, on every address of `listen`, and hands over what comes from routers that are expected. An address that
-/// cannot be had is tried again and again. When nobody takes what comes, the newest connections are closed. From whom a key
-/// is asked that could not be installed, nothing is taken.
+/// cannot be had is tried again and again. What nobody takes yet waits; whoever takes it makes room, and does so at once. From
+/// whom a key is asked that could not be installed, nothing is taken.
 pub async fn run(listen: Listen, lines: Lines) {
     let all = [IpAddr::V4(Ipv4Addr::UNSPECIFIED), IpAddr::V6(Ipv6Addr::UNSPECIFIED)];
     let addresses = if listen.addresses.is_empty() { &all[..] } else { &listen.addresses };
@@ -104,7 +120,7 @@ async fn serve(address: SocketAddr, mut lines: Lines) {
             Ok((stream, remote)) => {
                 let remote = canonical(remote);
                 match lock.welcome(remote.ip()).and_then(|()| turnstile.enter(remote.ip())) {
-                    Ok(waits) => hand_over(stream, remote, waits, &lines.to),
+                    Ok(waits) => hand_over(stream, remote, waits, &lines.to).await,
                     Err(why) => debug!(%remote, why, "a connection is closed"),
                 }
             }
@@ -120,12 +136,13 @@ async fn serve(address: SocketAddr, mut lines: Lines) {
     }
 }
 
-fn hand_over(stream: TcpStream, remote: SocketAddr, waits: Arc<()>, to: &mpsc::Sender<Accepted>) {
+/// Waits until there is a place: hundreds of routers may dial at once, and none is closed for that. Only who has come asks for
+/// one: a door that nobody dials would keep it from another that is dialled.
+async fn hand_over(stream: TcpStream, remote: SocketAddr, waits: Arc<()>, to: &mpsc::Sender<Accepted>) {
     // What cannot be read is like what was not kept: whoever must show something is not let in.
     let syn = socket::saved_syn(&stream).ok().flatten();
-    if to.try_send(Accepted { stream, remote, syn, _waits: waits }).is_err() {
-        debug!(%remote, "too many connections at once; closed");
-    }
+    // Without a reader the door is about to close.
+    let _closing = to.send(Accepted { stream, remote, syn, _waits: waits }).await;
 }
 
 /// Counts what waits, so that one router's flood fills no place of another's.
@@ -236,7 +253,7 @@ fn no_room(error: &io::Error) -> String {
 
 /// A listening socket that asks for what it must from its first SYN on.
 async fn open(address: SocketAddr, lines: &mut Lines) -> (TcpListener, Lock) {
-    let mut told = String::new();
+    let subject = address.to_string();
     loop {
         let mut lock = Lock::new(address);
         let opened = bind(address).and_then(|socket| {
@@ -246,13 +263,20 @@ async fn open(address: SocketAddr, lines: &mut Lines) -> (TcpListener, Lock) {
         });
         match opened.map_err(|error| explain(address, &error)) {
             Ok(listener) => {
+                lines.conditions.send_if_modified(|mine| {
+                    let failed = mine.contains(Reason::ListenFailed, &subject);
+                    mine.clear(Reason::ListenFailed, &subject);
+                    failed
+                });
                 lock.report(&lines.failures);
                 return (listener, lock);
             }
-            Err(error) if error == told => {}
             Err(error) => {
-                error!("cannot listen on {address}: {error}");
-                told = error;
+                lines.conditions.send_if_modified(|mine| {
+                    let before = mine.clone();
+                    mine.set(Reason::ListenFailed, &subject, format!("cannot listen: {error}"));
+                    *mine != before
+                });
             }
         }
         tokio::time::sleep(PAUSE).await;
@@ -305,6 +329,7 @@ mod tests {
         port: u16,
         rules: watch::Sender<Rules>,
         failures: watch::Receiver<Failures>,
+        conditions: watch::Receiver<Conditions>,
         from: mpsc::Receiver<Accepted>,
         door: tokio::task::JoinHandle<()>,
     }
@@ -316,9 +341,10 @@ mod tests {
             let rules = rules.iter().map(|(network, rule)| (network.parse().unwrap(), rule.clone())).collect();
             let (rules, rules_read) = watch::channel(rules);
             let (failures, failures_read) = watch::channel(Failures::new());
+            let (conditions, conditions_read) = watch::channel(Conditions::default());
             let listen = Listen { port, addresses: vec!["127.0.0.1".parse().unwrap(), "::1".parse().unwrap()] };
-            let door = tokio::spawn(run(listen, Lines { rules: rules_read, to, failures }));
-            Self { port, rules, failures: failures_read, from, door }
+            let door = tokio::spawn(run(listen, Lines { rules: rules_read, to, failures, conditions }));
+            Self { port, rules, failures: failures_read, conditions: conditions_read, from, door }
         }
 
         /// Dials until somebody listens.
@@ -340,7 +366,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn both_families_are_served_and_what_nobody_takes_is_closed() {
+    async fn both_families_are_served_and_what_nobody_takes_yet_waits() {
         let mut scene = Scene::new(1, &[("127.0.0.1/32", rule(0)), ("::1/128", rule(0))]);
         for ip in ["127.0.0.1", "::1"] {
             let stream = scene.dial(ip).await;
@@ -348,11 +374,44 @@ mod tests {
             assert_eq!(accepted.remote, stream.local_addr().unwrap());
             assert_eq!(accepted.syn, Some(Syn { ttl: 64, signed: false }));
         }
-        // The first waits in the queue; the second finds it full.
-        let _first = scene.dial("127.0.0.1").await;
-        let mut second = scene.dial("127.0.0.1").await;
-        assert_eq!(second.read(&mut [0]).await.unwrap_or(0), 0);
-        assert!(scene.from.recv().await.is_some());
+        assert!(scene.conditions.borrow().lines().is_empty());
+    }
+
+    #[tokio::test]
+    async fn of_hundreds_that_dial_at_once_none_is_closed() {
+        let mut scene = Scene::new(1, &[("127.0.0.0/8", rule(0))]);
+        let first = scene.dial("127.0.0.1").await;
+        let mut dialled = vec![first];
+        for host in 1..=250 {
+            let socket = tokio::net::TcpSocket::new_v4().unwrap();
+            socket.bind(SocketAddr::from(([127, 0, 3, host], 0))).unwrap();
+            dialled.push(socket.connect(SocketAddr::from(([127, 0, 0, 1], scene.port))).await.unwrap());
+        }
+        for stream in &dialled {
+            assert_eq!(scene.from.recv().await.unwrap().remote, stream.local_addr().unwrap());
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_port_that_cannot_be_had_is_a_condition_until_it_can() {
+        let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = taken.local_addr().unwrap();
+        let (conditions, mut seen) = watch::channel(Conditions::default());
+        let (to, _from) = mpsc::channel(1);
+        let lines = Lines {
+            rules: watch::channel(Rules::new()).1,
+            to,
+            failures: watch::channel(Failures::new()).0,
+            conditions,
+        };
+        let listen = Listen { port: address.port(), addresses: vec![address.ip()] };
+        let door = tokio::spawn(run(listen, lines));
+        let failed = |now: &Conditions| now.contains(Reason::ListenFailed, &address.to_string());
+        let words = seen.wait_for(failed).await.unwrap().lines().concat();
+        assert!(words.contains("another process has it"), "{words}");
+        drop(taken);
+        seen.wait_for(|now| !failed(now)).await.unwrap();
+        door.abort();
     }
 
     #[tokio::test]

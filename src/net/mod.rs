@@ -16,6 +16,7 @@ pub mod neighbours;
 pub mod netlink;
 pub mod socket;
 mod syn;
+pub mod unfinished;
 
 pub use driver::{Driver, Lines, Readings};
 pub use listener::Accepted;

@@ -1,4 +1,5 @@
-//! What is asked of the kernel about sockets and interfaces that no safe crate of ours offers. The only file with `unsafe`.
+//! What is asked of the kernel about sockets and interfaces, and of the C library, that no safe crate of ours offers. The only file
+//! with `unsafe`.
 
 use super::syn::Syn;
 use crate::peer::settings::{InterfaceName, Password};
@@ -212,6 +213,13 @@ pub fn interface_index(name: &InterfaceName) -> io::Result<u32> {
         0 => Err(io::Error::last_os_error()),
         index => Ok(index),
     }
+}
+
+/// Gives memory that is free back to the kernel, where the C library keeps it because something small lies above.
+pub fn give_back_memory() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: it takes no pointer, and may be called by any thread at any time.
+    let _whether_any = unsafe { libc::malloc_trim(0) };
 }
 
 #[cfg(test)]

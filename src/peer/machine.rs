@@ -14,7 +14,7 @@ use crate::fsm::{self, Down, Event, Origin, Parting, Session, State, Terms};
 use crate::planted::{Bug, planted};
 use crate::rib::Admission;
 use crate::wire::route_refresh::RefreshKind;
-use crate::wire::{self, Message, Open, frame};
+use crate::wire::{self, CeaseSubcode, Message, Notification, Open, frame};
 use bytes::BytesMut;
 use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
@@ -116,6 +116,7 @@ impl Peer {
                 | Input::ConnectFailed(..)
                 | Input::Received(..)
                 | Input::Acknowledged(_)
+                | Input::Crowded(_)
                 | Input::Plan(_),
                 Life::Stopped,
             ) => {}
@@ -136,6 +137,12 @@ impl Peer {
                     self.home.session.acknowledged(now);
                 }
             }
+            (Input::Crowded(conn), Life::Running) => {
+                if let Some(which) = self.side_of(conn) {
+                    let cease = Notification::bare(6, CeaseSubcode::OutOfResources as u8);
+                    self.event(which, Event::AutomaticStop(cease), now);
+                }
+            }
             (Input::Plan(plan), Life::Running) => {
                 if planted(Bug::PlanResets) && self.plan.is_some() {
                     self.event(Which::Home, Event::OpenCollisionDump, now);
@@ -144,6 +151,11 @@ impl Peer {
             }
         }
         self.publish();
+    }
+
+    /// Whether the session is Established over this connection.
+    pub fn is_established_on(&self, conn: ConnId) -> bool {
+        matches!(self.home.link, Link::Up(..)) && self.home.link.is_open(conn)
     }
 
     /// The next thing to do; call until `None` after every input.
@@ -622,5 +634,43 @@ fn terms(settings: &Settings) -> Terms {
         graceful_restart: neighbor.graceful_restart,
         message_size: neighbor.message_size,
         role: neighbor.role,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::peer::settings::{Identity, Neighbor};
+    use crate::wire::{Asn, Context, RouterId};
+
+    #[test]
+    fn a_connection_that_there_is_no_room_for_hears_so() {
+        let now = Instant::now();
+        let settings = Settings {
+            identity: Identity { asn: Asn(64512), router_id: RouterId::new([10, 0, 0, 1].into()).unwrap() },
+            neighbor: Neighbor {
+                opening: Opening::Passive,
+                ..Neighbor::new("r".into(), [192, 0, 2, 1].into(), Asn(2))
+            },
+            restart_state: RestartState::default(),
+        };
+        let mut peer = Peer::new(settings, 7, now);
+        peer.handle(Input::Start, now);
+        let end = LocalEnd {
+            local: "192.0.2.2:179".parse().unwrap(),
+            remote: "192.0.2.1:1024".parse().unwrap(),
+            interface: Vec::new(),
+            unfit: Vec::new(),
+        };
+        let conn = peer.accept(end, now).unwrap();
+        assert!(!peer.is_established_on(conn));
+        peer.transmit(conn, &mut BytesMut::new(), usize::MAX, now);
+        peer.handle(Input::Crowded(conn), now);
+        assert_eq!(peer.poll_output(), Some(Output::Close(conn, CloseHow::AfterFlush)));
+        let mut said = BytesMut::new();
+        peer.transmit(conn, &mut said, usize::MAX, now);
+        let told = Message::decode(&said, &Context::before_open()).unwrap();
+        let wanted = Notification::bare(6, CeaseSubcode::OutOfResources as u8);
+        assert_eq!(told, Message::Notification(wanted));
     }
 }

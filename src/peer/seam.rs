@@ -94,6 +94,8 @@ pub enum Input<'a> {
     Displaced(ConnId, String),
     /// The peer acknowledged octets that it had not acknowledged before. Say so at the latest a second after it did.
     Acknowledged(ConnId),
+    /// There is no more room for what this connection leaves unfinished: it ends with Cease 6/8 (RFC 4486 §4).
+    Crowded(ConnId),
     /// The newest plan.
     Plan(Plan),
 }

@@ -9,6 +9,10 @@ use std::time::{Duration, Instant};
 
 pub use crate::fsm::restart::Graceful;
 
+/// What is wrong with a session of no family (RFC 4760 §8: each is used only where both sides offered it).
+pub const NO_COMMON_FAMILY: &str = "no common family: the session is up and nothing can be announced on it; activate IPv4 or \
+                                    IPv6 unicast for this node on the router, or correct 'families' here";
+
 /// A snapshot of one peer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Status {
