@@ -1,5 +1,5 @@
 //! Attacks on a session and on the machine around it: every attribute with every flags octet and lengths around the right
-//! one, the inputs that brought other speakers down, and hostile TCP. The judge is the wire, `/proc` of the speaker and a
+//! one, the inputs that brought other speakers down, hostile TCP and besieged admin doors. The judge is the wire, `/proc` of the speaker and a
 //! healthy neighbour on its shortest hold time: it must hear every KEEPALIVE, and nothing else.
 //!
 //! Everything runs on loopback. `HERALD_ATTACK=long` takes the long forms; `HERALD_CORPORA` names the folder with messages
@@ -8,6 +8,7 @@
 mod classes;
 mod corpora;
 mod crowd;
+mod doors;
 mod drip;
 mod flood;
 mod line;
@@ -62,10 +63,17 @@ fn main() -> ExitCode {
     arguments.test_threads = Some(7);
     let together =
         libtest_mimic::run(&arguments, trials([waiting(form), pure(form), live(form)].into_iter().flatten()));
+    // How soon somebody is answered is measured: no more of them than there are cores.
+    arguments.test_threads = Some(2);
+    let besieged = libtest_mimic::run(&arguments, trials(besieged(form)));
     // What needs the machine for itself.
     arguments.test_threads = Some(1);
     let alone = libtest_mimic::run(&arguments, trials(alone(form)));
-    if together.has_failed() || alone.has_failed() { ExitCode::FAILURE } else { ExitCode::SUCCESS }
+    if together.has_failed() || besieged.has_failed() || alone.has_failed() {
+        ExitCode::FAILURE
+    } else {
+        ExitCode::SUCCESS
+    }
 }
 
 fn trials(cases: impl IntoIterator<Item = Case>) -> Vec<Trial> {
@@ -97,6 +105,17 @@ fn waiting(form: Form) -> Vec<Case> {
         case("out_of_descriptors", move || flood::out_of_descriptors(form)),
         case("a_window_that_closes", window::closes),
     ]
+}
+
+fn besieged(form: Form) -> Vec<Case> {
+    let mut cases = Vec::new();
+    for (siege, count) in doors::SIEGES {
+        for which in [doors::Which::Port, doors::Which::Socket] {
+            let name = format!("besieged_{which:?}_{siege:?}").to_lowercase();
+            cases.push(case(&name, move || doors::besieged(siege, count, which, form)));
+        }
+    }
+    cases
 }
 
 fn pure(form: Form) -> Vec<Case> {

@@ -77,14 +77,19 @@ impl Default for Bounds {
 impl Ward {
     /// A speaker that announces one service, with more lines for its configuration's list of peers, and its neighbour.
     pub fn start(more_peers: &str) -> Result<Self, String> {
+        Self::holding(HOLD, more_peers)
+    }
+
+    /// The same with a neighbour that keeps another hold time, in seconds.
+    pub fn holding(hold: u16, more_peers: &str) -> Result<Self, String> {
         let listener = TcpListener::bind((Ipv4Addr::new(127, 0, 0, 1), 0)).map_err(|error| error.to_string())?;
         let speaker = listener.local_addr().map_err(|error| error.to_string())?;
         drop(listener);
-        let neighbour = Neighbour::start()?;
+        let neighbour = Neighbour::start(hold)?;
         let mut stage = Stage::new();
         stage.write("manifests/node.yaml", &node("n1", ""));
         stage.write("manifests/web.yaml", &service("web", &["198.51.100.7".to_owned()]));
-        stage.write("herald.yaml", &config(speaker, neighbour.address, more_peers));
+        stage.write("herald.yaml", &config(speaker, neighbour.address, hold, more_peers));
         stage.start("n1");
         neighbour.wait_for([198, 51, 100, 7])?;
         stage.wait_for_log("listening for routers");
@@ -100,6 +105,20 @@ impl Ward {
 
     pub fn vitals(&self) -> Vitals {
         vitals(&self.stage)
+    }
+
+    /// From here on everything is the attack's.
+    pub fn settle(&mut self) {
+        (self.before, self.lines_before, self.began) = (self.vitals(), log_lines(&self.stage), Instant::now());
+    }
+
+    /// A service goes, and the healthy neighbour hears it; how long that took.
+    pub fn withdraws(&self) -> Result<Duration, String> {
+        let began = Instant::now();
+        self.stage.remove("manifests/web.yaml");
+        // One host route withdrawn, and a length of no attributes after it.
+        self.neighbour.wait_for([100, 7, 0, 0])?;
+        Ok(began.elapsed())
     }
 
     /// The address of the healthy neighbour.
@@ -221,7 +240,7 @@ fn log_lines(stage: &Stage) -> usize {
     stage.log().lines().count()
 }
 
-fn config(speaker: SocketAddr, neighbour: SocketAddr, more_peers: &str) -> String {
+fn config(speaker: SocketAddr, neighbour: SocketAddr, hold: u16, more_peers: &str) -> String {
     let (port, ip) = (neighbour.port(), neighbour.ip());
     let ranges: String = RANGES
         .iter()
@@ -233,7 +252,7 @@ fn config(speaker: SocketAddr, neighbour: SocketAddr, more_peers: &str) -> Strin
         .collect();
     format!(
         "asn: {NODE_ASN}\nrouterId: 192.0.2.1\nlisten: {{port: {}, addresses: [127.0.0.1]}}\npeers:\n\
-         - {{name: healthy, address: {ip}, port: {port}, asn: {EXTERNAL_ASN}, holdTime: {HOLD}s}}\n{ranges}{more_peers}\
+         - {{name: healthy, address: {ip}, port: {port}, asn: {EXTERNAL_ASN}, holdTime: {hold}s}}\n{ranges}{more_peers}\
          pools:\n- {{name: pool, addresses: [198.51.100.0/24]}}\nguard:\n  maxWithdraw: 100%\nadvertisements:\n- {{name: all}}\n",
         speaker.port()
     )
@@ -274,7 +293,7 @@ impl fmt::Display for Pace {
 }
 
 impl Neighbour {
-    fn start() -> Result<Self, String> {
+    fn start(hold: u16) -> Result<Self, String> {
         // Addresses of their own, since cases run side by side.
         let ip = crate::line::fresh(8);
         let listener = TcpListener::bind((ip, 0)).map_err(|error| format!("{ip}: {error}"))?;
@@ -283,7 +302,7 @@ impl Neighbour {
         let (writer, flag) = (book.clone(), over.clone());
         let thread = thread::spawn(move || {
             let (stream, _) = listener.accept().expect("the speaker dials");
-            let wrong = converse(&mut Line::of(stream), &writer, &flag).err();
+            let wrong = converse(&mut Line::of(stream), hold, &writer, &flag).err();
             // A second connection would mean that the speaker gave up the first.
             writer.lock().unwrap().wrong.extend(wrong);
         });
@@ -334,8 +353,8 @@ impl Drop for Neighbour {
     }
 }
 
-fn converse(line: &mut Line, book: &Mutex<Book>, over: &AtomicBool) -> Result<(), String> {
-    line.establish(&Who::new(EXTERNAL_ASN, HOLD))?;
+fn converse(line: &mut Line, hold: u16, book: &Mutex<Book>, over: &AtomicBool) -> Result<(), String> {
+    line.establish(&Who::new(EXTERNAL_ASN, hold))?;
     let mut said = Instant::now();
     while !over.load(Ordering::Relaxed) {
         let heard = line.next(Duration::from_millis(100));

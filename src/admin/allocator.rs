@@ -3,14 +3,14 @@
 use super::handles::{Listing, WatchState};
 use super::heartbeat::Liveness;
 use super::metrics::{CONTENT_TYPE, NONE, Reloads, conditions, counter, gauge, text, watches};
+use super::shelf::Shelf;
 use super::{readiness, server};
 use crate::condition::Conditions;
 use crate::ipam::Usage;
+use axum::Router;
 use axum::extract::State;
-use axum::http::header;
 use axum::response::IntoResponse;
 use axum::routing::get;
-use axum::{Json, Router};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::DescriptorEncoder;
 use prometheus_client::metrics::info::Info;
@@ -166,16 +166,22 @@ pub fn router(look: Look, liveness: watch::Receiver<Liveness>) -> (Router, Reloa
     let reloads = Reloads::register(&mut registry);
     registry.register_collector(Box::new(Scrape(Arc::clone(&look))));
     let registry = Arc::new(registry);
+    let (of_pools, shelf) = (Shelf::default(), Shelf::default());
     let router = Router::new()
         .merge(server::healthz(liveness))
         .route("/readyz", get(readyz))
-        .route("/v1/pools", get(|State(look): State<Look>| async move { Json(Pools::of(look())) }))
+        .route(
+            "/v1/pools",
+            get(move |State(look): State<Look>| async move {
+                of_pools.answer("application/json", || json(&Pools::of(look())))
+            }),
+        )
         .with_state(look)
         .route(
             "/metrics",
             get(move || {
-                let text = text(&registry);
-                async move { ([(header::CONTENT_TYPE, CONTENT_TYPE)], text) }
+                let answer = shelf.answer(CONTENT_TYPE, || text(&registry));
+                async move { answer }
             }),
         );
     (router, reloads)
@@ -184,6 +190,11 @@ pub fn router(look: Look, liveness: watch::Receiver<Liveness>) -> (Router, Reloa
 /// What the Unix socket has beside them: what changes something.
 pub fn confirmation(look: Look, confirmed: watch::Sender<Option<Arc<str>>>) -> Router {
     server::confirmation(Arc::new(move || look().conditions), "herald pools", confirmed)
+}
+
+/// Plain data, which always is JSON.
+fn json(pools: &Pools) -> String {
+    serde_json::to_string(pools).expect("names and numbers")
 }
 
 /// One that waits for its turn is as ready as one that gives.

@@ -13,6 +13,7 @@ pub mod pieces;
 pub mod readiness;
 pub mod running;
 pub mod server;
+pub mod shelf;
 
 pub use handles::{Before, Handles, Listing, PeerHandles, Readiness, Speakers, Standing, WatchState};
 pub use heartbeat::{Heart, Liveness, Watched};

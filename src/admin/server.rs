@@ -8,10 +8,11 @@ use super::metrics::{CONTENT_TYPE, Metrics};
 use super::pieces;
 use super::readiness;
 use super::running::Running;
+use super::shelf::Shelf;
 use crate::condition::Conditions;
 use anyhow::{Context, bail};
 use axum::extract::{Query, State};
-use axum::http::{StatusCode, header};
+use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
@@ -22,18 +23,19 @@ use std::net::SocketAddr;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use tokio::net::{TcpListener, UnixListener};
+use tokio::net::{TcpListener, TcpSocket, UnixListener};
 use tokio::sync::watch;
 
 /// The routes of both doors.
 pub fn router(handles: Handles, metrics: Metrics) -> Router {
+    let shelf = Shelf::default();
     Router::new()
         .merge(healthz(handles.liveness.clone()))
         .route("/readyz", get(readyz))
         .route("/v1/peers", get(peers))
         .route("/v1/routes", get(routes))
         .with_state(handles)
-        .route("/metrics", get(move || async move { ([(header::CONTENT_TYPE, CONTENT_TYPE)], metrics.text()) }))
+        .route("/metrics", get(move || async move { shelf.answer(CONTENT_TYPE, || metrics.text()) }))
 }
 
 /// `/healthz`, of speakers and allocators alike.
@@ -114,11 +116,24 @@ async fn routes(State(handles): State<Handles>, Query(which): Query<Which>) -> R
 /// # Errors
 /// The port is taken, or the address is not one of this machine.
 pub async fn bind_port(address: SocketAddr) -> anyhow::Result<(TcpListener, SocketAddr)> {
-    let listener = TcpListener::bind(address)
-        .await
+    let listener = listen(address)
         .with_context(|| format!("cannot listen on {address} for probes and metrics: choose another with --metrics"))?;
     let bound = listener.local_addr()?;
     Ok((listener, bound))
+}
+
+/// Connections that may wait in the kernel, as far as the sysctl net.core.somaxconn allows: whoever dials when there is no more
+/// room is not heard before a second has passed.
+const BACKLOG: u32 = 4096;
+
+fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = match address {
+        SocketAddr::V4(_) => TcpSocket::new_v4()?,
+        SocketAddr::V6(_) => TcpSocket::new_v6()?,
+    };
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
 }
 
 /// Serves the loopback port until `stop`.
