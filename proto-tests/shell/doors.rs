@@ -228,7 +228,8 @@ fn a_version_with_which_no_router_speaks_does_not_become_ready_where_one_did_bef
     stage.wait("readiness comes with the session", || is_ready(&stage));
 }
 
-/// Standard error has no reader, or one that does not read: the session comes, and the end is orderly and soon.
+/// Standard error has no reader, one that does not read, or a full disk behind it: the session comes, and the end is orderly and
+/// soon.
 #[test]
 fn a_log_that_nobody_takes_neither_ends_nor_stops_a_speaker() {
     use std::io::Write as _;
@@ -237,7 +238,8 @@ fn a_log_that_nobody_takes_neither_ends_nor_stops_a_speaker() {
     full.write_all(&[b'x'; 65_536]).unwrap();
     let (gone, closed) = std::io::pipe().unwrap();
     drop(gone);
-    for (host, stderr) in [(56, full), (57, closed)] {
+    let full_disk = std::fs::File::options().write(true).open("/dev/full").unwrap();
+    for (host, stderr) in [(56, std::process::Stdio::from(full)), (57, closed.into()), (58, full_disk.into())] {
         let router = Router::start(host, Manner::Ordinary);
         let mut stage = Stage::new();
         stage.write("manifests/node.yaml", &node("n1", ""));
