@@ -128,6 +128,8 @@ impl Claim {
 
 impl Drop for Claim {
     fn drop(&mut self) {
+        // Else the end of the other half would wake our own task, which then takes the turns of others: it has yielded.
+        self.evicted.close();
         self.of.change(|held| match held.messages.remove(&self.number) {
             Some(part) => held.octets -= part.octets,
             None => held.leaving -= self.octets,
@@ -164,5 +166,25 @@ mod tests {
         assert!(!all.has_ebbed());
         drop(flood);
         assert_eq!([all.has_ebbed(), all.has_ebbed()], [true, false]);
+    }
+
+    /// Whoever says much would be woken by each message that it ends, before those whose turn it is.
+    #[test]
+    fn the_end_of_a_message_wakes_nobody() {
+        struct Count(std::sync::atomic::AtomicUsize);
+        impl std::task::Wake for Count {
+            fn wake(self: std::sync::Arc<Self>) {
+                self.0.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            }
+        }
+        let count = std::sync::Arc::new(Count(0.into()));
+        let waker = std::sync::Arc::clone(&count).into();
+        let all = Unfinished::up_to(100);
+        let mut claim = all.begin(40);
+        assert!(claim.poll_evicted(&mut Context::from_waker(&waker)).is_pending());
+        drop(claim);
+        assert_eq!(count.0.load(std::sync::atomic::Ordering::Relaxed), 0);
+        let mut evicted = all.begin(101);
+        assert!(evicted.poll_evicted(&mut Context::from_waker(&waker)).is_ready());
     }
 }
