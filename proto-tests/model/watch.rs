@@ -37,7 +37,11 @@ impl About {
     pub fn of(input: &Input<'_>) -> Self {
         match input {
             Input::Plan(_) => About::Plan,
-            Input::Received(id, _) | Input::Closed(id, _) | Input::Located(id, _) => About::Connection(*id),
+            Input::Received(id, _)
+            | Input::Closed(id, _)
+            | Input::Located(id, _)
+            | Input::Displaced(id, _)
+            | Input::Crowded(id) => About::Connection(*id),
             Input::Start
             | Input::Stop(_)
             | Input::Timeout
