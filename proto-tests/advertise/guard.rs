@@ -103,9 +103,11 @@ struct World {
     up: BTreeSet<&'static str>,
     confirmed: bool,
     announced: Routes,
-    /// Since when what is announced is missing.
+    /// Since when what is announced is missing while something is left.
     missing_since: BTreeMap<Route, Instant>,
     left: Vec<Left>,
+    /// When it was asked last, all that was held would have left nothing.
+    nothing_was_left: bool,
 }
 
 impl World {
@@ -124,6 +126,7 @@ impl World {
             announced: all,
             missing_since: BTreeMap::new(),
             left: Vec::new(),
+            nothing_was_left: false,
         }
     }
 
@@ -170,10 +173,16 @@ impl World {
             Holding::Routes(held) => held.routes,
         };
         prop_assert_eq!(held, stays.len(), "what stays beyond the plan is said");
-        if let Holding::Routes(held) = &outcome.holding
-            && let Until::Time(until) = held.until
-        {
-            prop_assert!(until > self.now, "held beyond its time");
+        let of_a_session = stays.iter().any(|(peer, _)| self.up.contains(peer));
+        let has = |(peer, _): &Route| !of_a_session || self.up.contains(peer);
+        self.nothing_was_left = !stays.is_empty() && !self.wanted.iter().any(has);
+        if let Holding::Routes(held) = &outcome.holding {
+            match held.until {
+                Until::Time(until) => {
+                    prop_assert!(until > self.now && !self.nothing_was_left, "held beyond its time, or too short")
+                }
+                Until::Confirmed => prop_assert!(self.nothing_was_left, "held for no reason"),
+            }
         }
         self.announced = after;
         Ok(())
@@ -183,6 +192,9 @@ impl World {
         let (now, hold) = (self.now, self.limits.hold);
         let missing: Routes = &(&self.announced & &self.kept) - &self.wanted;
         self.missing_since.retain(|route, _| missing.contains(route));
+        if self.nothing_was_left {
+            self.missing_since.clear();
+        }
         for route in &missing {
             self.missing_since.entry(*route).or_insert(now);
         }

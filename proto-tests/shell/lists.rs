@@ -77,13 +77,14 @@ fn holds(stage: &Stage) -> bool {
     stage.ask("/readyz").1.contains("GuardHolds")
 }
 
-/// Rights that see less, a proxy that filters, an API server that lags: a kind at a time, and all at once.
+/// Rights that see less, a proxy that filters, an API server that lags: a kind at a time, and all at once. What comes back one by one
+/// takes nothing of the others along, however long nothing was there.
 #[test]
 fn a_list_without_the_objects_of_a_kind_withdraws_nothing_and_they_may_come_back() {
     let router = Router::start(94, Manner::Ordinary);
     let cluster = Cluster::new();
     cluster.fill();
-    let stage = cluster.announced(&router, "  hold: 1s\n");
+    let stage = cluster.announced(&router, "  hold: 5s\n");
     let kinds: [&[&str]; 4] = [&[SERVICES], &[SLICES], &[NODES], &[SERVICES, SLICES, NODES, ALLOCATIONS]];
     for kinds in kinds {
         cluster.api.lose(kinds);

@@ -2,7 +2,8 @@
 //! What an event said of one object is not looked at here; it passes.
 //!
 //! A step that would take more than a share of what is announced, or leave nothing, is held: what it takes stays announced, and
-//! everything else goes on. After a while it is done; one that leaves nothing waits until it is confirmed, or what is missing is back.
+//! everything else goes on. After a while it is done; one that leaves nothing waits until it is confirmed, or what is missing is back,
+//! and the while begins when something is.
 //! Never announced here: a route that was not announced before and is not wanted.
 
 use super::plan::Plan;
@@ -146,8 +147,16 @@ pub struct Guard {
     announced: BTreeMap<Arc<str>, RouteSet>,
     /// Inferred steps that were done within the window, oldest first.
     taken: VecDeque<Taken>,
-    /// Since when.
-    held: BTreeMap<Route, Instant>,
+    held: BTreeMap<Route, Clock>,
+}
+
+/// How long a route has been held.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Clock {
+    /// Since then.
+    Runs(Instant),
+    /// Nothing would be left. Should something be, the time begins then: what was all missing may come back one by one.
+    Stands,
 }
 
 #[derive(Debug)]
@@ -178,8 +187,8 @@ impl Guard {
         }
         let (renamed, others) = std::mem::take(&mut self.held).into_iter().partition(|((peer, _), _)| peer == before);
         self.held = others;
-        let renamed: BTreeMap<Route, Instant> = renamed;
-        self.held.extend(renamed.into_iter().map(|((_, prefix), since)| ((Arc::clone(now), prefix), since)));
+        let renamed: BTreeMap<Route, Clock> = renamed;
+        self.held.extend(renamed.into_iter().map(|((_, prefix), clock)| ((Arc::clone(now), prefix), clock)));
     }
 
     /// What is to be announced now that this plan is wanted. Asked again with the same plan it answers by the time that has passed.
@@ -194,7 +203,7 @@ impl Guard {
         } else {
             self.release(step, limits, now, &mut missing);
         }
-        let held = self.describe(step, limits);
+        let held = self.describe(limits);
         self.announced = self.joined(step.wanted);
         Outcome { routes: self.announced.clone(), holding: held }
     }
@@ -225,9 +234,12 @@ impl Guard {
 
     /// Lets go what has been held long enough, and what is little enough; the rest is held.
     fn release(&mut self, step: &Step<'_>, limits: &Limits, now: Instant, missing: &mut BTreeSet<Route>) {
-        let mut since = std::mem::take(&mut self.held);
-        let is_due =
-            |route: &Route| since.get(route).is_some_and(|since| now.saturating_duration_since(*since) >= limits.hold);
+        let before = std::mem::take(&mut self.held);
+        let since = |route: &Route| match before.get(route) {
+            Some(Clock::Runs(since)) => *since,
+            Some(Clock::Stands) | None => now,
+        };
+        let is_due = |route: &Route| now.saturating_duration_since(since(route)) >= limits.hold;
         let (due, fresh): (BTreeSet<Route>, BTreeSet<Route>) = missing.iter().cloned().partition(is_due);
         if !due.is_empty() && !leaves_nothing(step, &due, &fresh) {
             for (peer, prefix) in &due {
@@ -238,22 +250,28 @@ impl Guard {
             self.taken.clear();
             *missing = fresh;
         }
-        if self.is_little(step, missing, limits) {
-            let (before, lost) = (self.sizes(), lost(step, missing));
+        let lost = lost(step, missing);
+        // What is held waits for its time, though others came back meanwhile; but for a peer that is gone, once another has it all.
+        let waits = |(peer, prefix): &Route| step.wanted.routes.contains_key(peer) || lost.contains(prefix);
+        let is_held = missing.iter().any(|route| before.contains_key(route) && waits(route));
+        if !is_held && self.is_little(step, missing, &lost, limits) {
+            let before = self.sizes();
             let routes = std::mem::take(missing);
             if !routes.is_empty() {
                 self.taken.push_back(Taken { at: now, before, routes, lost });
             }
         }
-        self.held = missing.iter().map(|route| (route.clone(), since.remove(route).unwrap_or(now))).collect();
+        let stands = leaves_nothing(step, missing, &BTreeSet::new());
+        let clock = |route: &Route| if stands { Clock::Stands } else { Clock::Runs(since(route)) };
+        self.held = missing.iter().map(|route| (route.clone(), clock(route))).collect();
     }
 
     /// Whether this may go at once: in no window that ends now is it too much, and something is left.
-    fn is_little(&self, step: &Step<'_>, going: &BTreeSet<Route>, limits: &Limits) -> bool {
+    fn is_little(&self, step: &Step<'_>, going: &BTreeSet<Route>, lost: &BTreeSet<Prefix>, limits: &Limits) -> bool {
         if leaves_nothing(step, going, &BTreeSet::new()) {
             return false;
         }
-        let (mut routes, mut gone) = (going.clone(), lost(step, going));
+        let (mut routes, mut gone) = (going.clone(), lost.clone());
         let fits = |before: &Sizes, routes: &BTreeSet<Route>, gone: &BTreeSet<Prefix>| {
             let mut by_peer: BTreeMap<&Arc<str>, usize> = BTreeMap::new();
             // Of a peer that is gone itself only counts what nobody else has.
@@ -286,17 +304,19 @@ impl Guard {
         Sizes { peers, all }
     }
 
-    fn describe(&self, step: &Step<'_>, limits: &Limits) -> Holding {
-        let Some(last) = self.held.values().max() else { return Holding::Nothing };
-        let all = self.held.keys().cloned().collect();
-        let until = match leaves_nothing(step, &all, &BTreeSet::new()) {
-            true => Until::Confirmed,
-            false => Until::Time(*last + limits.hold),
-        };
+    fn describe(&self, limits: &Limits) -> Holding {
+        if self.held.is_empty() {
+            return Holding::Nothing;
+        }
+        let runs = self.held.values().filter_map(|clock| match clock {
+            Clock::Runs(since) => Some(*since),
+            Clock::Stands => None,
+        });
+        let until = runs.max().map_or(Until::Confirmed, |last| Until::Time(last + limits.hold));
         Holding::Routes(Held {
-            routes: all.len(),
-            addresses: all.iter().map(|(_, prefix)| prefix.address()).collect(),
-            peers: all.into_iter().map(|(peer, _)| peer).collect(),
+            routes: self.held.len(),
+            addresses: self.held.keys().map(|(_, prefix)| prefix.address()).collect(),
+            peers: self.held.keys().map(|(peer, _)| Arc::clone(peer)).collect(),
             until,
         })
     }
@@ -412,7 +432,8 @@ mod tests {
         assert_eq!(scene.count(&[("a", 0..17)], 0), 17);
         assert_eq!(scene.count(&[("a", 0..15)], 10), 15);
         assert_eq!(scene.count(&[("a", 0..14)], 20), 15, "the sixth of twenty");
-        assert_eq!(scene.count(&[("a", 0..14)], 61), 14);
+        assert_eq!(scene.count(&[("a", 0..14)], 79), 15);
+        assert_eq!(scene.count(&[("a", 0..14)], 80), 14);
     }
 
     #[test]
@@ -426,6 +447,11 @@ mod tests {
         assert_eq!(scene.count(&[], 6001), 1);
         scene.limits.confirmed = Some(cause.hash().into());
         assert_eq!(scene.count(&[], 6002), 0);
+        let mut slowly = Scene::new(&[("a", 0..20)]);
+        assert_eq!(slowly.count(&[], 0), 20);
+        assert_eq!(slowly.count(&[("a", 0..1)], 6000), 20, "the first is back: the others have a while to follow");
+        assert_eq!(slowly.count(&[("a", 0..19)], 6059), 20, "also when only one is still missing");
+        assert_eq!(slowly.count(&[("a", 0..19)], 6060), 19);
         let mut back = Scene::new(&[("a", 0..9)]);
         assert_eq!(back.count(&[("a", 0..0)], 0), 9);
         assert_eq!(back.step(&plan(&[("a", 0..9)]), 1).0.holding, Holding::Nothing);

@@ -4,7 +4,7 @@
 //! A list may be wrong: it comes from a server that lags or was put back, or through rights that see less. So whoever is missing from
 //! one is asked for by name, and only who is not there either may be released: at most the guard's share of the addresses that are
 //! held within `guard.hold`, the others after that, without another list. Where nobody would hold anything after it, all wait until
-//! that is confirmed. Whose deletion was told never comes here.
+//! that is confirmed; once the first are back, the others have a `guard.hold` to follow. Whose deletion was told never comes here.
 
 use crate::advertise::{Cause, Limits};
 use crate::condition::{Conditions, Reason};
@@ -169,6 +169,11 @@ impl Releases {
     /// Who gives back what it holds, now. Asked again, it answers by the time that has passed.
     pub fn judge(&mut self, holdings: &Holdings, limits: &Limits, now: Instant) -> Vec<Uid> {
         self.taken.retain(|taken| now.saturating_duration_since(taken.at) < limits.hold);
+        if self.waits_for_consent() && holdings.staying > 0 {
+            let addresses = limits.share(holdings.all);
+            self.taken.push_back(Taken { at: now, before: holdings.all, addresses });
+            self.held = self.describe(holdings, limits);
+        }
         // Whether anything would be left is known when all have been asked for.
         if self.missing.values().any(|missing| missing.answer == Answer::Asked) {
             if self.missing.values().any(|missing| matches!(missing.answer, Answer::Unclear(_))) {
@@ -240,6 +245,10 @@ impl Releases {
             None => Until::Answered,
         };
         Held::Addresses { count: holders.map(|(uid, _)| holdings.of(uid)).sum(), services, until }
+    }
+
+    fn waits_for_consent(&self) -> bool {
+        matches!(self.held, Held::Addresses { until: Until::Confirmed, .. })
     }
 
     /// Nobody is missing any more: what goes missing from now on is another matter.
@@ -484,6 +493,22 @@ mod tests {
             let left = world.held.keys().any(|n| world.there.contains(n));
             prop_assert!(stays == 0 || !left, "{stays} wait for ever");
         }
+    }
+
+    #[test]
+    fn who_comes_back_one_by_one_takes_nothing_of_the_others_along() {
+        let mut world = World::new();
+        world.take(Step::Create(20)).unwrap();
+        let all = world.all();
+        world.take(Step::Vanish((0..20).collect())).unwrap();
+        world.take(Step::List { hides: Vec::new(), unclear: Vec::new() }).unwrap();
+        world.now += 10 * HOLD;
+        world.there.insert(0);
+        world.take(Step::Return(vec![0])).unwrap();
+        world.take(Step::Pass(59)).unwrap();
+        assert_eq!(world.all(), all, "the first is back: the others have a while to follow");
+        world.take(Step::Pass(1)).unwrap();
+        assert!(world.all() < all);
     }
 
     #[test]
