@@ -20,6 +20,7 @@ mod cases;
 mod control_plane;
 mod delay;
 mod e2e;
+mod filter;
 mod images;
 mod kubectl;
 mod node;

@@ -127,11 +127,31 @@ impl<'a> Yard<'a> {
     /// # Errors
     /// It could not be started.
     pub fn allocator_behind(&self, number: u16, door: SocketAddr, lease: u16) -> Outcome<Process> {
-        let kubeconfig = self.folder.join(format!("kubeconfig-{number}"));
-        let text = fs::read_to_string(self.folder.join("kubeconfig")).map_err(|e| format!("no kubeconfig: {e}"))?;
-        write_file(&kubeconfig, &text.replace(":6443", &format!(":{}", door.port())))?;
-        run(Command::new("chown").arg("65532:65532").arg(&kubeconfig))?;
+        let kubeconfig = self.leading_to(&format!("https://{door}"), &self.folder.join("kubeconfig"))?;
         self.start_allocator(number, &["--lease-seconds", &lease.to_string()], &kubeconfig, "info")
+    }
+
+    /// The same behind a door without TLS.
+    ///
+    /// # Errors
+    /// It could not be started.
+    pub fn allocator_behind_plain(&self, number: u16, door: SocketAddr) -> Outcome<Process> {
+        let kubeconfig = self.leading_to(&format!("http://{door}"), &self.folder.join("kubeconfig"))?;
+        self.start_allocator(number, &["--lease-seconds", "3"], &kubeconfig, "info")
+    }
+
+    /// The allocators' kubeconfig.
+    pub fn allocators_kubeconfig(&self) -> PathBuf {
+        self.folder.join("kubeconfig")
+    }
+
+    /// A copy of a kubeconfig that leads elsewhere.
+    fn leading_to(&self, url: &str, kubeconfig: &Path) -> Outcome<PathBuf> {
+        let text = fs::read_to_string(kubeconfig).map_err(|e| format!("no kubeconfig: {e}"))?;
+        let copy = kubeconfig.with_extension("elsewhere");
+        write_file(&copy, &text.replace(&format!("https://{SERVER}:6443"), url))?;
+        run(Command::new("chown").arg("65532:65532").arg(&copy))?;
+        Ok(copy)
     }
 
     /// A program of herald's as the pod's user.
@@ -172,14 +192,44 @@ impl<'a> Yard<'a> {
     /// # Errors
     /// It could not be started.
     pub fn speaker(&self, node: &str, source: Ipv4Addr, pools: &str) -> Outcome<Process> {
+        let kubeconfig = self.speakers_kubeconfig()?;
+        self.start_speaker(node, source, pools, &kubeconfig)
+    }
+
+    /// The same behind a door without TLS.
+    ///
+    /// # Errors
+    /// It could not be started.
+    pub fn speaker_behind_plain(
+        &self,
+        node: &str,
+        source: Ipv4Addr,
+        pools: &str,
+        door: SocketAddr,
+    ) -> Outcome<Process> {
+        let kubeconfig = self.leading_to(&format!("http://{door}"), &self.speakers_kubeconfig()?)?;
+        self.start_speaker(node, source, pools, &kubeconfig)
+    }
+
+    /// Makes a kubeconfig of a speaker.
+    ///
+    /// # Errors
+    /// There is no token, or it could not be written.
+    pub fn speakers_kubeconfig(&self) -> Outcome<PathBuf> {
         let token = self.kubectl().run(&["-n", HERALD, "create", "token", "herald-speaker"])?;
-        let (kubeconfig, config) = (self.folder.join("speaker.kubeconfig"), self.folder.join("speaker.yaml"));
+        let kubeconfig = self.folder.join("speaker.kubeconfig");
         pki::write_kubeconfig(&kubeconfig, SERVER, &self.folder.join("authority.crt"), token.trim())?;
+        run(Command::new("chown").arg("65532:65532").arg(&kubeconfig))?;
+        Ok(kubeconfig)
+    }
+
+    fn start_speaker(&self, node: &str, source: Ipv4Addr, pools: &str, kubeconfig: &Path) -> Outcome<Process> {
+        let config = self.folder.join("speaker.yaml");
         write_file(&config, &speakers_configuration(source, pools))?;
-        run(Command::new("chown").arg("65532:65532").args([&kubeconfig, &config]))?;
+        run(Command::new("chown").arg("65532:65532").arg(&config))?;
         let mut command = self.as_the_pod();
         command.args(["speak", "--node", node, "--metrics", "127.0.0.1:7472", "--config"]).arg(&config);
-        command.arg("--socket").arg(self.folder.join("speaker.sock")).env("KUBECONFIG", &kubeconfig);
+        command.arg("--socket").arg(self.folder.join("speaker.sock")).env("KUBECONFIG", kubeconfig);
         Process::start(&self.bed.rig, &format!("{}-speaker", self.space.short()), command)
     }
 

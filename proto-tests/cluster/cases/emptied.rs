@@ -1,8 +1,9 @@
 //! etcd put back to a copy from before anybody had a Service, under a speaker and an allocator that know better.
 
-use super::{SOON, host};
+use super::{SOON, host, same};
 use crate::bed::Bed;
 use crate::control_plane::Parts;
+use crate::filter::Filter;
 use crate::rig::bgp::{Listener, Manner, Seen};
 use crate::rig::{Outcome, wait_until};
 use crate::yard::Yard;
@@ -96,6 +97,55 @@ pub fn nothing_is_withdrawn(bed: &Bed) -> Outcome {
         begun.elapsed().as_secs_f32()
     );
     yard.settled(Duration::from_secs(30), 0).map(drop)
+}
+
+/// A kind at a time and all at once are in no list: whatever is announced or held stays, and is no longer doubted when they are back.
+pub fn behind_a_proxy_that_filters(bed: &Bed) -> Outcome {
+    let yard = Yard::start(bed, "filter", Parts::ApiServer, POOLS)?;
+    yard.space().ip(&[format!("address add {NODE}/32 dev lo")])?;
+    let names: Vec<String> = (0..SERVICES).map(|n| format!("s{n}")).collect();
+    yard.kubectl().apply(&objects(&names))?;
+    yard.configure(&format!("asn: 64512\nguard: {{hold: 3s}}\npeers: []\npools:\n{POOLS}"))?;
+    let door = |port| SocketAddr::new(yard.address().into(), port);
+    let speakers = Filter::start(yard.space(), door(7443), &yard.speakers_kubeconfig()?)?;
+    let allocators = Filter::start(yard.space(), door(7444), &yard.allocators_kubeconfig())?;
+    let allocator = yard.allocator_behind_plain(1, door(7444))?;
+    let router = Manner::Honest { asn: 64601, router_id: yard.address(), hold: 9 };
+    let listener = Listener::start(yard.space(), SocketAddr::new(yard.address().into(), 179), router)?;
+    let speaker = yard.speaker_behind_plain("yard", NODE, POOLS, door(7443))?;
+    let log = || format!("{}\n{}", allocator.log_end(), speaker.log_end());
+    yard.create_services(&names)?;
+    yard.settled(Duration::from_secs(30), SERVICES).map_err(|e| format!("{e}\n{}", log()))?;
+    wait_until(SOON, "all to be announced", || all_routes(&yard)).map_err(|e| format!("{e}\n{}", log()))?;
+    let before = yard.allocations()?;
+    listener.drain();
+    let all: &'static [&'static str] = &["services", "endpointslices", "nodes", "namespaces", "allocations"];
+    let routes_are_held = |hidden: &[&str]| {
+        wait_until(Duration::from_secs(20), &format!("the guard to hold what is without {hidden:?}"), || {
+            let said = all_routes(&yard)?;
+            if said.contains("GuardHolds") { Ok(()) } else { Err(said) }
+        })
+    };
+    let nothing_is_held = || {
+        wait_until(Duration::from_secs(20), "nothing to be held", || {
+            let said = format!("{}{}", all_routes(&yard)?, yard.pools(1)?);
+            if said.contains("GuardHolds") || said.contains("ReleasesHeld") { Err(said) } else { Ok(()) }
+        })
+    };
+    for hidden in [&all[0..1], &all[1..2], &all[2..3], all] {
+        speakers.hide(hidden);
+        allocators.hide(hidden);
+        routes_are_held(hidden).map_err(|e| format!("{e}\n{}", log()))?;
+        speakers.hide(&[]);
+        allocators.hide(&[]);
+        nothing_is_held().map_err(|e| format!("{e}\n{}", log()))?;
+    }
+    let withdrawn = |seen: &Seen| matches!(seen, Seen::Update(update) if !update.withdrawn.is_empty());
+    if let Some(bad) = listener.drain().iter().find(|event| withdrawn(&event.what)) {
+        return Err(format!("a router was told {:?}\n{}", bad.what, log()));
+    }
+    same("what the services hold", yard.allocations()?, before)?;
+    yard.settled(Duration::from_secs(10), SERVICES).map(drop)
 }
 
 /// What `herald routes` prints, once it has a route for each Service.
