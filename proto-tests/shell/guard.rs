@@ -1,7 +1,7 @@
 //! What nobody deleted stays announced.
 
 use crate::process::{Peer, Stage, config, node, service};
-use crate::router::{Manner, Router};
+use crate::router::{Entry, Manner, Router};
 use std::fs;
 
 pub const ALL: [&str; 5] =
@@ -81,4 +81,32 @@ fn what_is_held_goes_when_an_operator_confirms_it_and_another_number_confirms_no
     assert!(stage.show(&["confirm", &hash]).status.success());
     router.wait_for_table(&[]);
     stage.wait("nothing is held any more", || !stage.ask("/readyz").1.contains("GuardHolds"));
+}
+
+/// Each of these leaves nothing, and each was once done within a second.
+#[test]
+fn whatever_edit_leaves_nothing_waits_and_taking_it_back_is_enough() {
+    let router = Router::start(98, Manner::Ordinary);
+    let stage = stage(&router);
+    let good = guarded(&router, "  hold: 1s\n");
+    let nobody = "nodeSelector: {matchLabels: {rack: none}}\n";
+    let from = |key: &str| good.find(key).unwrap();
+    let edits = [
+        ("the advertisement is gone", good[..from("advertisements:")].to_owned()),
+        ("the file ends before its pools", good[..from("pools:")].to_owned()),
+        ("the pools are gone", format!("{}{}", &good[..from("pools:")], &good[from("guard:")..])),
+        ("no node of the advertisement", format!("{good}  {nobody}")),
+        ("no node of the peer", good.replace("  holdTime: 9s\n", &format!("  holdTime: 9s\n  {nobody}"))),
+    ];
+    for (what, edit) in edits {
+        stage.write("herald.yaml", &edit);
+        stage.signal("HUP");
+        stage.wait(what, || stage.ask("/readyz").1.contains("GuardHolds"));
+        router.wait_for_table(&ALL);
+        stage.write("herald.yaml", &good);
+        stage.signal("HUP");
+        stage.wait("nothing is held", || !stage.ask("/readyz").1.contains("GuardHolds"));
+    }
+    let log = router.log();
+    assert!(!log.iter().any(|entry| matches!(entry, Entry::Withdraw(_))), "{log:?}");
 }

@@ -168,7 +168,11 @@ impl Guarded {
     /// The configuration of before, where peers that hold routes are in it and not in this one, with the peers that are new.
     fn with_peers_of_before(&self, config: &Config, held: &Held) -> Option<Arc<Config>> {
         let Agreed::Config(agreed) = &self.agreed else { return None };
-        let gone = |name: &Arc<str>| !config.peers.contains_key(name) && agreed.peers.contains_key(name);
+        // Gone, or for other nodes than before.
+        let gone = |name: &Arc<str>| {
+            let now = config.peers.get(name);
+            agreed.peers.get(name).is_some_and(|before| now.is_none_or(|now| now.nodes != before.nodes))
+        };
         if !held.peers.iter().any(gone) {
             return None;
         }
