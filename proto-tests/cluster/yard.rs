@@ -310,6 +310,17 @@ impl<'a> Yard<'a> {
         fs::rename(database.with_extension("copy"), &database).map_err(|e| format!("there is no copy: {e}"))
     }
 
+    /// Our ports of a process' connections to this port.
+    ///
+    /// # Errors
+    /// `ss` failed.
+    pub fn connections(&self, pid: u32, port: u16) -> Outcome<Vec<u16>> {
+        let table = self.space.run("ss", &["-Htnp", "state", "established", &format!("( dport = :{port} )")])?;
+        let of_process = table.lines().filter(|line| line.contains(&format!("pid={pid},")));
+        let local = of_process.filter_map(|line| line.split_whitespace().nth(2)?.rsplit_once(':')?.1.parse().ok());
+        Ok(local.collect())
+    }
+
     /// What an allocator's `herald pools` prints.
     ///
     /// # Errors

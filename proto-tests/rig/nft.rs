@@ -50,6 +50,37 @@ impl Drop for Cut {
     }
 }
 
+/// Single connections that carry nothing until this is dropped, while others do.
+#[derive(Debug)]
+pub struct Silence {
+    space: Namespace,
+}
+
+impl Silence {
+    /// Silences the TCP connections whose ends inside have these ports.
+    ///
+    /// # Errors
+    /// There is none, or nftables refused.
+    pub fn of(space: &Namespace, ports: &[u16]) -> Outcome<Self> {
+        if ports.is_empty() {
+            return Err("no connection to silence".to_owned());
+        }
+        let ports = ports.iter().map(u16::to_string).collect::<Vec<_>>().join(", ");
+        let rules = format!(
+            "table inet hd_silence {{\n chain c {{\n  type filter hook prerouting priority -400; policy accept;\n  \
+             tcp sport {{ {ports} }} drop\n  tcp dport {{ {ports} }} drop\n }}\n}}\n"
+        );
+        load(space, &rules)?;
+        Ok(Self { space: space.clone() })
+    }
+}
+
+impl Drop for Silence {
+    fn drop(&mut self) {
+        let _gone_with_its_namespace = self.space.run("nft", &["delete", "table", "inet", "hd_silence"]);
+    }
+}
+
 /// Named packet counters in a namespace's prerouting hook.
 #[derive(Debug)]
 pub struct Counters {

@@ -5,6 +5,7 @@ use crate::bed::Bed;
 use crate::control_plane::Parts;
 use crate::filter::Filter;
 use crate::rig::bgp::{Listener, Manner, Seen};
+use crate::rig::nft::Silence;
 use crate::rig::{Outcome, wait_until};
 use crate::yard::Yard;
 use std::fmt::Write as _;
@@ -153,4 +154,42 @@ fn all_routes(yard: &Yard<'_>) -> Outcome<String> {
     let routes = yard.routes()?;
     let found = routes.lines().filter(|line| line.starts_with("198.18.0.")).count();
     if found == SERVICES { Ok(routes) } else { Err(format!("{found} routes:\n{routes}")) }
+}
+
+/// Connections to the API server that carry nothing any more and say nothing: new ones are made, and a Service that is deleted
+/// meanwhile is withdrawn.
+pub fn connections_that_die_silently(bed: &Bed) -> Outcome {
+    let yard = Yard::start(bed, "silence", Parts::ApiServer, POOLS)?;
+    yard.space().ip(&[format!("address add {NODE}/32 dev lo")])?;
+    let names: Vec<String> = (0..2).map(|n| format!("s{n}")).collect();
+    yard.kubectl().apply(&objects(&names))?;
+    let allocator = yard.allocator(1)?;
+    let router = Manner::Honest { asn: 64601, router_id: yard.address(), hold: 9 };
+    let listener = Listener::start(yard.space(), SocketAddr::new(yard.address().into(), 179), router)?;
+    let speaker = yard.speaker("yard", NODE, POOLS)?;
+    let log = || format!("{}\n{}", allocator.log_end(), speaker.log_end());
+    yard.create_services(&names)?;
+    yard.settled(Duration::from_secs(30), names.len()).map_err(|e| format!("{e}\n{}", log()))?;
+    let goes = yard.shown()?.remove("s0").unwrap_or_default().pop().ok_or("s0 shows nothing")?;
+    let route = host(&goes);
+    wait_until(SOON, "s0 to be announced", || {
+        let routes = yard.routes()?;
+        if routes.contains(&route.to_string()) { Ok(()) } else { Err(routes) }
+    })
+    .map_err(|e| format!("{e}\n{}", log()))?;
+    let silence = Silence::of(yard.space(), &yard.connections(speaker.pid(), 6443)?)?;
+    listener.drain();
+    yard.kubectl().run(&["delete", "service", "s0", "--wait=false"])?;
+    let begun = Instant::now();
+    listener
+        .next(
+            Duration::from_secs(60),
+            "s0 to be withdrawn",
+            |event| matches!(&event.what, Seen::Update(update) if update.withdrawn.contains(&route)),
+        )
+        .map_err(|e| format!("{e}\n{}", log()))?;
+    let took = begun.elapsed();
+    println!("  the speaker's connections died silently: a deletion was withdrawn {:.1} s later", took.as_secs_f32());
+    drop(silence);
+    if took > Duration::from_secs(45) { Err(format!("{took:?} for a deletion\n{}", log())) } else { Ok(()) }
 }

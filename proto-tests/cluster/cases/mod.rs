@@ -55,6 +55,7 @@ pub const ALL: &[(&str, Case)] = &[
     ("b7_etcd_is_put_back", addresses::etcd_put_back),
     ("b7_etcd_is_put_back_empty", emptied::nothing_is_withdrawn),
     ("b7_a_proxy_that_filters_lists", emptied::behind_a_proxy_that_filters),
+    ("b7_connections_that_die_silently", emptied::connections_that_die_silently),
     ("b7_fifty_services_through_slow_answers", addresses::through_slow_answers),
     ("b7_a_finalizer_where_it_is_wished", addresses::finalizer_where_wished),
     ("a7_rights_are_exactly_the_reviewed_list", rights::exactly_the_reviewed_list),
