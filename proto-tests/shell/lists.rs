@@ -207,3 +207,18 @@ fn three_hundred_services_deleted_one_by_one_are_withdrawn_at_once() {
     router.wait_for_table(&[]);
     assert!(!holds(&stage));
 }
+
+/// What an event says of this node counts at once too, though it takes everything, and it is said why nothing is announced.
+#[test]
+fn a_node_that_is_deleted_takes_its_routes_with_it_at_once() {
+    let router = Router::start(99, Manner::Ordinary);
+    let cluster = Cluster::new();
+    cluster.fill();
+    let stage = cluster.announced(&router, "  hold: 1h\n");
+    cluster.api.delete(NODES, "n1");
+    router.wait_for_table(&[]);
+    stage.wait("the node to be missed", || stage.ask("/readyz").1.contains("NodeOutOfService"));
+    assert!(!holds(&stage));
+    cluster.fill();
+    router.wait_for_table(&ALL);
+}
