@@ -66,6 +66,8 @@ reasons! {
     StateFolder,
     /// An address or port to listen on cannot be had; routers that dial get no answer there.
     ListenFailed,
+    /// The process has as many descriptors as it may, but for the few that are kept: no other router gets a session.
+    DescriptorsShort,
     /// A range has as many routers with a session as it may: another one is turned away.
     RangeFull,
 }

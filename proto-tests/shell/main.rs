@@ -3,6 +3,7 @@
 //! Routers are threads of this process on 127.0.0.x; speakers are child processes with a folder of manifests. Every test
 //! waits for conditions, and kills what it started also when it fails.
 
+mod descriptors;
 mod dialled;
 mod doors;
 #[path = "../k8s/fake_api.rs"]

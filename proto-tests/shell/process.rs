@@ -78,11 +78,17 @@ impl Stage {
         self.child = Some(command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(stderr).spawn().unwrap());
     }
 
+    /// Starts a command that becomes the speaker.
+    pub fn start_command(&mut self, mut command: Command) {
+        let log = fs::File::create(self.path("log")).unwrap();
+        self.child = Some(command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn().unwrap());
+    }
+
     /// The same with more arguments.
     pub fn start_with(&mut self, node: &str, more: &[&str]) {
-        let log = fs::File::create(self.path("log")).unwrap();
-        let child = self.speak(node).args(more).stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn().unwrap();
-        self.child = Some(child);
+        let mut command = self.speak(node);
+        command.args(more);
+        self.start_command(command);
     }
 
     /// Starts a speaker that watches a cluster whose API server does not answer.

@@ -17,6 +17,7 @@ use crate::admin::{
 use crate::advertise::NodeName;
 use crate::config::rollout::Turn;
 use crate::k8s::WatchHealth;
+use crate::net::descriptors;
 use anyhow::Context;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -58,6 +59,7 @@ async fn speak(options: Options) -> anyhow::Result<()> {
     let mut signals = Signals::new()?;
     let mut board = Board::default();
     let (outlets, of_sessions, of_threads) = (Outlets::new(&mut board), board.source(), board.source());
+    let of_descriptors = board.source();
     let keeper = keeper(&options);
     let (file, config) = ConfigFile::open(options.config.clone(), keeper.clone(), outlets.file.clone()).await?;
     let (spec, spec_read) = watch::channel(Arc::new(Spec::unknown(Arc::new(config))));
@@ -95,7 +97,7 @@ async fn speak(options: Options) -> anyhow::Result<()> {
         socket: server::socket_router(handles.clone(), metrics.clone(), confirmed, running(handles, spec_read.clone())),
     };
     let beside = async {
-        tokio::join!(board.run(conditions), look);
+        tokio::join!(board.run(conditions), look, descriptors::watch(of_descriptors));
     };
     open_doors(&mut tasks, (&options.socket, options.metrics), routers, beside, &stop).await?;
     beat(&mut tasks, sessions);

@@ -1,6 +1,7 @@
 //! Connections to neighbours: what each carries before the first octet leaves, and which ones are taken.
 
 use super::addresses::{self, Address, Beside};
+use super::descriptors::{self, For};
 use super::socket::{self, sign};
 use super::syn::Syn;
 use crate::peer::settings::{InterfaceName, Password, Ttl};
@@ -33,6 +34,14 @@ pub enum DialError {
         what: String,
         /// What the kernel said.
         source: io::Error,
+    },
+    /// All descriptors that connections may have are in use.
+    #[error("no connection to {remote}: descriptors are short; {advice}")]
+    Descriptors {
+        /// Where we wanted to go.
+        remote: SocketAddr,
+        /// What to do about it.
+        advice: String,
     },
     /// The other end, or the way to it, said no.
     #[error("cannot connect to {remote}: {}", explain(.source))]
@@ -184,8 +193,13 @@ fn prepare(settings: &Settings) -> Result<(Socket, SocketAddr), DialError> {
         }
         (SocketAddr::V4(_) | SocketAddr::V6(_), _) => configured,
     };
-    let socket =
-        Socket::new(Domain::for_address(remote), Type::STREAM, Some(Protocol::TCP)).map_err(refused("socket"))?;
+    let short = || DialError::Descriptors { remote, advice: descriptors::advice() };
+    let socket = match Socket::new(Domain::for_address(remote), Type::STREAM, Some(Protocol::TCP)) {
+        Ok(socket) if descriptors::is_kept(&socket, For::Peer) => return Err(short()),
+        Ok(socket) => socket,
+        Err(error) if descriptors::are_out(&error) => return Err(short()),
+        Err(error) => return Err(refused("socket")(error)),
+    };
     socket.set_nonblocking(true).map_err(refused("non-blocking mode"))?;
     dress(&socket, settings, remote)?;
     if let Some(source) = neighbor.source_address {

@@ -250,7 +250,7 @@ impl Driver {
                 Some(id) => self.links.adopt(id, stream),
                 None => tracing::debug!(peer = %name, %remote, "a connection of the peer is not welcome now; closed"),
             },
-            Err(error @ (DialError::Prepare { .. } | DialError::Unwelcome { .. })) => {
+            Err(error @ (DialError::Prepare { .. } | DialError::Unwelcome { .. } | DialError::Descriptors { .. })) => {
                 tracing::warn!(peer = %name, %remote, "a connection of the peer is refused: {error}");
             }
             // Who is gone again before we looked may come in any number.

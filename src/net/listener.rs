@@ -1,8 +1,9 @@
 //! The door for routers that dial us: sockets, who must show what, and how many may wait.
 
 use super::connection::canonical;
-use super::socket;
+use super::descriptors::{self, For};
 use super::syn::Syn;
+use super::{links, socket};
 use crate::condition::{Conditions, Reason};
 use crate::config::Listen;
 use crate::peer::settings::Password;
@@ -45,12 +46,12 @@ pub struct Accepted {
 impl Accepted {
     /// Turns it away, with a Cease that says why (RFC 4271 §6.7).
     pub async fn refuse(self, why: CeaseSubcode) {
-        super::links::turn_away(self.stream, Notification::bare(6, why as u8)).await;
+        links::turn_away(self.stream, Notification::bare(6, why as u8)).await;
     }
 
     /// The same for one of very many: what it said so far is read, and what it says from now on may cost it the reason.
     pub fn refuse_at_once(self, why: CeaseSubcode) {
-        super::links::turn_away_at_once(self.stream, Notification::bare(6, why as u8));
+        links::turn_away_at_once(self.stream, Notification::bare(6, why as u8));
     }
 }
 
@@ -119,8 +120,12 @@ async fn serve(address: SocketAddr, mut lines: Lines) {
         match accepted {
             Ok((stream, remote)) => {
                 let remote = canonical(remote);
-                match lock.welcome(remote.ip()).and_then(|()| turnstile.enter(remote.ip())) {
-                    Ok(waits) => hand_over(stream, remote, waits, &lines.to).await,
+                match lock.welcome(remote.ip()).and_then(|of| Ok((of, turnstile.enter(remote.ip())?))) {
+                    Ok((of, _)) if descriptors::is_kept(&stream, of) => {
+                        debug!(%remote, "a connection is closed: descriptors are short");
+                        links::turn_away_at_once(stream, Notification::bare(6, CeaseSubcode::OutOfResources as u8));
+                    }
+                    Ok((_, waits)) => hand_over(stream, remote, waits, &lines.to).await,
                     Err(why) => debug!(%remote, why, "a connection is closed"),
                 }
             }
@@ -227,14 +232,15 @@ impl Lock {
         });
     }
 
-    /// Whether a router may come in: the narrowest rule decides.
-    fn welcome(&self, router: IpAddr) -> Result<(), &'static str> {
+    /// Whether a router may come in, and as what: the narrowest rule decides.
+    fn welcome(&self, router: IpAddr) -> Result<For, &'static str> {
         let of = self.rules.iter().filter(|(network, _)| network.contains(router));
         match of.max_by_key(|(network, _)| network.prefix()) {
             None => Err("it comes from no peer of this node"),
             Some((_, Rule { key: Key::Unusable, .. })) => Err("the key of this router cannot be used"),
             Some((network, _)) if self.failed.contains_key(network) => Err("the key of this router is not installed"),
-            Some(_) => Ok(()),
+            Some((network, _)) if network.prefix() == IpNetwork::from(router).prefix() => Ok(For::Peer),
+            Some(_) => Ok(For::Member),
         }
     }
 }

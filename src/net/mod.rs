@@ -8,6 +8,7 @@ pub mod addresses;
 pub mod beacon;
 pub mod complaint;
 pub mod connection;
+pub mod descriptors;
 pub mod driver;
 pub mod journal;
 mod links;
