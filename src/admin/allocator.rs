@@ -2,7 +2,7 @@
 
 use super::handles::{Listing, WatchState};
 use super::heartbeat::Liveness;
-use super::metrics::{CONTENT_TYPE, NONE, Reloads, conditions, counter, gauge, text, watches};
+use super::metrics::{CONTENT_TYPE, NONE, Reloads, conditions, counter, gauge, register_lost, text, watches};
 use super::shelf::Shelf;
 use super::{readiness, server};
 use crate::condition::Conditions;
@@ -13,6 +13,7 @@ use axum::response::IntoResponse;
 use axum::routing::get;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::DescriptorEncoder;
+use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
 use serde::{Deserialize, Serialize};
@@ -159,10 +160,11 @@ impl Pools {
     }
 }
 
-/// The routes of both doors, and where reloads of the configuration are counted.
-pub fn router(look: Look, liveness: watch::Receiver<Liveness>) -> (Router, Reloads) {
+/// The routes of both doors, and where reloads of the configuration are counted; `lost` counts log lines that were lost.
+pub fn router(look: Look, liveness: watch::Receiver<Liveness>, lost: Counter) -> (Router, Reloads) {
     let mut registry = Registry::with_prefix("herald");
     registry.register("build", "The running version", Info::new([("version", env!("CARGO_PKG_VERSION"))]));
+    register_lost(&mut registry, lost);
     let reloads = Reloads::register(&mut registry);
     registry.register_collector(Box::new(Scrape(Arc::clone(&look))));
     let registry = Arc::new(registry);

@@ -101,9 +101,15 @@ struct Reload {
     result: &'static str,
 }
 
+/// Log lines that were lost, by the counter of whoever loses them.
+pub(super) fn register_lost(registry: &mut Registry, lost: Counter) {
+    let help = "Log lines that could not be written, or that nobody took in time";
+    registry.register("log_lines_lost", help, lost);
+}
+
 impl Metrics {
-    /// All metrics, those of peers and watches read through `handles`.
-    pub fn new(handles: Handles) -> Self {
+    /// All metrics, those of peers and watches read through `handles`; `lost` counts log lines that were lost.
+    pub fn new(handles: Handles, lost: Counter) -> Self {
         let plan = Histogram::new([50e-6, 100e-6, 250e-6, 500e-6, 1e-3, 2.5e-3, 5e-3, 10e-3, 50e-3, 250e-3, 1.0]);
         let mut registry = Registry::with_prefix("herald");
         registry.register("build", "The running version", Info::new([("version", env!("CARGO_PKG_VERSION"))]));
@@ -112,6 +118,7 @@ impl Metrics {
             "Time from a change of the cluster or the configuration to the routes of every peer",
             plan.clone(),
         );
+        register_lost(&mut registry, lost);
         let reloads = Reloads::register(&mut registry);
         let control_failures = Counter::default();
         registry.register(

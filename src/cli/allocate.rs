@@ -57,6 +57,7 @@ pub fn run(arguments: Arguments) -> ExitCode {
         cleanup: if arguments.cleanup_finalizer { Cleanup::ByFinalizer } else { Cleanup::Free },
         socket: arguments.socket,
         metrics: arguments.metrics,
+        lost_lines: log.lost(),
     };
     let code = match allocate::run(options) {
         Ok(()) => ExitCode::SUCCESS,

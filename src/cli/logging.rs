@@ -3,6 +3,7 @@
 //! Lines go through a bounded queue to a thread that alone writes. A reader that has gone or does not read, or a full disk, costs
 //! lines, which are counted and said when lines can be written again: never a standstill, nor the process.
 
+use prometheus_client::metrics::counter::Counter;
 use std::fs::File;
 use std::io::{self, ErrorKind, IsTerminal, Write};
 use std::os::fd::AsFd;
@@ -88,6 +89,11 @@ pub fn begin_logging(format: LogFormat) -> Result<Log, NoLog> {
 }
 
 impl Log {
+    /// Counts the lines that were lost.
+    pub fn lost(&self) -> Counter {
+        self.0.lost_ever.clone()
+    }
+
     /// Gives what is still to be written a tenth of a second: the end of a process does not wait for whoever reads its log.
     pub fn finish(self) {
         let (done, is_done) = mpsc::sync_channel(1);
@@ -134,17 +140,21 @@ enum Entry {
 struct Queue {
     entries: SyncSender<Entry>,
     octets: Arc<AtomicUsize>,
+    /// Lines lost since one was written.
     lost: Arc<AtomicU64>,
+    /// And ever.
+    lost_ever: Counter,
 }
 
 impl Queue {
     fn new() -> (Self, Receiver<Entry>) {
         let (entries, waiting) = mpsc::sync_channel(LINES);
-        (Self { entries, octets: Arc::default(), lost: Arc::default() }, waiting)
+        (Self { entries, octets: Arc::default(), lost: Arc::default(), lost_ever: Counter::default() }, waiting)
     }
 
     fn lose_one(&self) {
         self.lost.fetch_add(1, Ordering::Relaxed);
+        self.lost_ever.inc();
     }
 
     /// The work of the thread that writes.
@@ -258,5 +268,46 @@ mod tests {
         let mut slow = Slow(Vec::new(), 0);
         put(&mut slow, b"one line of some octets\n").unwrap();
         assert_eq!(slow.0, b"one line of some octets\n");
+    }
+
+    /// A disk that is full for so many calls.
+    struct Full(Arc<std::sync::Mutex<Vec<u8>>>, u32);
+
+    impl Write for Full {
+        fn write(&mut self, octets: &[u8]) -> io::Result<usize> {
+            self.1 = self.1.saturating_sub(1);
+            if self.1 > 0 {
+                return Err(ErrorKind::StorageFull.into());
+            }
+            self.0.lock().unwrap().write(octets)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn what_was_lost_is_counted_and_said_when_lines_arrive_again() {
+        let (queue, waiting) = Queue::new();
+        let (written, writer, lost) = (Arc::default(), queue.clone(), queue.lost_ever.clone());
+        let full = Full(Arc::clone(&written), 4);
+        let lines = tracing_subscriber::fmt().with_ansi(false).with_writer(move || writer.clone()).finish();
+        let writes = thread::spawn(move || {
+            tracing::subscriber::with_default(lines, || {
+                for line in ["first", "second", "third", "fourth"] {
+                    warn!("{line}");
+                }
+                queue.write_all_of(&waiting, full);
+            });
+        });
+        let said = || String::from_utf8(written.lock().unwrap().clone()).unwrap();
+        while !said().contains("were not written") {
+            assert!(!writes.is_finished());
+            thread::yield_now();
+        }
+        assert!(said().contains("fourth") && said().contains("3 lines before this one were not written"), "{}", said());
+        assert!(!said().contains("third"));
+        assert_eq!(lost.get(), 3);
     }
 }

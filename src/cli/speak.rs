@@ -49,6 +49,7 @@ pub fn run(arguments: Arguments) -> ExitCode {
         node: arguments.node.into(),
         socket: arguments.socket,
         metrics: arguments.metrics,
+        lost_lines: log.lost(),
         state: arguments.state,
     };
     let code = match daemon::run(options) {

@@ -15,6 +15,7 @@ use crate::k8s::lease::{Election, Leadership};
 use crate::k8s::telling::Cleanup;
 use crate::k8s::{self, Listing};
 use anyhow::Context;
+use prometheus_client::metrics::counter::Counter;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -50,6 +51,8 @@ pub struct Options {
     pub socket: PathBuf,
     /// Address and port for probes and metrics.
     pub metrics: SocketAddr,
+    /// Counts log lines that were lost.
+    pub lost_lines: Counter,
 }
 
 /// Runs an allocator until SIGTERM or SIGINT.
@@ -74,7 +77,7 @@ async fn allocate(options: Options) -> anyhow::Result<()> {
     let (conditions, conditions_read) = watch::channel(Arc::default());
     let (liveness, liveness_read) = watch::channel(Liveness::default());
     let look = look(&options.identity, &leadership_read, &report_read, conditions_read);
-    let (router, reloads) = router(Arc::clone(&look), liveness_read);
+    let (router, reloads) = router(Arc::clone(&look), liveness_read, options.lost_lines.clone());
     let (confirmed, confirmed_read) = watch::channel(None);
     let stop = CancellationToken::new();
     let mut tasks = Tasks::new();

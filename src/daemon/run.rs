@@ -19,6 +19,7 @@ use crate::config::rollout::Turn;
 use crate::k8s::WatchHealth;
 use crate::net::descriptors;
 use anyhow::Context;
+use prometheus_client::metrics::counter::Counter;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -41,6 +42,8 @@ pub struct Options {
     pub socket: PathBuf,
     /// Address and port for probes and metrics.
     pub metrics: SocketAddr,
+    /// Counts log lines that were lost.
+    pub lost_lines: Counter,
     /// What outlives the process.
     pub state: Option<PathBuf>,
 }
@@ -78,7 +81,7 @@ async fn speak(options: Options) -> anyhow::Result<()> {
         conditions: conditions_read,
         liveness: liveness_read,
     };
-    let metrics = Metrics::new(handles.clone());
+    let metrics = Metrics::new(handles.clone(), options.lost_lines.clone());
     let stop = CancellationToken::new();
     let mut tasks = Tasks::new();
     let write_down = established::run(options.state.clone(), handles.clone(), stop.clone());
