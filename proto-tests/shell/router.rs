@@ -39,7 +39,12 @@ pub enum Manner {
     Stuck,
     /// Establishes the session, says half a header, and reads on in silence.
     Halting,
+    /// As it should, and ends the session when it has heard nothing for [`HOLD`]; all others are patient.
+    Impatient,
 }
+
+/// The hold time of those that keep to one.
+pub const HOLD: Duration = Duration::from_secs(9);
 
 /// One thing that happened, in the order of the wire.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -210,7 +215,12 @@ impl Session {
         match manner {
             Manner::HangsUp => return Ok(()),
             Manner::Silent => return self.listen(),
-            Manner::Ordinary | Manner::OtherAs | Manner::Graceful | Manner::Stuck | Manner::Halting => {}
+            Manner::Ordinary
+            | Manner::OtherAs
+            | Manner::Graceful
+            | Manner::Stuck
+            | Manner::Halting
+            | Manner::Impatient => {}
         }
         let asn = if manner == Manner::OtherAs { ROUTER_ASN + 1 } else { ROUTER_ASN };
         let mut ours = open(asn);
@@ -220,8 +230,10 @@ impl Session {
         }
         self.send(&Message::Open(ours))?;
         let mut input = BytesMut::new();
+        let mut heard = Instant::now();
         loop {
             while let Some(octets) = frame(&mut input, &self.context).expect("a message of BGP") {
+                heard = Instant::now();
                 let message = Message::decode(&octets, &self.context).expect("a message that can be read");
                 self.take(message)?;
                 let up = self.log.entries.lock().unwrap().last() == Some(&Entry::Up);
@@ -231,7 +243,14 @@ impl Session {
                     _ => {}
                 }
             }
-            self.receive(&mut input)?;
+            if manner == Manner::Impatient && heard.elapsed() >= HOLD {
+                return self.send(&Message::Notification(Notification {
+                    code: 4,
+                    subcode: 0,
+                    data: Default::default(),
+                }));
+            }
+            self.receive(&mut input, (heard + HOLD).saturating_duration_since(Instant::now()))?;
         }
     }
 
@@ -302,9 +321,9 @@ impl Session {
         self.stream.write_all(&octets)
     }
 
-    /// Reads what there is; a KEEPALIVE goes out at least once a second.
-    fn receive(&mut self, input: &mut BytesMut) -> io::Result<()> {
-        self.stream.set_read_timeout(Some(Duration::from_secs(1)))?;
+    /// Reads what there is; a KEEPALIVE goes out at least once a second, and sooner where something is due.
+    fn receive(&mut self, input: &mut BytesMut, due: Duration) -> io::Result<()> {
+        self.stream.set_read_timeout(Some(due.clamp(Duration::from_millis(10), Duration::from_secs(1))))?;
         let mut buffer = [0; 65536];
         match self.stream.read(&mut buffer) {
             Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),

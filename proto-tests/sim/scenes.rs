@@ -359,6 +359,32 @@ fn a_silent_peer_is_given_up_after_the_hold_time() {
     assert_eq!((at, why.as_str()), (desk.now, "hold timer expired: nothing heard from the peer for 90 s"));
 }
 
+/// Whoever drives a peer gives it what has come before it says what time it is: after a standstill both are there at once.
+#[test]
+fn what_had_come_before_the_deadline_was_looked_at_keeps_the_session() {
+    let mut desk = Desk::established();
+    desk.now += Duration::from_secs(200);
+    desk.receive(&[Message::Keepalive]);
+    desk.wait(0);
+    assert_eq!(desk.outputs(), []);
+    assert_eq!(words(&desk.said()), ["KEEPALIVE"], "the first that is done is to be heard");
+    desk.wait(89);
+    assert_eq!(desk.outputs(), []);
+    desk.wait(1);
+    assert_eq!(words(&desk.said()).last().unwrap(), "4/0");
+}
+
+#[test]
+fn half_a_header_is_no_message_and_keeps_no_session() {
+    let mut desk = Desk::established();
+    let mut half = BytesMut::from(&[0xff; 10][..]);
+    desk.now += Duration::from_secs(89);
+    desk.peer.handle(Input::Received(desk.conn, &mut half), desk.now);
+    desk.wait(1);
+    assert_eq!(desk.outputs(), [Output::Close(desk.conn, CloseHow::AfterFlush)]);
+    assert_eq!(words(&desk.said()).last().unwrap(), "4/0");
+}
+
 #[test]
 fn a_wrong_as_is_told_so_and_tried_again_later() {
     let mut desk = Desk::open_sent();
