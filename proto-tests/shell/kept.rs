@@ -1,9 +1,12 @@
-//! A restart on a file that is refused.
+//! What is kept for the next process: a restart on a file that is refused, and a state folder that does not take it.
 
 use crate::process::{Peer, Stage, config, node, service};
 use crate::router::{Entry, Manner, Router};
+use crate::standstill::Standing;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
+use std::process::Command;
+use std::time::{Duration, Instant};
 
 const V4: &str = "198.51.100.7/32";
 
@@ -77,18 +80,129 @@ fn a_restart_with_a_refused_file_runs_on_the_one_before_and_says_so() {
     stage.wait("the condition", || shown(&stage, "peers").contains("! ConfigurationRefused: "));
 }
 
+/// A speaker that keeps its state, with a hold time that forgives nothing, and its one route at the router.
+fn keeping(router: &Router) -> Stage {
+    let mut stage = stage();
+    let text = config(&[Peer { name: "r1", address: router.address, more: "" }], "");
+    stage.write("herald.yaml", &text.replace("holdTime: 9s", "holdTime: 3s"));
+    let state = stage.path("state").display().to_string();
+    stage.start_with("n1", &["--state", &state]);
+    router.wait_for_table(&[V4]);
+    stage
+}
+
+/// Waits until each door says that these files, and no other, cannot be written.
+#[track_caller]
+fn wait_for_failures(stage: &Stage, files: &[&str]) {
+    let metric = format!("herald_conditions{{reason=\"StateFolder\"}} {}.0", files.len());
+    stage.wait(&format!("{files:?} cannot be written"), || {
+        let (ready, peers) = (stage.ask("/readyz").1, shown(stage, "peers"));
+        let said = |file: &&str| {
+            let line = format!("StateFolder {file}: ");
+            ready.contains(&line) && peers.contains(&format!("! {line}"))
+        };
+        files.iter().all(said) && stage.ask("/metrics").1.contains(&metric)
+    });
+}
+
+/// One more service, which its router hears of on the session that it has.
+#[track_caller]
+fn announce_one_more(stage: &Stage, router: &Router) {
+    stage.write("manifests/second.yaml", &service("second", &["198.51.100.8".to_owned()]));
+    router.wait_for_table(&[V4, "198.51.100.8/32"]);
+}
+
+/// Three hold times later the router has its first session still.
+#[track_caller]
+fn assert_undisturbed(stage: &Stage, router: &Router, since: Instant) {
+    stage.wait("three hold times", || since.elapsed() > Duration::from_secs(9));
+    assert!(!router.log().contains(&Entry::Closed));
+}
+
 #[test]
-fn a_state_folder_that_cannot_be_written_is_a_condition_and_no_end() {
+fn each_file_of_the_state_folder_that_cannot_be_written_is_a_condition_and_no_end() {
+    const FILES: [&str; 4] = ["announced", "boot", "configuration", "established"];
+    // Nobody may make a file there, whoever it is.
     let router = Router::start(69, Manner::Ordinary);
     let mut stage = stage();
-    stage.write("state", "a file in its place");
+    std::os::unix::fs::symlink("/sys/kernel", stage.path("state")).unwrap();
     stage.write("herald.yaml", &config(&[Peer { name: "r1", address: router.address, more: "" }], ""));
     let state = stage.path("state").display().to_string();
     stage.start_with("n1", &["--state", &state]);
     router.wait_for_end_of_rib();
-    stage.wait("the condition", || stage.ask("/readyz").1.contains("StateFolder configuration: cannot write "));
+    wait_for_failures(&stage, &FILES);
+    assert!(stage.ask("/readyz").1.contains("StateFolder boot: cannot write "));
+    announce_one_more(&stage, &router);
+    // It is mounted at last; what is odd in it is no obstacle, but for a folder in the way of one file.
+    fs::create_dir_all(stage.path("mounted/established.new")).unwrap();
+    for pipe in ["mounted/announced", "mounted/boot.new"] {
+        assert!(Command::new("mkfifo").arg(stage.path(pipe)).status().unwrap().success());
+    }
     stage.remove("state");
+    std::os::unix::fs::symlink("mounted", stage.path("state")).unwrap();
+    wait_for_failures(&stage, &["established"]);
+    fs::remove_dir(stage.path("state/established.new")).unwrap();
     stage.wait("no condition", || !stage.ask("/readyz").1.contains("StateFolder"));
-    assert!(stage.path("state/configuration").exists());
+    assert!(stage.ask("/metrics").1.contains("herald_conditions{reason=\"StateFolder\"} 0.0"));
+    for file in FILES {
+        assert!(fs::read_to_string(stage.path("state").join(file)).unwrap().starts_with(&format!("herald {file} 1\n")));
+    }
+    assert!(!router.log().contains(&Entry::Closed));
     assert!(stage.stop().0.success());
+}
+
+#[test]
+fn a_disk_that_is_full_costs_no_session_and_no_route_and_is_said_until_there_is_room() {
+    let router = Router::start(178, Manner::Ordinary);
+    let mut stage = keeping(&router);
+    stage.wait("the state", || stage.path("state/established").exists());
+    let room = |octets: &str| {
+        let limit = format!("--fsize={octets}:unlimited");
+        assert!(Command::new("prlimit").args(["--pid", &stage.pid().to_string(), &limit]).status().unwrap().success());
+    };
+    // Nothing that the process writes may grow: its log neither.
+    room("0");
+    let since = Instant::now();
+    announce_one_more(&stage, &router);
+    stage.write("herald.yaml", &(fs::read_to_string(stage.path("herald.yaml")).unwrap() + "reload: {patience: 5s}\n"));
+    stage.signal("HUP");
+    wait_for_failures(&stage, &["announced", "configuration"]);
+    assert_undisturbed(&stage, &router, since);
+    room("unlimited");
+    stage.wait("no condition", || !stage.ask("/readyz").1.contains("StateFolder"));
+    assert!(fs::read_to_string(stage.path("state/announced")).unwrap().contains("198.51.100.8/32"));
+    assert!(fs::read_to_string(stage.path("state/configuration")).unwrap().contains("patience"));
+    assert!(stage.stop().0.success());
+}
+
+#[test]
+fn a_state_folder_that_hangs_holds_up_neither_sessions_nor_routes_nor_the_end() {
+    let router = Router::start(179, Manner::Ordinary);
+    let stage = keeping(&router);
+    stage.wait("the state", || stage.path("state/established").exists());
+    let held = Standing::still(stage.pid(), "state");
+    let since = Instant::now();
+    announce_one_more(&stage, &router);
+    wait_for_failures(&stage, &["announced"]);
+    assert!(stage.ask("/readyz").1.contains("takes longer than 2 s"));
+    // Neither is the file that control follows.
+    stage.write("herald.yaml", "asn: [");
+    stage.signal("HUP");
+    stage.wait("a look at the file", || stage.ask("/readyz").1.contains("ConfigurationRefused"));
+    assert_undisturbed(&stage, &router, since);
+    drop(held);
+    stage.wait("no condition", || !stage.ask("/readyz").1.contains("StateFolder"));
+    assert!(fs::read_to_string(stage.path("state/announced")).unwrap().contains("198.51.100.8/32"));
+
+    let _held = Standing::still(stage.pid(), "state");
+    stage.remove("manifests/second.yaml");
+    wait_for_failures(&stage, &["announced"]);
+    let began = Instant::now();
+    stage.signal("TERM");
+    router.wait("its end", |log| log.contains(&Entry::Closed));
+    // A thread that a debugger holds keeps the process from being buried, but not from dying.
+    stage.wait("the end of the process", || {
+        fs::read_to_string(format!("/proc/{}/stat", stage.pid())).is_ok_and(|stat| stat.contains(") Z "))
+    });
+    assert!(began.elapsed() < Duration::from_secs(3), "{:?}", began.elapsed());
 }

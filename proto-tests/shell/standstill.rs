@@ -11,14 +11,14 @@ use std::time::{Duration, Instant};
 const V4: &str = "198.51.100.7/32";
 
 /// A thread of another process that stands still until this is dropped.
-struct Standing {
+pub struct Standing {
     release: Option<Sender<()>>,
     tracer: Option<JoinHandle<()>>,
 }
 
 impl Standing {
     /// Holds the thread of this name.
-    fn still(pid: u32, name: &str) -> Self {
+    pub fn still(pid: u32, name: &str) -> Self {
         let tasks = fs::read_dir(format!("/proc/{pid}/task")).unwrap();
         let mut tasks = tasks.map(|task| task.unwrap().path());
         let task = tasks.find(|task| fs::read_to_string(task.join("comm")).is_ok_and(|comm| comm.trim() == name));

@@ -2,33 +2,31 @@
 
 use super::boot;
 use super::spec::{Planned, Spec};
-use super::state_folder::{self, Record};
+use super::state_folder::{File, Previous, Record, Writer};
 use crate::wire::Prefix;
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
-/// The file in the state folder, and its first line.
-const FILE: &str = "announced";
-const HEADING: &str = "herald announced 1";
+const FILE: File = File {
+    name: "announced",
+    heading: "herald announced 1",
+    cost: "the next process believes its first answer of the cluster, however small",
+};
 
 /// At most how often it is written. The last changes before a stop may be missing.
 const PAUSE: Duration = Duration::from_secs(2);
 
 /// What a process under this boot announced last. After another boot nothing: no router holds any of it.
-pub fn before(folder: Option<&Path>) -> BTreeSet<Prefix> {
-    let Some(folder) = folder else { return BTreeSet::new() };
-    let body = match state_folder::read(folder, FILE, HEADING) {
+pub fn before(previous: &mut Previous) -> BTreeSet<Prefix> {
+    let body = match previous.read(&FILE) {
         Record::Absent => return BTreeSet::new(),
         Record::Torn(why) => {
-            warn!(
-                "{} is not used: {why}; the first answer of the cluster is believed, however small",
-                folder.join(FILE).display()
-            );
+            let place = previous.place(&FILE);
+            warn!("{place} is not used: {why}; the first answer of the cluster is believed, however small");
             return BTreeSet::new();
         }
         Record::Whole(body) => body,
@@ -41,22 +39,15 @@ pub fn before(folder: Option<&Path>) -> BTreeSet<Prefix> {
 }
 
 /// Writes down what is announced whenever it has changed, until `stop`. What is only doubted is still written.
-pub async fn run(folder: Option<PathBuf>, mut spec: watch::Receiver<Arc<Spec>>, stop: CancellationToken) {
-    let (Some(folder), Ok(boot)) = (folder, boot::id()) else { return stop.cancelled().await };
+pub async fn run(writer: Writer, mut spec: watch::Receiver<Arc<Spec>>, stop: CancellationToken) {
+    let Ok(boot) = boot::id() else { return stop.cancelled().await };
     let mut written: Option<Arc<Planned>> = None;
     loop {
         let planned = spec.borrow_and_update().planned.clone();
         if let Some(planned) = planned
             && written.as_ref().is_none_or(|written| is_news(written, &planned))
         {
-            let (body, folder) = (body(&boot, &planned), folder.clone());
-            // A disk that hangs holds up nothing but this.
-            let outcome = tokio::task::spawn_blocking(move || state_folder::write(&folder, FILE, HEADING, &body)).await;
-            if let Ok(Err(error)) = outcome
-                && written.is_none()
-            {
-                warn!("cannot write down what is announced: {error}; the next process believes its first answer");
-            }
+            writer.write(FILE, body(&boot, &planned));
             written = Some(planned);
         }
         tokio::select! {
@@ -83,6 +74,7 @@ fn body(boot: &str, planned: &Planned) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::super::state_folder;
     use super::*;
     use crate::advertise::Plan;
     use crate::rib::{Bounds, RouteSet};
@@ -91,6 +83,7 @@ mod tests {
     #[test]
     fn what_is_announced_or_doubted_is_read_by_the_next_process_of_this_boot() {
         let folder = tempfile::tempdir().unwrap();
+        let before = |folder| before(&mut Previous::of(folder));
         assert_eq!(before(None), BTreeSet::new());
         assert_eq!(before(Some(folder.path())), BTreeSet::new());
         let [a, b, c]: [Prefix; 3] =
@@ -102,7 +95,7 @@ mod tests {
         let (node_labels, doubted) = (BTreeMap::new(), Arc::new([c].into()));
         let planned = Planned { routes: plan, node_addresses, node_labels, bounds, doubted };
         let write = |boot: &str| {
-            state_folder::write(folder.path(), FILE, HEADING, &body(boot, &planned)).unwrap();
+            state_folder::write(folder.path(), &FILE, &body(boot, &planned)).unwrap();
             before(Some(folder.path()))
         };
         assert_eq!(write(&boot::id().unwrap()), [a, b, c].into());

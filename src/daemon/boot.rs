@@ -1,27 +1,26 @@
 //! Whether the node has booted since the last process: what the F bit of graceful restart asks (RFC 4724 §3). Over a boot the
 //! data path forgot its services, and a router that kept our routes must be told so.
 
-use super::state_folder::{self, Record};
+use super::state_folder::{File, Previous, Record, Writer};
 use crate::peer::settings::RestartState;
 use std::fs;
-use std::path::Path;
 use std::time::Duration;
 use tracing::{info, warn};
 
 const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 const UPTIME: &str = "/proc/uptime";
-/// The file in the state folder, and its first line.
-const FILE: &str = "boot";
-const HEADING: &str = "herald boot 1";
+const FILE: File = File {
+    name: "boot",
+    heading: "herald boot 1",
+    cost: "the next process does not know that this one ran under the same boot, and may have routers drop its routes",
+};
 
 /// Without a folder the uptime answers: after this long no router still keeps routes from before the boot. The longest
 /// restart time (4095 s), and a hold time before it began.
 const FORGOTTEN: Duration = Duration::from_secs(4095 + 240);
 
 /// How a new process stands towards every router; the folder then says that it ran under this boot.
-pub fn restart_state(folder: Option<&Path>) -> RestartState {
-    let uptime = fs::read_to_string(UPTIME).ok().and_then(|text| uptime(&text));
-    let Some(folder) = folder else { return judge(&Record::Absent, "", uptime) };
+pub fn restart_state(previous: &mut Previous, writer: &Writer) -> RestartState {
     let boot = match id() {
         Ok(boot) => boot,
         Err(error) => {
@@ -29,15 +28,14 @@ pub fn restart_state(folder: Option<&Path>) -> RestartState {
             return RestartState::RestartingAfterBoot;
         }
     };
-    let last = state_folder::read(folder, FILE, HEADING);
+    let last = previous.read(&FILE);
     if let Record::Torn(why) = &last {
-        warn!("{} is not used: {why}; it is written anew", folder.join(FILE).display());
+        warn!("{} is not used: {why}; it is written anew", previous.place(&FILE));
     }
+    let uptime = fs::read_to_string(UPTIME).ok().and_then(|text| uptime(&text));
     let state = judge(&last, &boot, uptime);
     info!(?state, "as routers with graceful restart are told");
-    if let Err(error) = state_folder::write(folder, FILE, HEADING, &boot) {
-        warn!("cannot write {}: {error}; the next process will not know of this one", folder.join(FILE).display());
-    }
+    writer.write(FILE, boot);
     state
 }
 
@@ -74,9 +72,6 @@ mod tests {
         let long = Some(Duration::from_secs(1_000_000));
         assert_eq!(judge(&last, BOOT, None), RestartState::Restarting);
         assert_eq!(judge(&last, "another", long), RestartState::RestartingAfterBoot);
-        let folder = tempfile::tempdir().unwrap();
-        restart_state(Some(folder.path()));
-        assert_eq!(restart_state(Some(folder.path())), RestartState::Restarting);
     }
 
     #[test]

@@ -1,14 +1,16 @@
 //! The configuration that was accepted last, kept in the state folder for a process that finds a refused one. Passwords are
 //! not in it: they stay in the file that people keep them in.
 
-use super::state_folder::{self, Record};
+use super::state_folder::{self, File, Previous, Record, Writer};
 use crate::config::{Config, kept};
 use jiff::Timestamp;
 use std::path::PathBuf;
 
-/// The file in the state folder, and its first line.
-const FILE: &str = "configuration";
-const HEADING: &str = "herald configuration 1";
+const FILE: File = File {
+    name: "configuration",
+    heading: "herald configuration 1",
+    cost: "after a restart, a configuration that is refused leaves this node without any",
+};
 
 /// A configuration's content without its passwords, and the name of that content.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,10 +33,10 @@ pub struct Kept {
 }
 
 /// Where it is kept, and for whom: another node's configuration is not this one's.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub enum Keeper {
     /// In this state folder, for this node.
-    Folder(PathBuf, String),
+    Folder(PathBuf, String, Writer),
     /// Nowhere; why, and what to do about it.
     Nowhere(&'static str),
 }
@@ -62,21 +64,12 @@ fn written(value: serde_json::Value) -> serde_json::Value {
 }
 
 impl Keeper {
-    /// Writes down what was accepted.
-    ///
-    /// # Errors
-    /// The system's, with the place.
-    pub fn write(&self, accepted: &Accepted) -> Result<(), String> {
-        let Self::Folder(folder, node) = self else { return Ok(()) };
-        let Accepted { at, content, .. } = accepted;
-        state_folder::write(folder, FILE, HEADING, &format!("node {node}\naccepted {at}\n{content}")).map_err(|error| {
-            let path = folder.join(FILE);
-            format!(
-                "cannot write {}: {error}; after a restart, a configuration that is refused leaves this node without any: \
-                 make room, or make the folder writable for the user that herald runs as",
-                path.display()
-            )
-        })
+    /// Has written down what was accepted.
+    pub fn write(&self, accepted: &Accepted) {
+        match self {
+            Self::Folder(_, node, writer) => writer.write(FILE, body(node, accepted)),
+            Self::Nowhere(_) => {}
+        }
     }
 
     /// What was written down last.
@@ -85,11 +78,12 @@ impl Keeper {
     /// There is nothing to be used; why.
     pub fn read(&self) -> Result<Kept, String> {
         let (folder, node) = match self {
-            Self::Folder(folder, node) => (folder, node),
+            Self::Folder(folder, node, _) => (folder, node),
             Self::Nowhere(why) => return Err((*why).to_owned()),
         };
-        let refuse = |why: &str| format!("{} is not used: {why}", folder.join(FILE).display());
-        let body = match state_folder::read(folder, FILE, HEADING) {
+        let mut previous = Previous::of(Some(folder));
+        let refuse = |why: &str| format!("{} is not used: {why}", folder.join(FILE.name).display());
+        let body = match previous.read(&FILE) {
             Record::Whole(body) => body,
             Record::Absent => return Err(format!("no earlier configuration is kept in {}", folder.display())),
             Record::Torn(why) => return Err(refuse(&why)),
@@ -115,14 +109,25 @@ impl Keeper {
     }
 }
 
+fn body(node: &str, Accepted { at, content, .. }: &Accepted) -> String {
+    format!("node {node}\naccepted {at}\n{content}")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::condition::Conditions;
     use std::fs;
     use std::path::Path;
 
     fn keeper(folder: &Path, node: &str) -> Keeper {
-        Keeper::Folder(folder.join("state"), node.to_owned())
+        let (writer, _) = state_folder::writer(None, tokio::sync::watch::channel(Conditions::default()).0);
+        Keeper::Folder(folder.join("state"), node.to_owned(), writer)
+    }
+
+    /// As if it were handed over, at once.
+    fn write(folder: &Path, node: &str, accepted: &Accepted) {
+        state_folder::write(&folder.join("state"), &FILE, &body(node, accepted)).unwrap();
     }
 
     fn accepted(text: &str) -> Accepted {
@@ -141,8 +146,8 @@ mod tests {
             }
             let text = fs::read_to_string(&path).unwrap();
             let config = Config::parse("example", &text).unwrap_or_else(|found| panic!("{found}")).0;
-            keeper.write(&accepted(&text)).unwrap();
-            let written = fs::read_to_string(folder.path().join("state").join(FILE)).unwrap();
+            write(folder.path(), "n1", &accepted(&text));
+            let written = fs::read_to_string(folder.path().join("state").join(FILE.name)).unwrap();
             let passwords = kept::passwords(&text);
             for password in passwords.values() {
                 assert!(!written.contains(std::str::from_utf8(password.octets()).unwrap()), "{}", path.display());
@@ -159,12 +164,12 @@ mod tests {
     #[test]
     fn what_is_of_another_node_format_or_version_or_torn_is_refused_by_name() {
         let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("state").join(FILE);
+        let path = folder.path().join("state").join(FILE.name);
         let ours = keeper(folder.path(), "n1");
         let said = |keeper: &Keeper| keeper.read().unwrap_err();
         assert!(said(&ours).starts_with("no earlier configuration is kept in "));
         assert_eq!(said(&Keeper::Nowhere("name a folder")), "name a folder");
-        ours.write(&accepted("asn: 64512\n")).unwrap();
+        write(folder.path(), "n1", &accepted("asn: 64512\n"));
         assert!(ours.read().is_ok());
         assert!(said(&keeper(folder.path(), "n2")).contains("it is of the node n1, and this is n2"));
         let whole = fs::read_to_string(&path).unwrap();
@@ -175,7 +180,7 @@ mod tests {
         fs::write(&path, whole.replace("configuration 1", "configuration 2")).unwrap();
         assert!(said(&ours).contains("another format than 'herald configuration 1'"), "{}", said(&ours));
         let newer = "node n1\naccepted 2026-01-02T03:04:05Z\n{\"asn\":64512,\"quantum\":true}";
-        state_folder::write(&folder.path().join("state"), FILE, HEADING, newer).unwrap();
+        state_folder::write(&folder.path().join("state"), &FILE, newer).unwrap();
         let refused = said(&ours);
         assert!(refused.contains("another version of herald wrote it") && refused.contains("quantum"), "{refused}");
     }
@@ -187,13 +192,5 @@ mod tests {
         assert_eq!(hash(text), hash(&text.replace("password: x", "password: \"y\"").replace('\n', "\n# said\n")));
         assert_ne!(hash(text), hash(&text.replace(", password: x", "")));
         assert_ne!(hash(text), hash(&text.replace("64500", "64501")));
-    }
-
-    #[test]
-    fn a_folder_that_cannot_be_written_is_said() {
-        let folder = tempfile::tempdir().unwrap();
-        fs::write(folder.path().join("state"), "a file in its place").unwrap();
-        let said = keeper(folder.path(), "n1").write(&accepted("asn: 64512\n")).unwrap_err();
-        assert!(said.contains("/state/configuration: ") && said.contains("writable"), "{said}");
     }
 }

@@ -38,7 +38,6 @@ pub struct ConfigFile {
     conditions: watch::Sender<Conditions>,
     keeper: Keeper,
     in_use: InUse,
-    written: Written,
 }
 
 /// Which configuration is in use.
@@ -50,13 +49,6 @@ enum InUse {
     Older(Accepted, String),
     /// That of one who was here before.
     Inherited,
-}
-
-/// Whether the state folder has what was accepted last.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Written {
-    Done,
-    Due,
 }
 
 /// What a look at the file showed.
@@ -186,15 +178,13 @@ impl ConfigFile {
                 (InUse::Older(accepted, report), config)
             }
         };
-        let written = if matches!(in_use, InUse::Current(_)) { Written::Due } else { Written::Done };
-        Ok((Self { path, reader, looks: Looks::at(seen), conditions, keeper, in_use, written }, config))
+        Ok((Self { path, reader, looks: Looks::at(seen), conditions, keeper, in_use }, config))
     }
 
     /// The file of one that was here before: whatever it holds is news.
     pub fn again(path: PathBuf, keeper: Keeper, conditions: watch::Sender<Conditions>) -> Self {
         let looks = Looks::at(Seen::Unreadable("not read yet".to_owned()));
-        let (in_use, written) = (InUse::Inherited, Written::Done);
-        Self { path, reader: Reader::default(), looks, conditions, keeper, in_use, written }
+        Self { path, reader: Reader::default(), looks, conditions, keeper, in_use: InUse::Inherited }
     }
 
     /// Looks at the file every five seconds and at each `hangup`; publishes what is new and good. All of that happens on a
@@ -227,7 +217,6 @@ impl ConfigFile {
         let mut pause = SECOND_LOOK;
         self.tell_in_use(&uses.reloads);
         loop {
-            self.write_down();
             match asked.recv_timeout(pause) {
                 Ok(()) | Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return,
@@ -256,7 +245,6 @@ impl ConfigFile {
                 reloads.succeeded();
                 warn_of(&self.path, &warnings);
                 self.in_use = InUse::Current(self.looks.believed.accepted(None));
-                self.written = Written::Due;
                 Some(new)
             }
             Err(report) => {
@@ -277,10 +265,11 @@ impl ConfigFile {
         new
     }
 
-    /// Says which configuration is in use, and whether that is what the file says.
+    /// Says which configuration is in use, and whether that is what the file says, which then is kept.
     fn tell_in_use(&self, reloads: &Reloads) {
         match &self.in_use {
             InUse::Current(accepted) => {
+                self.keeper.write(accepted);
                 reloads.in_use(&accepted.hash, accepted.at.as_second(), Freshness::Current);
                 self.conditions.send_modify(|mine| mine.clear(Reason::ConfigurationRefused, ""));
             }
@@ -296,22 +285,6 @@ impl ConfigFile {
             }
             InUse::Inherited => {}
         }
-    }
-
-    /// Has the state folder follow; what could not be written is tried again at the next look.
-    fn write_down(&mut self) {
-        let InUse::Current(accepted) = &self.in_use else { return };
-        if self.written == Written::Done {
-            return;
-        }
-        let failed = self.keeper.write(accepted).err();
-        if failed.is_none() {
-            self.written = Written::Done;
-        }
-        self.conditions.send_modify(|mine| match failed {
-            None => mine.clear(Reason::StateFolder, "configuration"),
-            Some(why) => mine.set(Reason::StateFolder, "configuration", why),
-        });
     }
 
     /// What is in use with passwords that were left out of it when it was kept, as far as the refused file has them again.
@@ -456,7 +429,6 @@ advertisements:
                 conditions,
                 keeper: Keeper::Nowhere("a test"),
                 in_use: InUse::Current(text(OLD).accepted(None)),
-                written: Written::Done,
             };
             Self { file, reloads: Reloads::default(), said, now: tokio::time::Instant::now().into_std() }
         }

@@ -7,6 +7,7 @@ use super::last_known_good::Keeper;
 use super::reload::ConfigFile;
 use super::speaker::{Channels, Speaker};
 use super::spec::Spec;
+use super::state_folder::{self, Previous, Writer};
 use super::thread::{REST_LIMIT, Tasks, beat, on_a_runtime, untimely};
 use super::turn::Turns;
 use super::{announced, boot};
@@ -63,7 +64,9 @@ async fn speak(options: Options) -> anyhow::Result<()> {
     let mut board = Board::default();
     let (outlets, of_sessions, of_threads) = (Outlets::new(&mut board), board.source(), board.source());
     let of_descriptors = board.source();
-    let keeper = keeper(&options);
+    let (writer, writing) = state_folder::writer(options.state.clone(), board.source());
+    let mut previous = Previous::of(options.state.as_deref());
+    let keeper = keeper(&options, &writer);
     let (file, config) = ConfigFile::open(options.config.clone(), keeper.clone(), outlets.file.clone()).await?;
     let (spec, spec_read) = watch::channel(Arc::new(Spec::unknown(Arc::new(config))));
     let (health, health_read) = watch::channel(WatchHealth::default());
@@ -77,19 +80,19 @@ async fn speak(options: Options) -> anyhow::Result<()> {
         node: options.node.clone(),
         speakers: speakers_read,
         watches: Arc::new(move || watches(&health_read.borrow())),
-        readiness: Readiness::new(established::before(options.state.as_deref())),
+        readiness: Readiness::new(established::before(&mut previous)),
         conditions: conditions_read,
         liveness: liveness_read,
     };
     let metrics = Metrics::new(handles.clone(), options.lost_lines.clone());
     let stop = CancellationToken::new();
     let mut tasks = Tasks::new();
-    let write_down = established::run(options.state.clone(), handles.clone(), stop.clone());
+    let write_down = established::run(writer.clone(), handles.clone(), stop.clone());
     tasks.spawn(async {
         write_down.await;
         ("established", Ok(()))
     });
-    let write_down = announced::run(options.state.clone(), spec_read.clone(), stop.clone());
+    let write_down = announced::run(writer.clone(), spec_read.clone(), stop.clone());
     tasks.spawn(async {
         write_down.await;
         ("announced", Ok(()))
@@ -100,7 +103,7 @@ async fn speak(options: Options) -> anyhow::Result<()> {
         socket: server::socket_router(handles.clone(), metrics.clone(), confirmed, running(handles, spec_read.clone())),
     };
     let beside = async {
-        tokio::join!(board.run(conditions), look, descriptors::watch(of_descriptors));
+        tokio::join!(board.run(conditions), look, writing, descriptors::watch(of_descriptors));
     };
     open_doors(&mut tasks, (&options.socket, options.metrics), routers, beside, &stop).await?;
     beat(&mut tasks, sessions);
@@ -108,7 +111,7 @@ async fn speak(options: Options) -> anyhow::Result<()> {
         Source::Manifests(_) => Turn::Alone,
         Source::Cluster => Turn::Unknown,
     });
-    let restart_state = boot::restart_state(options.state.as_deref());
+    let restart_state = boot::restart_state(&mut previous, &writer);
     let control = Control {
         node: options.node.clone(),
         config: options.config,
@@ -119,7 +122,7 @@ async fn speak(options: Options) -> anyhow::Result<()> {
         metrics,
         keeper,
         speakers: speakers_seen,
-        remembered: announced::before(options.state.as_deref()),
+        remembered: announced::before(&mut previous),
         confirmed: confirmed_read.clone(),
         heart: planning,
         asking,
@@ -132,9 +135,9 @@ async fn speak(options: Options) -> anyhow::Result<()> {
     supervise(&mut signals, tasks, ("speaker", speaker), stop).await
 }
 
-fn keeper(options: &Options) -> Keeper {
+fn keeper(options: &Options, writer: &Writer) -> Keeper {
     match &options.state {
-        Some(folder) => Keeper::Folder(folder.clone(), options.node.to_string()),
+        Some(folder) => Keeper::Folder(folder.clone(), options.node.to_string(), writer.clone()),
         None => Keeper::Nowhere("no earlier configuration is kept: name a folder for that with --state"),
     }
 }
@@ -286,6 +289,8 @@ pub(super) struct Signals {
 impl Signals {
     pub(super) fn new() -> anyhow::Result<Self> {
         let wait = |kind| signal(kind).context("cannot wait for signals");
+        // A file that may not grow any more (RLIMIT_FSIZE), the log's or another, is a failed write, and not the end.
+        let _too_large = wait(SignalKind::from_raw(libc::SIGXFSZ))?;
         Ok(Self { terminate: wait(SignalKind::terminate())?, interrupt: wait(SignalKind::interrupt())? })
     }
 
