@@ -5,6 +5,7 @@ mod credentials;
 mod fake_api;
 mod index_model;
 mod manifests;
+mod refused;
 mod releases;
 mod schema;
 mod turn;

@@ -10,11 +10,11 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
 /// The process, its folder and its server. Dropping it kills the process.
-struct Fixture {
-    api: FakeApi,
-    folder: TempDir,
-    child: Child,
-    port: u16,
+pub struct Fixture {
+    pub api: FakeApi,
+    pub folder: TempDir,
+    pub child: Child,
+    pub port: u16,
 }
 
 impl Drop for Fixture {
@@ -24,13 +24,13 @@ impl Drop for Fixture {
     }
 }
 
-fn herald() -> Command {
+pub fn herald() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_herald"));
     command.env_remove("HERALD_LOG").stdin(Stdio::null());
     command
 }
 
-fn service(name: &str) -> Value {
+pub fn service(name: &str) -> Value {
     json!({
         "apiVersion": "v1", "kind": "Service",
         "metadata": {"name": name, "namespace": "web", "uid": name, "creationTimestamp": "2026-01-01T00:00:00Z"},
@@ -40,7 +40,7 @@ fn service(name: &str) -> Value {
 
 impl Fixture {
     /// An allocator with this configuration of its guard, and so many Services that have an address.
-    async fn serving(guard: &str, count: usize) -> Self {
+    pub async fn serving(guard: &str, count: usize) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let server = listener.local_addr().unwrap();
@@ -61,7 +61,7 @@ impl Fixture {
         fixture
     }
 
-    fn spawn(folder: &TempDir, port: u16) -> Child {
+    pub fn spawn(folder: &TempDir, port: u16) -> Child {
         let log = std::fs::File::options().create(true).append(true).open(folder.path().join("log")).unwrap();
         let mut command = herald();
         command.args(["allocate", "--identity", "one", "--lease-seconds", "3"]);
@@ -74,18 +74,18 @@ impl Fixture {
         self.folder.path().join("a.sock")
     }
 
-    fn log(&self) -> String {
+    pub fn log(&self) -> String {
         std::fs::read_to_string(self.folder.path().join("log")).unwrap()
     }
 
     /// Services that show an address.
-    fn served(&self) -> usize {
+    pub fn served(&self) -> usize {
         let services = self.api.all(SERVICES);
         services.iter().filter(|object| object["status"]["loadBalancer"]["ingress"][0]["ip"].is_string()).count()
     }
 
     /// Allocations that somebody holds.
-    fn held(&self) -> usize {
+    pub fn held(&self) -> usize {
         let allocations = self.api.all(ALLOCATIONS);
         allocations
             .iter()
@@ -107,13 +107,13 @@ impl Fixture {
         self.api.requests().iter().filter(|request| request.starts_with("services/")).count()
     }
 
-    async fn command(&self, arguments: &[&str]) -> Output {
+    pub async fn command(&self, arguments: &[&str]) -> Output {
         let mut command = herald();
         command.args(arguments).arg("--socket").arg(self.socket());
         tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap()
     }
 
-    async fn ask(&self, request: &str) -> String {
+    pub async fn ask(&self, request: &str) -> String {
         let Ok(mut stream) = TcpStream::connect(("127.0.0.1", self.port)).await else { return String::new() };
         let request =
             format!("{request} HTTP/1.1\r\nhost: 127.0.0.1\r\nconnection: close\r\ncontent-length: 0\r\n\r\n");
@@ -123,7 +123,7 @@ impl Fixture {
         answer
     }
 
-    async fn wait(&self, what: &str, so: impl AsyncFn(&Self) -> bool) {
+    pub async fn wait(&self, what: &str, so: impl AsyncFn(&Self) -> bool) {
         let waited = tokio::time::timeout(Duration::from_secs(20), async {
             while !so(self).await {
                 tokio::time::sleep(Duration::from_millis(20)).await;

@@ -27,8 +27,9 @@ use tracing::info;
 
 /// An allocator keeps no configuration: while it has none, what was given stays given, and another candidate may lead.
 const KEEPER: Keeper = Keeper::Nowhere(
-    "an allocator keeps no earlier configuration: until the file is mended it gives nothing and takes nothing away, \
-     and another candidate leads",
+    "an allocator keeps no earlier configuration and does not start on a refused one: mend the file ('herald check' says where) and \
+     start it again (a pod is started again by itself); until then it gives nothing and takes nothing away, and a candidate that \
+     still runs goes on with what it has",
 );
 
 /// The name of the lease.
