@@ -2,6 +2,8 @@
 
 use crate::process::{Peer, Stage, config, node, service};
 use crate::router::{Entry, Manner, Router, newest, told};
+use std::fs;
+use std::time::{Duration, Instant};
 
 const ROUTE: &str = "198.51.100.7/32";
 
@@ -22,9 +24,15 @@ fn started(routers: &[Router; 3]) -> Stage {
     stage.write("manifests/node.yaml", &node("n1", ""));
     stage.write("manifests/web.yaml", &service("web", &["198.51.100.7".to_owned()]));
     stage.write("herald.yaml", &edited(routers, ""));
-    stage.start("n1");
+    start(&mut stage);
     routers.iter().for_each(|router| drop(router.wait_for_end_of_rib()));
     stage
+}
+
+/// Starts a process that finds what the one before it left.
+fn start(stage: &mut Stage) {
+    let state = stage.path("state").display().to_string();
+    stage.start_with("n1", &["--state", &state]);
 }
 
 fn sessions(router: &Router) -> usize {
@@ -67,6 +75,79 @@ fn a_source_address_that_no_router_takes_costs_one_session_and_that_comes_back()
     stage.wait("nothing is wrong any more", || !stage.ask("/readyz").1.contains("ReloadStopped"));
     routers.iter().for_each(|router| router.wait_for_table(&[ROUTE]));
     assert_eq!(routers.each_ref().map(sessions), [3, 1, 1]);
+}
+
+/// An address that this node does not have: no session comes up from it.
+const WRONG: &str = "  sourceAddress: 203.0.113.77\n";
+
+/// Waits until each router has had so many sessions; the last ones are up, with the whole table.
+#[track_caller]
+fn wait_for_sessions(stage: &Stage, routers: &[Router; 3], counts: [usize; 3]) {
+    stage.wait(&format!("{counts:?} sessions"), || routers.each_ref().map(sessions) == counts);
+    for router in routers {
+        router.wait("its table", |log| newest(log).contains(&Entry::EndOfRib(herald::wire::Family::IPV4_UNICAST)));
+        router.wait_for_table(&[ROUTE]);
+    }
+}
+
+fn is_written_down(stage: &Stage, text: &str) -> bool {
+    fs::read_to_string(stage.path("state/walk")).is_ok_and(|walk| walk.contains(text))
+}
+
+#[test]
+fn a_stopped_walk_outlives_a_kill_and_no_peer_begins_with_what_failed() {
+    let routers = three(184);
+    let mut stage = started(&routers);
+    stage.write("herald.yaml", &edited(&routers, WRONG));
+    stage.signal("HUP");
+    stage.wait("the walk stopped", || stage.ask("/readyz").1.contains("ReloadStopped a"));
+    wait_for_sessions(&stage, &routers, [2, 1, 1]);
+    stage.wait("it in the state folder", || is_written_down(&stage, "\"failed\":{\"peer\":\"a\""));
+    stage.kill();
+    start(&mut stage);
+    let began = Instant::now();
+    wait_for_sessions(&stage, &routers, [3, 2, 2]);
+    // More than once the time after which a peer that is down takes what is new.
+    stage.wait("three times the patience", || began.elapsed() > Duration::from_secs(6));
+    let (_, ready) = stage.ask("/readyz");
+    assert!(
+        ready.contains("ReloadStopped a: peer a did not come back within 2 s with another source address"),
+        "{ready}"
+    );
+    assert!(stage.ask("/metrics").1.contains("herald_conditions{reason=\"ReloadStopped\"} 1.0"));
+    let told = remarks(&stage);
+    assert_eq!(told.matches("source address: not taken, since a did not come back with it").count(), 3, "{told}");
+    assert_eq!(routers.each_ref().map(sessions), [3, 2, 2], "nobody was touched");
+    // The mending edit arrives at each of them.
+    stage.write("herald.yaml", &edited(&routers, "  sourceAddress: 127.0.0.1\n"));
+    stage.signal("HUP");
+    wait_for_sessions(&stage, &routers, [4, 3, 3]);
+    stage.wait("nothing is wrong any more", || !stage.ask("/readyz").1.contains("ReloadStopped"));
+    stage.wait("nothing is left", || is_written_down(&stage, "{\"before\":{},\"failed\":null}"));
+    stage.kill();
+    start(&mut stage);
+    wait_for_sessions(&stage, &routers, [5, 4, 4]);
+}
+
+#[test]
+fn a_kill_in_the_middle_of_a_walk_puts_no_peer_on_what_is_not_proven_and_the_walk_goes_on() {
+    let routers = three(187);
+    let mut stage = started(&routers);
+    let patient = |more| edited(&routers, more).replace("patience: 2s", "patience: 60s");
+    stage.write("herald.yaml", &patient(WRONG));
+    stage.signal("HUP");
+    routers[0].wait("6/6", |log| told(log, (6, 6)));
+    stage.wait("it in the state folder", || is_written_down(&stage, "\"before\":{\"a\":"));
+    stage.kill();
+    start(&mut stage);
+    stage.wait("all are back", || routers.each_ref().map(sessions) == [2, 2, 2]);
+    // It walks on, and begins again with the one that had not come back.
+    routers[0].wait("6/6 again", |log| log.iter().filter(|entry| **entry == Entry::Closed).count() == 2);
+    let told = remarks(&stage);
+    assert_eq!(told.matches("its turn comes when a is back").count(), 2, "{told}");
+    stage.write("herald.yaml", &patient(""));
+    stage.signal("HUP");
+    wait_for_sessions(&stage, &routers, [3, 2, 2]);
 }
 
 #[test]

@@ -2,10 +2,14 @@
 //! again and has its table. One that does not come back goes back to what it had, and the walk stops until somebody changes his
 //! mind. Peers without a session take what is new at once, so that a mending edit always arrives.
 //!
+//! A process that ends in the middle of it leaves word ([`Pending`]): the next one begins with what peers had, and walks on, or stays
+//! where the walk stopped.
+//!
 //! Between the nodes of a cluster it is one node's turn at a time, as far as anybody can say whose ([`Turn`]).
 
 use super::diff::{Cause, Effect, restart_causes};
 use crate::peer::{PeerName, Settings};
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
@@ -13,6 +17,10 @@ use std::time::{Duration, Instant};
 
 /// How long a walk waits for somebody to say whose turn it is; then it goes on without. A change must not hang on an API server.
 pub const UNANSWERED: Duration = Duration::from_secs(30);
+
+/// How long what a peer had before this process is remembered of one that nobody wants yet: the node is not known at once, and
+/// routers of ranges dial when they please.
+const UNWANTED: Duration = Duration::from_secs(300);
 
 /// A peer that runs.
 #[derive(Debug, Clone, Copy)]
@@ -77,10 +85,44 @@ enum Phase {
     Stopped { peer: PeerName, before: Box<Settings>, wanted: Box<Settings>, causes: Vec<Cause>, patience: Duration },
 }
 
+/// A walk that has not come to its end: what is written down for the next process.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Pending {
+    /// What peers have that have not taken what is configured, or not shown yet that a router takes it.
+    pub before: BTreeMap<PeerName, Settings>,
+    /// Where the walk stopped.
+    pub failed: Option<Failed>,
+}
+
+/// A peer that did not come back.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Failed {
+    /// Which.
+    pub peer: PeerName,
+    /// With what.
+    pub wanted: Settings,
+    /// How long it was waited for.
+    pub patience: Duration,
+}
+
+/// A peer that begins with what it had before this process.
+#[derive(Debug)]
+struct Resumed {
+    before: Settings,
+    /// Then it is down as any other, and takes what is new; not known before it is wanted.
+    until: Option<Instant>,
+}
+
 /// The walk over one node's peers.
 #[derive(Debug)]
 pub struct Rollout {
     phase: Phase,
+    /// Those that have not been Established with their table since this process began.
+    resumed: BTreeMap<PeerName, Resumed>,
+    /// When it was first asked.
+    began: Option<Instant>,
     /// How long this node waits before its first reset.
     head_start: Duration,
     /// Since when a walk has been waiting for somebody to say whose turn it is.
@@ -96,6 +138,8 @@ pub struct Step {
     pub behind: BTreeMap<PeerName, Behind>,
     /// When to ask again at the latest.
     pub deadline: Option<Instant>,
+    /// What the next process is to know, should this one end now.
+    pub pending: Pending,
 }
 
 /// Why a peer keeps what it has.
@@ -115,6 +159,8 @@ pub enum Behind {
     Waits(PeerName, Vec<Cause>),
     /// The walk stopped at this peer.
     Stopped(PeerName, Vec<Cause>),
+    /// The process before this one had not come to it: it begins with what it had.
+    Resumes(Vec<Cause>),
 }
 
 impl fmt::Display for Behind {
@@ -126,6 +172,9 @@ impl fmt::Display for Behind {
             Behind::Elsewhere(node, causes) => (format!("its turn comes when the node {node} has it"), causes),
             Behind::Barred(node, causes) => (format!("not taken, since it failed on the node {node}"), causes),
             Behind::Waits(peer, causes) => (format!("its turn comes when {peer} is back"), causes),
+            Behind::Resumes(causes) => {
+                ("a restart came before its turn, so it begins with what it had".to_owned(), causes)
+            }
             Behind::Stopped(peer, causes) => (format!("not taken, since {peer} did not come back with it"), causes),
         };
         write!(f, "the file has another {}: {what}", join(causes))
@@ -138,9 +187,17 @@ pub fn join(causes: &[Cause]) -> String {
 }
 
 impl Rollout {
-    /// Nothing is under way. Each walk begins `head_start` after it is first asked for: another one on each node.
-    pub fn new(head_start: Duration) -> Self {
-        Self { phase: Phase::Still, head_start, unanswered: None }
+    /// Goes on from where the process before this one was. Each walk begins `head_start` after it is first asked for: another one
+    /// on each node.
+    pub fn resume(head_start: Duration, pending: Pending) -> Self {
+        let Pending { before, failed } = pending;
+        let stopped = failed.and_then(|Failed { peer, wanted, patience }| {
+            let before = Box::new(before.get(&peer)?.clone());
+            let causes = restart_causes(&before, &wanted);
+            Some(Phase::Stopped { peer, before, wanted: Box::new(wanted), causes, patience })
+        });
+        let resumed = before.into_iter().map(|(name, before)| (name, Resumed { before, until: None })).collect();
+        Self { phase: stopped.unwrap_or_default(), resumed, began: None, head_start, unanswered: None }
     }
 
     /// What every wanted peer is to have now. `patience` says how long a peer may take to come back; `turn` what is known of other
@@ -153,19 +210,21 @@ impl Rollout {
         turn: &Turn,
         now: Instant,
     ) -> Step {
+        self.note_resumed(running, wanted, &patience, now);
         self.judge(running, wanted, now);
         self.note_silence(turn, now);
-        let mut step = Step { settings: BTreeMap::new(), behind: BTreeMap::new(), deadline: None };
+        let mut step =
+            Step { settings: BTreeMap::new(), behind: BTreeMap::new(), deadline: None, pending: Pending::default() };
         for (name, new) in wanted {
             let told = match running.get(name) {
                 Some(running) => self.tell(name, running, new, &patience, (turn, now)),
-                None => (self.begun_with(name).unwrap_or(new).clone(), None),
+                None => self.begin(name, new),
             };
             let (settings, behind) = told;
             step.settings.insert(name.clone(), settings);
             step.behind.extend(behind.map(|behind| (name.clone(), behind)));
         }
-        step.deadline = match &self.phase {
+        let of_phase = match &self.phase {
             Phase::Gathering { until } if now < *until => Some(*until),
             Phase::Gathering { .. } => match turn {
                 Turn::Unknown | Turn::Ours { .. } => self.unanswered.map(|since| since + UNANSWERED),
@@ -174,7 +233,57 @@ impl Rollout {
             Phase::Resetting { since, patience, .. } => Some(*since + *patience),
             Phase::Still | Phase::Stopped { .. } => None,
         };
+        step.deadline = self.resumed.values().filter_map(|resumed| resumed.until).chain(of_phase).min();
+        step.pending = self.pending(&step);
         step
+    }
+
+    /// What a peer has first that is not Established: what is wanted, but for one that a restart or a stopped walk has go back.
+    pub fn begin(&self, name: &PeerName, new: &Settings) -> (Settings, Option<Behind>) {
+        let resumed = self.resumed.get(name);
+        let before = match &self.phase {
+            Phase::Stopped { peer, before, .. } if peer == name => Some(&**before),
+            Phase::Still | Phase::Gathering { .. } | Phase::Resetting { .. } | Phase::Stopped { .. } => {
+                resumed.map(|resumed| &resumed.before)
+            }
+        };
+        let Some(before) = before else { return (new.clone(), None) };
+        let behind = resumed.map(|_| Behind::Resumes(restart_causes(before, new)));
+        (keeping(before, new), behind)
+    }
+
+    /// Forgets what peers had before this process, of those that have come up with it, have waited in vain or need no reset.
+    fn note_resumed(
+        &mut self,
+        running: &BTreeMap<PeerName, Running<'_>>,
+        wanted: &BTreeMap<PeerName, Settings>,
+        patience: impl Fn(&Settings) -> Duration,
+        now: Instant,
+    ) {
+        let unwanted_until = *self.began.get_or_insert(now) + UNWANTED;
+        self.resumed.retain(|name, resumed| {
+            let is_back = running.get(name).is_some_and(|running| running.session == Session::Complete);
+            let Some(new) = wanted.get(name) else { return now < unwanted_until };
+            let until = *resumed.until.get_or_insert_with(|| now + patience(new));
+            !is_back && now < until && is_reset(&keeping(&resumed.before, new), new)
+        });
+    }
+
+    fn pending(&self, step: &Step) -> Pending {
+        let kept = step.behind.iter().filter(|(_, behind)| !matches!(behind, Behind::NextSession(_)));
+        let kept = kept.filter_map(|(name, _)| Some((name.clone(), step.settings.get(name)?.clone())));
+        let resumed = self.resumed.iter().map(|(name, resumed)| (name.clone(), resumed.before.clone()));
+        let mut before: BTreeMap<_, _> = resumed.chain(kept).collect();
+        let mut failed = None;
+        match &self.phase {
+            Phase::Still | Phase::Gathering { .. } => {}
+            Phase::Resetting { peer, before: had, .. } => drop(before.insert(peer.clone(), (**had).clone())),
+            Phase::Stopped { peer, before: had, wanted, patience, .. } => {
+                before.insert(peer.clone(), (**had).clone());
+                failed = Some(Failed { peer: peer.clone(), wanted: (**wanted).clone(), patience: *patience });
+            }
+        }
+        Pending { before, failed }
     }
 
     /// The peer at which the walk stopped, why it was reset, and how long it was waited for.
@@ -243,8 +352,11 @@ impl Rollout {
         wanted: &BTreeMap<PeerName, Settings>,
         now: Instant,
     ) {
-        let still_wanted =
-            |peer: &PeerName, then: &Settings| wanted.get(peer).is_some_and(|new| restart_causes(then, new).is_empty());
+        // One that is not wanted yet may be, as long as this process has not had it.
+        let still_wanted = |peer: &PeerName, then: &Settings| match wanted.get(peer) {
+            Some(new) => restart_causes(then, new).is_empty(),
+            None => self.resumed.contains_key(peer),
+        };
         self.phase = match std::mem::take(&mut self.phase) {
             // Another edit: who has not come back yet is waited for with that one.
             Phase::Resetting { peer, wanted: then, before, patience, .. }
@@ -252,7 +364,7 @@ impl Rollout {
                 if !still_wanted(&peer, &then) =>
             {
                 match (wanted.get(&peer), running.get(&peer).map(|running| running.session)) {
-                    (Some(new), None | Some(Session::Down)) => {
+                    (Some(new), None | Some(Session::Down)) if !self.resumed.contains_key(&peer) => {
                         Phase::Resetting { peer, before, wanted: Box::new(new.clone()), since: now, patience }
                     }
                     (Some(_) | None, _) => Phase::Still,
@@ -283,8 +395,7 @@ impl Rollout {
         now: Instant,
     ) -> Phase {
         let resets = |(name, running): (&PeerName, &Running<'_>)| {
-            let causes = wanted.get(name).map(|new| restart_causes(running.settings, new)).unwrap_or_default();
-            running.session != Session::Down && causes.iter().any(|cause| cause.effect() == Effect::Reset)
+            running.session != Session::Down && wanted.get(name).is_some_and(|new| is_reset(running.settings, new))
         };
         if running.iter().any(resets) { Phase::Gathering { until: now } } else { Phase::Still }
     }
@@ -299,15 +410,22 @@ impl Rollout {
         (turn, now): (&Turn, Instant),
     ) -> (Settings, Option<Behind>) {
         if running.session == Session::Down {
-            return (self.begun_with(name).unwrap_or(new).clone(), None);
+            return self.begin(name, new);
         }
         let causes = restart_causes(running.settings, new);
         if causes.is_empty() {
             return (new.clone(), None);
         }
         let resets = causes.iter().any(|cause| cause.effect() == Effect::Reset);
+        // Who has not been back since the process began is waited for before anybody is reset.
+        let awaited = self.resumed.iter().find(|(_, resumed)| resumed.until.is_some()).map(|(name, _)| name);
         let behind = match &self.phase {
             _ if !resets => Behind::NextSession(causes),
+            Phase::Stopped { peer, .. } => Behind::Stopped(peer.clone(), causes),
+            Phase::Still | Phase::Gathering { .. } | Phase::Resetting { .. } if awaited == Some(name) => {
+                Behind::Resumes(causes)
+            }
+            Phase::Still | Phase::Gathering { .. } if let Some(other) = awaited => Behind::Waits(other.clone(), causes),
             // What is known of others is of an earlier walk, since this one has not been asked for: not before the next look.
             Phase::Still if !self.head_start.is_zero() || *turn != Turn::Alone => {
                 self.phase = Phase::Gathering { until: now + self.head_start.max(Duration::from_millis(1)) };
@@ -326,17 +444,8 @@ impl Rollout {
             },
             Phase::Resetting { peer, .. } if peer == name => return (new.clone(), None),
             Phase::Resetting { peer, .. } => Behind::Waits(peer.clone(), causes),
-            Phase::Stopped { peer, .. } => Behind::Stopped(peer.clone(), causes),
         };
         (keeping(running.settings, new), Some(behind))
-    }
-
-    /// What the peer at which the walk stopped goes back to.
-    fn begun_with(&self, name: &PeerName) -> Option<&Settings> {
-        match &self.phase {
-            Phase::Stopped { peer, before, .. } if peer == name => Some(before),
-            Phase::Still | Phase::Gathering { .. } | Phase::Resetting { .. } | Phase::Stopped { .. } => None,
-        }
     }
 }
 
@@ -345,6 +454,11 @@ enum Permission {
     Given,
     Awaited(fn(Vec<Cause>) -> Behind),
     Held(fn(Arc<str>, Vec<Cause>) -> Behind, Arc<str>),
+}
+
+/// Whether a session with the settings `running` ends for what is new.
+fn is_reset(running: &Settings, new: &Settings) -> bool {
+    restart_causes(running, new).iter().any(|cause| cause.effect() == Effect::Reset)
 }
 
 /// What runs, and of what is new what a live session takes: another key.
@@ -385,6 +499,8 @@ mod tests {
         now: Instant,
         /// Resets so far, in order.
         resets: Vec<String>,
+        /// What was last said for the next process.
+        pending: Pending,
     }
 
     impl Node {
@@ -394,7 +510,15 @@ mod tests {
             let running = wanted.iter().map(|(name, of)| (name.clone(), (of.clone(), Session::Complete))).collect();
             #[expect(clippy::disallowed_methods, reason = "any beginning will do")]
             let now = Instant::now();
-            Self { rollout: Rollout::new(Duration::ZERO), running, wanted, turn: Turn::Alone, now, resets: Vec::new() }
+            Self {
+                rollout: Rollout::resume(Duration::ZERO, Pending::default()),
+                running,
+                wanted,
+                turn: Turn::Alone,
+                now,
+                resets: Vec::new(),
+                pending: Pending::default(),
+            }
         }
 
         fn want(&mut self, change: impl Fn(&mut Settings)) {
@@ -407,8 +531,9 @@ mod tests {
             let running =
                 running.map(|(name, (settings, session))| (name.clone(), Running { settings, session: *session }));
             let step = self.rollout.step(&running.collect(), &self.wanted, |_| PATIENCE, &self.turn, self.now);
+            self.pending.clone_from(&step.pending);
             for (name, new) in &step.settings {
-                let (held, session) = self.running.get_mut(name).unwrap();
+                let (held, session) = self.running.entry(name.clone()).or_insert_with(|| (new.clone(), Session::Down));
                 if !restart_causes(held, new).is_empty() {
                     if *session != Session::Down {
                         self.resets.push(name.to_string());
@@ -418,6 +543,18 @@ mod tests {
                 held.clone_from(new);
             }
             step
+        }
+
+        /// Another process begins with what the one before it wrote down.
+        fn restart(&mut self) {
+            let written = serde_json::to_string(&self.pending).unwrap();
+            self.rollout = Rollout::resume(Duration::ZERO, serde_json::from_str(&written).unwrap());
+            self.running.clear();
+            self.now += Duration::from_secs(1);
+        }
+
+        fn all_come_up(&mut self) {
+            self.running.values_mut().for_each(|(_, session)| *session = Session::Complete);
         }
 
         fn comes_up(&mut self, name: &str) {
@@ -578,6 +715,163 @@ mod tests {
         node.running.get_mut(&"a".into()).unwrap().1 = Session::Down;
         node.step();
         assert!(node.has_new("a") && !node.has_new("b"));
+    }
+
+    #[test]
+    fn a_stopped_walk_outlives_the_process_and_every_peer_begins_with_what_it_had() {
+        let mut node = Node::new(&["a", "b", "c"], 90);
+        node.want(sourced);
+        node.step();
+        node.now += PATIENCE;
+        node.step();
+        for _ in 0..3 {
+            node.restart();
+            node.step();
+            assert!(["a", "b", "c"].iter().all(|name| !node.has_new(name)));
+            let told = node.rollout.stopped().map(|(peer, causes, patience)| (peer.clone(), causes.to_vec(), patience));
+            assert_eq!(told, Some(("a".into(), vec![Cause::SourceAddress], PATIENCE)));
+            assert_eq!(node.rollout.need(), Need::Warning);
+        }
+        node.all_come_up();
+        node.now += PATIENCE * 10;
+        let step = node.step();
+        assert!(matches!(step.behind[&"c".into()], Behind::Stopped(..)));
+        assert_eq!(node.resets, ["a"], "it is still as it was");
+        // An operator wants it.
+        node.rollout.confirm(node.now);
+        node.step();
+        assert_eq!(node.resets, ["a", "a"]);
+        // Or the file is mended.
+        node.now += PATIENCE;
+        node.step();
+        node.restart();
+        node.want(|settings| settings.neighbor.source_address = None);
+        let step = node.step();
+        node.all_come_up();
+        node.step();
+        assert_eq!((node.rollout.stopped(), step.behind, node.pending.clone()), Default::default());
+        assert_eq!(node.resets.len(), 2, "it is what they have");
+    }
+
+    #[test]
+    fn an_edit_that_a_restart_finds_instead_of_what_failed_walks_as_any_other() {
+        let mut node = Node::new(&["a", "b"], 90);
+        node.want(sourced);
+        node.step();
+        node.now += PATIENCE;
+        node.step();
+        node.restart();
+        node.want(|settings| settings.neighbor.source_address = Some([10, 0, 1, 8].into()));
+        node.step();
+        assert!(node.rollout.stopped().is_none() && !node.has_new("a") && !node.has_new("b"));
+        // It is not waited for with that before it was begun with it.
+        node.now += PATIENCE - Duration::from_secs(1);
+        node.all_come_up();
+        node.step();
+        node.now += PATIENCE - Duration::from_secs(1);
+        node.step();
+        assert_eq!((node.resets.join(" "), node.rollout.stopped()), ("a a".to_owned(), None));
+    }
+
+    #[test]
+    fn a_restart_in_the_middle_of_a_walk_begins_with_what_each_had_and_walks_on() {
+        let mut node = Node::new(&["a", "b", "c"], 90);
+        node.want(|settings| settings.neighbor.password = crate::peer::settings::Password::new(b"old"));
+        node.all_come_up();
+        node.running.values_mut().for_each(|(held, _)| {
+            held.neighbor.password.clone_from(&node.wanted.values().next().unwrap().neighbor.password)
+        });
+        node.want(sourced);
+        node.step();
+        node.comes_up("a");
+        node.step();
+        assert_eq!(node.resets, ["a", "b"]);
+        node.want(|settings| settings.neighbor.password = crate::peer::settings::Password::new(b"new"));
+        node.restart();
+        let step = node.step();
+        assert_eq!(["a", "b", "c"].map(|name| node.has_new(name)), [true, false, false]);
+        assert!(matches!(step.behind[&"b".into()], Behind::Resumes(_)));
+        assert!(step.settings.values().all(|of| of.neighbor.password == node.wanted[&"a".into()].neighbor.password));
+        for name in ["a", "b"] {
+            node.comes_up(name);
+            node.step();
+            assert_eq!(node.resets.len(), 2, "c has not been back yet");
+        }
+        node.comes_up("c");
+        node.step();
+        assert_eq!(node.resets[2..], ["b"]);
+        node.comes_up("b");
+        node.step();
+        node.comes_up("c");
+        assert_eq!(node.step().pending, Pending::default());
+        assert_eq!(node.resets[2..], ["b", "c"]);
+    }
+
+    #[test]
+    fn who_does_not_come_back_after_a_restart_takes_what_is_new_and_one_that_is_not_known_yet_is_remembered() {
+        let mut node = Node::new(&["a", "b"], 90);
+        node.want(sourced);
+        node.step();
+        node.restart();
+        // Which peers there are is not known in the first moment.
+        let wanted = std::mem::take(&mut node.wanted);
+        node.step();
+        assert_eq!(node.pending.before.len(), 2);
+        node.wanted = wanted;
+        node.now += PATIENCE;
+        let due = node.step().deadline.unwrap();
+        assert_eq!(due, node.now + PATIENCE);
+        assert!(!node.has_new("a") && !node.has_new("b"));
+        node.comes_up("b");
+        node.now = due;
+        node.step();
+        assert!(node.has_new("a") && node.resets == ["a", "b"], "{:?}", node.resets);
+        // And not for ever.
+        node.restart();
+        node.wanted.clear();
+        node.step();
+        node.now += UNWANTED;
+        assert_eq!(node.step().pending, Pending::default());
+    }
+
+    #[test]
+    fn whatever_happens_a_restart_puts_no_peer_on_what_no_router_has_taken() {
+        // Orders of edits, routers that come back or do not, time, and a restart at any point of them.
+        for case in 0_u32..4000 {
+            let mut node = Node::new(&["a", "b", "c"], 90);
+            let mut proven: BTreeMap<PeerName, Settings> = node.wanted.clone();
+            let mut seed = case;
+            for turn in 0..10_u8 {
+                seed = seed.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+                match seed >> 28 {
+                    0..=2 => node.want(|settings| settings.neighbor.source_address = Some([10, 0, 1, turn + 1].into())),
+                    3 => node.want(|settings| settings.neighbor.source_address = None),
+                    4..=9 => {
+                        let name = ["a", "b", "c"][usize::try_from(seed >> 8).unwrap() % 3];
+                        node.comes_up(name);
+                    }
+                    10 | 11 => node.now += PATIENCE,
+                    12 => node.rollout.confirm(node.now),
+                    _ => {
+                        // Those that have nothing to lose may have anything.
+                        let waits = node.rollout.waits_for().or(node.rollout.stopped().map(|(peer, ..)| peer)).cloned();
+                        let lose = |(name, (_, session)): (&PeerName, &(Settings, Session))| {
+                            (*session == Session::Complete || waits.as_ref() == Some(name)).then(|| name.clone())
+                        };
+                        let lose: Vec<_> = node.running.iter().filter_map(lose).collect();
+                        node.restart();
+                        let step = node.step();
+                        for name in lose {
+                            let told = &step.settings[&name];
+                            assert!(!is_reset(&proven[&name], told), "case {case}, turn {turn}: {name} has {told:?}");
+                        }
+                    }
+                }
+                node.step();
+                let complete = node.running.iter().filter(|(_, (_, session))| *session == Session::Complete);
+                proven.extend(complete.map(|(name, (settings, _))| (name.clone(), settings.clone())));
+            }
+        }
     }
 
     #[test]

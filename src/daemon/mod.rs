@@ -13,6 +13,7 @@ pub mod door;
 pub mod established;
 pub mod guarded;
 mod identity;
+mod interrupted;
 pub mod keys;
 pub mod last_known_good;
 pub mod on_link;

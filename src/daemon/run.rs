@@ -3,6 +3,7 @@
 use super::conditions::{Board, Outlets};
 use super::control::{self, Control, Source};
 use super::established;
+use super::interrupted::Interrupted;
 use super::last_known_good::Keeper;
 use super::reload::ConfigFile;
 use super::speaker::{Channels, Speaker};
@@ -129,7 +130,9 @@ async fn speak(options: Options) -> anyhow::Result<()> {
     };
     let keep = control::keep_running(control, file, stop.clone());
     tasks.spawn(async { ("control", keep.await) });
-    let channels = Channels { spec: spec_read, confirmed: confirmed_read, speakers, conditions: of_sessions, turns };
+    let interrupted = Interrupted::by(&mut previous, &options.node, writer);
+    let channels =
+        Channels { spec: spec_read, confirmed: confirmed_read, speakers, conditions: of_sessions, turns, interrupted };
     let speaker = tokio::spawn(Speaker::new(channels, restart_state).run(stop.clone()));
     info!(node = %options.node, version = env!("CARGO_PKG_VERSION"), "herald speaks");
     supervise(&mut signals, tasks, ("speaker", speaker), stop).await

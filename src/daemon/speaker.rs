@@ -1,6 +1,7 @@
 //! Running peers equal to the [`Spec`], and to each of them its routes.
 
 use super::door::{Door, Member, RANGE_LIMIT};
+use super::interrupted::Interrupted;
 use super::on_link::OnLink;
 use super::overlaps;
 use super::spec::{Planned, Spec};
@@ -67,6 +68,8 @@ pub struct Channels {
     pub conditions: watch::Sender<Conditions>,
     /// What is asked of other nodes.
     pub turns: Turns,
+    /// What the next process is to know of a change that is under way.
+    pub interrupted: Interrupted,
 }
 
 /// All peers of this node.
@@ -178,12 +181,14 @@ impl Speaker {
         let said = channels.conditions.clone();
         let watch_addresses = move || addresses::run(addresses.clone(), said.clone());
         let said = channels.conditions.clone();
+        let head_start = Duration::from_millis(fastrand::u64(..HEAD_START_LIMIT_MS));
+        let rollout = Rollout::resume(head_start, channels.interrupted.pending().clone());
         Self {
             channels,
             spec,
             wishes: BTreeMap::new(),
             wanted: BTreeMap::new(),
-            rollout: Rollout::new(Duration::from_millis(fastrand::u64(..HEAD_START_LIMIT_MS))),
+            rollout,
             behind: BTreeMap::new(),
             rollout_due: None,
             running: BTreeMap::new(),
@@ -335,6 +340,7 @@ impl Speaker {
         };
         let step = self.rollout.step(&running.collect(), &wanted, of, &turn, now().into_std());
         self.channels.turns.ask(self.rollout.need(), &self.spec);
+        self.channels.interrupted.write(step.pending);
         (self.wanted, self.behind, self.rollout_due) = (step.settings, step.behind, step.deadline);
         self.tell_of_the_walk();
     }
@@ -379,6 +385,7 @@ impl Speaker {
             | Behind::Asks(_)
             | Behind::Elsewhere(..)
             | Behind::Waits(..)
+            | Behind::Resumes(_)
             | Behind::Stopped(..) => None,
         })
     }
@@ -504,7 +511,7 @@ impl Speaker {
         self.make_room(&member.range)?;
         let Some(wish) = self.with_known(|known| known.member(&member)) else { return Ok(None) };
         self.members.insert(name.clone(), member);
-        let settings = self.settings(&wish, identity);
+        let (settings, _) = self.rollout.begin(&name, &self.settings(&wish, identity));
         let runs = wish.verdict == Verdict::Run;
         self.wishes.insert(name.clone(), wish);
         if !runs {
@@ -938,6 +945,7 @@ impl Running {
 
 #[cfg(test)]
 mod tests {
+    use super::super::state_folder::{self, Previous};
     use super::*;
     use crate::config::Config;
     use crate::config::rollout::Turn;
@@ -948,6 +956,11 @@ mod tests {
         let here = config.peers.keys().cloned().collect();
         let spec = Spec::unknown(Arc::new(config));
         Arc::new(Spec { standing: Standing::Known(identity), here: Arc::new(here), ..spec })
+    }
+
+    fn uninterrupted() -> Interrupted {
+        let (writer, _) = state_folder::writer(None, watch::channel(Conditions::default()).0);
+        Interrupted::by(&mut Previous::of(None), &"n1".into(), writer)
     }
 
     #[tokio::test(start_paused = true)]
@@ -970,6 +983,7 @@ mod tests {
                 speakers,
                 conditions,
                 turns: Turns::new(Turn::Alone).0,
+                interrupted: uninterrupted(),
             },
             RestartState::Running,
         );
@@ -1017,6 +1031,7 @@ mod tests {
             speakers: watch::channel(Arc::new(unknown)).0,
             conditions: watch::channel(Conditions::default()).0,
             turns: Turns::new(Turn::Alone).0,
+            interrupted: uninterrupted(),
         };
         let mut speaker = Speaker::new(channels, RestartState::Running);
         speaker.run_exactly();

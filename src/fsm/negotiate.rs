@@ -4,6 +4,7 @@ use super::restart::{Graceful, Offer, Restart, RestartState};
 use crate::planted::{Bug, planted};
 use crate::wire::capability::{NextHopEncoding, Role};
 use crate::wire::{AsWidth, Asn, Capability, Context, Family, Notification, Open, PeerKind, RouterId, Subtypes};
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 use std::time::Duration;
 
@@ -35,7 +36,7 @@ pub struct Terms {
 }
 
 /// The longest message.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub enum MessageSize {
     /// 4096 octets (RFC 4271 §4.1).
     #[default]
@@ -54,7 +55,7 @@ pub enum Refresh {
 }
 
 /// Who opens the connection.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub enum Opening {
     /// We dial. The peer may dial too.
     #[default]
@@ -64,7 +65,7 @@ pub enum Opening {
 }
 
 /// How long the peer may acknowledge nothing before the session ends (RFC 9687 §4.1).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub enum SendHoldTime {
     /// The larger of 8 minutes and twice the negotiated hold time (RFC 9687 §6).
     #[default]

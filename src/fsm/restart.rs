@@ -3,11 +3,12 @@
 
 use crate::wire::capability::{Forwarding, GracefulRestart};
 use crate::wire::{Capability, Family, Open};
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 use std::time::Duration;
 
 /// What we offer: the peer may keep our routes while we are away.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Offer {
     /// How long the peer may wait for us, at most 4095 s.
     pub restart_time: Duration,

@@ -1,6 +1,7 @@
 //! What a session needs to be told.
 
 use crate::wire::{Asn, Family, PeerKind, RouterId};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::IpAddr;
@@ -12,7 +13,7 @@ pub use crate::fsm::{MessageSize, Opening, SendHoldTime};
 pub use crate::wire::capability::Role;
 
 /// The name of a peer in the configuration.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct PeerName(pub Arc<str>);
 
 impl fmt::Display for PeerName {
@@ -27,7 +28,8 @@ impl From<&str> for PeerName {
     }
 }
 
-/// A key of TCP-MD5: 1 to 80 octets. `Debug` prints stars.
+/// A key of TCP-MD5: 1 to 80 octets. It is printed and written down as stars; what is read back of it signs with a wrong key, never
+/// with none.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Password(Arc<[u8]>);
 
@@ -52,8 +54,23 @@ impl fmt::Debug for Password {
     }
 }
 
+impl Serialize for Password {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_str(STARS)
+    }
+}
+
+impl<'de> Deserialize<'de> for Password {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        <&str>::deserialize(from).map(|_| Self(STARS.as_bytes().into()))
+    }
+}
+
+/// What a password is written down as.
+const STARS: &str = "***";
+
 /// The name of a network interface, as the kernel takes it: 1 to 15 octets, no `/` and no white space.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct InterfaceName(Arc<str>);
 
 impl InterfaceName {
@@ -89,7 +106,8 @@ pub struct Whereabouts {
 }
 
 /// Who this node is in BGP.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Identity {
     /// Our AS.
     pub asn: Asn,
@@ -98,7 +116,8 @@ pub struct Identity {
 }
 
 /// One neighbour as configured.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Neighbor {
     /// Its name in the configuration.
     pub name: PeerName,
@@ -178,7 +197,7 @@ pub fn is_link_local(address: &IpAddr) -> bool {
 pub type NextHopOverrides = BTreeMap<Family, IpAddr>;
 
 /// The TTL (hop limit) of a session's packets.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub enum Ttl {
     /// 1 for eBGP, 64 for iBGP.
     #[default]
@@ -190,13 +209,15 @@ pub enum Ttl {
 }
 
 /// Everything one session needs to be told.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Settings {
     /// Us.
     pub identity: Identity,
     /// Them.
     pub neighbor: Neighbor,
     /// How this process stands towards them.
+    #[serde(skip)]
     pub restart_state: RestartState,
 }
 

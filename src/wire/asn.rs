@@ -1,10 +1,11 @@
 //! Autonomous system numbers.
 
+use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::str::FromStr;
 
 /// A 4-octet AS number (RFC 6793), printed as plain decimal (RFC 5396 asplain).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Asn(pub u32);
 
 impl Asn {

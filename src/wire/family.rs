@@ -1,9 +1,10 @@
 //! Address families.
 
+use serde::{Deserialize, Serialize};
 use std::fmt;
 
 /// An AFI/SAFI pair (RFC 4760 §3). Values that we do not speak are kept, so that a peer's OPEN survives a round trip.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Family {
     /// Address Family Identifier: 1 IPv4, 2 IPv6.
     pub afi: u16,

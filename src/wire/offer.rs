@@ -6,6 +6,7 @@ use super::error::EncodeError;
 use super::parse::Reader;
 use super::{Family, Text};
 use bytes::{BufMut, Bytes, BytesMut};
+use serde::{Deserialize, Serialize};
 
 /// One triple of code 5 (RFC 8950 §4).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -17,7 +18,7 @@ pub struct NextHopEncoding {
 }
 
 /// What the sender of an OPEN is to its receiver (RFC 9234 §4.1).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Role {
     /// 0: sells transit to the receiver.
     Provider,

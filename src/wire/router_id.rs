@@ -1,10 +1,11 @@
 //! The BGP Identifier.
 
+use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::net::Ipv4Addr;
 
 /// A BGP Identifier: any non-zero 4-octet number (RFC 6286 §2.1), written like an IPv4 address.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct RouterId(Ipv4Addr);
 
 impl RouterId {
