@@ -204,5 +204,5 @@ fn a_state_folder_that_hangs_holds_up_neither_sessions_nor_routes_nor_the_end() 
     stage.wait("the end of the process", || {
         fs::read_to_string(format!("/proc/{}/stat", stage.pid())).is_ok_and(|stat| stat.contains(") Z "))
     });
-    assert!(began.elapsed() < Duration::from_secs(3), "{:?}", began.elapsed());
+    assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
 }

@@ -7,6 +7,7 @@ mod beside;
 mod dual;
 mod emptied;
 mod failures;
+mod kept;
 mod local;
 mod older;
 mod rights;
@@ -40,6 +41,7 @@ pub const ALL: &[(&str, Case)] = &[
     ("a3_stopped_by_a_label_and_by_a_condition", stopped::by_a_label_and_by_a_condition),
     ("a4_a_rollout_with_which_no_router_speaks", rollout::stops_at_the_first_node),
     ("a5_an_edit_walks_one_node_at_a_time", walk::one_node_at_a_time_and_a_wrong_one_on_none_but_the_first),
+    ("a5_new_pods_while_the_file_is_refused", kept::new_pods_run_on_what_was_accepted_last),
     ("a6_tables_by_kubectl_exec", stopped::tables_by_exec),
     ("b1_expose_gets_an_address_and_curl_works", allocation::expose_and_curl),
     ("b1_dual_stack_exposed", dual::exposed_over_both_families),

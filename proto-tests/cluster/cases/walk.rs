@@ -159,7 +159,7 @@ fn without_a_session(bed: &Bed) -> Outcome<BTreeSet<String>> {
 }
 
 /// What each node's speaker says is not as it should be.
-fn conditions(bed: &Bed) -> Outcome<Vec<(String, String)>> {
+pub(super) fn conditions(bed: &Bed) -> Outcome<Vec<(String, String)>> {
     let ask = |node: &Node| {
         let text = node.site.space.run("curl", &["-s", "http://127.0.0.1:7472/readyz"])?;
         Ok((node.site.name.clone(), text))
@@ -168,7 +168,7 @@ fn conditions(bed: &Bed) -> Outcome<Vec<(String, String)>> {
 }
 
 /// Gives the ConfigMap this text, and has the kubelets bring it to all nodes at once: a pod that changes is looked at anew.
-fn use_file(bed: &Bed, text: &str) -> Outcome {
+pub(super) fn use_file(bed: &Bed, text: &str) -> Outcome {
     let patch = json!({"data": {"herald.yaml": text}}).to_string();
     bed.kubectl().run(&["-n", HERALD, "patch", "configmap", "herald", "--type=merge", "-p", &patch])?;
     let stamp = format!("herald.test/edit={}", text.len());
