@@ -133,8 +133,8 @@ fn a_pool_and_its_advertisement_replaced_in_one_edit_withdraw_nothing_until_it_i
         let spec = json!({"address": address, "pool": "pool", "holders": [holder]});
         cluster.api.put(ALLOCATIONS, json!({"metadata": {"name": object}, "spec": spec}));
     }
-    let stage = cluster.announced(&router, "  hold: 1s\n");
-    let before = guarded(&router, "  hold: 1s\n").replace("- name: all\n", "- name: all\n  pools: [pool]\n");
+    let stage = cluster.announced(&router, "  hold: 20s\n");
+    let before = guarded(&router, "  hold: 20s\n").replace("- name: all\n", "- name: all\n  pools: [pool]\n");
     stage.write("herald.yaml", &before);
     stage.signal("HUP");
     stage.wait_for_log("new configuration");
@@ -145,8 +145,14 @@ fn a_pool_and_its_advertisement_replaced_in_one_edit_withdraw_nothing_until_it_i
     router.wait_for_table(&ALL);
     let said = stage.ask("/readyz").1;
     assert!(said.contains("5 routes of 5 addresses to r1 stay announced"), "{said}");
+    assert!(said.contains("until that is confirmed"), "{said}");
+    // With the first service of the new pool something would be left, and what is said says so.
+    cluster.api.put(SLICES, slice("new"));
+    cluster.api.put(SERVICES, service("new", "203.0.113.1"));
+    stage.wait("a time to be said", || stage.ask("/readyz").1.contains("withdrawn in"));
+    let said = stage.ask("/readyz").1;
     assert!(stage.show(&["confirm", &number(&said)]).status.success());
-    router.wait_for_table(&[]);
+    router.wait_for_table(&["203.0.113.1/32"]);
 }
 
 /// A restart onto an answer that is much smaller than what the process before announced: what is there is announced, and a router
@@ -157,7 +163,7 @@ fn a_restart_onto_an_empty_answer_ends_no_routers_graceful_restart() {
     let cluster = Cluster::new();
     let empty = cluster.fill();
     let mut stage = Stage::new();
-    let text = guarded(&router, "  hold: 1h\n").replace("  holdTime: 9s\n", "  holdTime: 9s\n  gracefulRestart: {}\n");
+    let text = guarded(&router, "  hold: 20s\n").replace("  holdTime: 9s\n", "  holdTime: 9s\n  gracefulRestart: {}\n");
     stage.write("herald.yaml", &text);
     let state = stage.path("state");
     let state = ["--state", state.to_str().unwrap()];
@@ -172,6 +178,8 @@ fn a_restart_onto_an_empty_answer_ends_no_routers_graceful_restart() {
     stage.wait("the answer to be doubted", || stage.ask("/readyz").1.contains("EndOfRibWaits"));
     let said = stage.ask("/readyz").1;
     assert!(said.contains("5 of the 5 prefixes"), "{said}");
+    // A node that rightly has nothing to announce any more stops no rollout.
+    stage.wait("to be ready all the same", || stage.ask("/readyz").1.starts_with("ready\n"));
     let addresses = json!([{"type": "InternalIP", "address": "192.0.2.11"}]);
     cluster.api.put(NODES, json!({"metadata": {"name": "n1"}, "status": {"addresses": addresses}}));
     for (name, prefix) in [("s0", ALL[0]), ("new", "198.51.100.9/32")] {

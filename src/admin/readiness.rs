@@ -3,7 +3,7 @@
 use super::handles::{Before, Handles, Listing, PeerHandles, Speakers, Standing};
 use crate::condition::Conditions;
 use crate::peer::status::EndOfRib;
-use crate::peer::{PeerName, Phase};
+use crate::peer::{Extent, PeerName, Phase};
 use axum::http::StatusCode;
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -39,10 +39,19 @@ pub fn look(handles: &Handles, now: Instant) -> Vec<String> {
 pub fn established(speakers: &Speakers) -> BTreeSet<IpAddr> {
     let up = |peer: &PeerHandles| {
         let status = peer.status.borrow();
-        let up = matches!(status.phase, Phase::Established { end_of_rib: EndOfRib::Sent(_), .. });
+        let up = match status.phase {
+            Phase::Established { end_of_rib: EndOfRib::Sent(_), .. } => true,
+            Phase::Established { end_of_rib: EndOfRib::Pending, .. } => is_doubtful(peer),
+            Phase::Idle { .. } | Phase::Connect | Phase::Active | Phase::OpenSent | Phase::OpenConfirm => false,
+        };
         up.then(|| status.address.ip())
     };
     speakers.peers.values().filter_map(up).collect()
+}
+
+/// Whether its table is not known to be whole: End-of-RIB then waits for a person, and a rollout does not.
+fn is_doubtful(peer: &PeerHandles) -> bool {
+    peer.plan.borrow().as_ref().is_some_and(|plan| plan.extent == Extent::Doubtful)
 }
 
 /// What is missing before this speaker is ready, a line each; empty: ready.
@@ -100,6 +109,7 @@ fn lacks(name: &PeerName, peer: &PeerHandles, now: Instant) -> Option<String> {
     }
     match &status.phase {
         Phase::Established { end_of_rib: EndOfRib::Sent(_), .. } => None,
+        Phase::Established { end_of_rib: EndOfRib::Pending, .. } if is_doubtful(peer) => None,
         Phase::Established { end_of_rib: EndOfRib::Pending, .. } => {
             Some(format!("peer {name}: the first table is still being sent"))
         }

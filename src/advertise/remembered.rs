@@ -13,7 +13,19 @@ use std::time::Instant;
 #[derive(Debug, Default)]
 pub struct Remembered {
     prefixes: BTreeSet<Prefix>,
-    doubted_since: Option<Instant>,
+    doubt: Doubt,
+}
+
+/// How plans have been doubted so far.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+enum Doubt {
+    /// There was none yet.
+    #[default]
+    None,
+    /// The last one had nothing. Should something come, the others have a hold from then on to follow.
+    Empty,
+    /// Each since then had something, and too little.
+    Since(Instant),
 }
 
 /// What the plan lacks.
@@ -32,7 +44,7 @@ pub struct Lack {
 impl Remembered {
     /// What was announced by a process under the same boot; nothing, where nothing is known.
     pub fn new(prefixes: BTreeSet<Prefix>) -> Self {
-        Self { prefixes, doubted_since: None }
+        Self { prefixes, doubt: Doubt::None }
     }
 
     /// What this plan lacks of it, unless that is little, confirmed or has been so for [`Limits::hold`].
@@ -43,14 +55,18 @@ impl Remembered {
         let has = |prefix: &&Prefix| plan.routes.values().any(|routes| routes.attributes(prefix).is_some());
         let before = self.prefixes.len();
         let missing = before - self.prefixes.iter().filter(has).count();
-        let since = *self.doubted_since.get_or_insert(now);
-        let until = match plan.routes.values().all(crate::rib::RouteSet::is_empty) {
-            true => Until::Confirmed,
-            false => Until::Time(since + limits.hold),
+        let is_first = self.doubt == Doubt::None;
+        self.doubt = match self.doubt {
+            _ if plan.routes.values().all(crate::rib::RouteSet::is_empty) => Doubt::Empty,
+            Doubt::Since(since) => Doubt::Since(since),
+            Doubt::None | Doubt::Empty => Doubt::Since(now),
         };
-        let is_over = match until {
-            Until::Confirmed => false,
-            Until::Time(at) => now >= at || missing <= limits.share(before),
+        let (until, is_over) = match self.doubt {
+            Doubt::None | Doubt::Empty => (Until::Confirmed, false),
+            Doubt::Since(since) => {
+                let at = since + limits.hold;
+                (Until::Time(at), now >= at || missing == 0 || is_first && missing <= limits.share(before))
+            }
         };
         let number = self.number();
         let is_allowed = [limits.confirmed.as_deref(), confirmed].contains(&Some(&*number)) || limits.allow_all();
@@ -109,6 +125,19 @@ mod tests {
         let mut remembered = Remembered::new(prefixes(0..20));
         assert!(remembered.judge(&plan(0..0), &limits, None, now).is_some());
         assert_eq!(remembered.judge(&plan(0..20), &limits, None, now), None);
+    }
+
+    #[test]
+    fn what_comes_back_one_by_one_is_waited_for() {
+        let (limits, start) = (Limits::default(), Instant::now());
+        let mut remembered = Remembered::new(prefixes(0..20));
+        assert!(remembered.judge(&plan(0..0), &limits, None, start).is_some());
+        let first = start + 10 * limits.hold;
+        let lack = remembered.judge(&plan(0..1), &limits, None, first).expect("one of twenty");
+        assert_eq!((lack.missing, lack.until), (19, Until::Time(first + limits.hold)));
+        let later = first + limits.hold / 2;
+        assert!(remembered.judge(&plan(0..19), &limits, None, later).is_some(), "the last may follow too");
+        assert_eq!(remembered.judge(&plan(0..19), &limits, None, first + limits.hold), None);
     }
 
     #[test]

@@ -25,6 +25,8 @@ pub struct Guarded {
     /// What is left of the rules and the cluster of before, while something is held.
     old: Option<Planner>,
     agreed: Agreed,
+    /// What was said last of what is held: the time that is left need not be said anew every second.
+    told: Option<(Held, String)>,
     accepted: watch::Sender<u64>,
     speakers: watch::Receiver<Arc<Speakers>>,
     conditions: watch::Sender<Conditions>,
@@ -70,7 +72,7 @@ impl Guarded {
         let agreed = if announced.is_some() { Agreed::Unknown } else { Agreed::Nothing };
         let guard = Guard::after(announced.cloned().unwrap_or_default());
         let (planner, old) = (Planner::default(), None);
-        (Self { node, guard, remembered, planner, old, agreed, accepted, speakers, conditions }, read)
+        (Self { node, guard, remembered, planner, old, agreed, told: None, accepted, speakers, conditions }, read)
     }
 
     /// The plan for what is seen now, by these rules. `confirmed` is what an operator confirmed last.
@@ -188,29 +190,19 @@ impl Guarded {
         Some(Arc::new(kept))
     }
 
-    fn tell(&self, holding: &Holding, cause: &Cause, limits: &Limits, now: Instant) {
-        let said = match holding {
+    fn tell(&mut self, holding: &Holding, cause: &Cause, limits: &Limits, now: Instant) {
+        let held = match holding {
             Holding::Nothing => None,
-            Holding::Routes(held) => Some(words(held, cause, limits, now)),
+            Holding::Routes(held) => Some((held.clone(), cause.hash())),
         };
-        // The time that is left need not be said anew every second.
-        let counts_down = matches!(holding, Holding::Routes(Held { until: Until::Time(_), .. }));
-        let hash = cause.hash();
-        self.conditions.send_if_modified(|conditions| {
-            let before = conditions.words(Reason::GuardHolds, "").map(str::to_owned);
-            let is_same = match (&before, &said) {
-                (Some(before), Some(_)) if counts_down => before.contains(&hash),
-                (before, said) => before == said,
-            };
-            if is_same {
-                return false;
-            }
-            match said {
-                Some(said) => conditions.set(Reason::GuardHolds, "", said),
-                None => conditions.clear(Reason::GuardHolds, ""),
-            }
-            true
+        if self.told == held {
+            return;
+        }
+        self.conditions.send_modify(|conditions| match &held {
+            Some((held, _)) => conditions.set(Reason::GuardHolds, "", words(held, cause, limits, now)),
+            None => conditions.clear(Reason::GuardHolds, ""),
         });
+        self.told = held;
     }
 
     fn tell_of_the_start(&self, lack: Option<&Lack>, limits: &Limits) {
