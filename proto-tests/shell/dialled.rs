@@ -78,6 +78,38 @@ fn a_passive_peer_and_the_routers_of_a_range_get_their_table_and_strangers_nothi
     stage.wait("the old port to be closed", || TcpStream::connect(speaker).is_err());
 }
 
+/// A router of a range that a change reset, and that does not dial again, is not forgotten before it has been waited for: the next
+/// one would be reset, and then all.
+#[test]
+fn a_router_of_a_range_that_does_not_come_back_stops_the_walk_before_the_next() {
+    let port = free_port();
+    let speaker = SocketAddr::from(([127, 0, 0, 1], port));
+    let mut stage = stage();
+    let range = |more: &str| {
+        let range = format!("- {{name: leaves, range: 127.0.0.76/30, asn: {ROUTER_ASN}, holdTime: 9s{more}}}\n");
+        config(port, &range) + "reload: {patience: 15s}\n"
+    };
+    stage.write("herald.yaml", &range(""));
+    let [first, second] = [77, 78].map(|host| Router::dialling(host, speaker));
+    stage.start("n1");
+    first.wait_for_end_of_rib();
+    second.wait_for_end_of_rib();
+    // Its session goes on, and when that has ended it dials no more.
+    drop(first);
+    stage.write("herald.yaml", &range(", gracefulRestart: {}"));
+    stage.signal("HUP");
+    stage.wait("the walk stopped", || stage.ask("/readyz").1.contains("ReloadStopped leaves/127.0.0.77"));
+    let fell = || second.log().iter().any(|entry| matches!(entry, Entry::Closed | Entry::Notification { .. }));
+    assert!(!fell(), "{:?}", second.log());
+    // A look after those that are gone, and more.
+    let began = std::time::Instant::now();
+    while began.elapsed() < Duration::from_secs(12) {
+        assert!(stage.ask("/readyz").1.contains("ReloadStopped leaves/127.0.0.77"));
+        assert!(!fell(), "{:?}", second.log());
+        std::thread::sleep(Duration::from_millis(200));
+    }
+}
+
 #[test]
 fn a_port_that_is_taken_is_waited_for_and_named() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();

@@ -338,6 +338,14 @@ impl Rollout {
         }
     }
 
+    /// Whether the walk waits for this peer, or stopped at it: it must be remembered, whatever it does.
+    pub fn concerns(&self, name: &PeerName) -> bool {
+        match &self.phase {
+            Phase::Resetting { peer, .. } | Phase::Stopped { peer, .. } => peer == name,
+            Phase::Still | Phase::Gathering { .. } => false,
+        }
+    }
+
     /// Somebody wants it all the same: the walk goes on from where it stopped.
     pub fn confirm(&mut self, now: Instant) {
         if self.stopped().is_some() {

@@ -785,6 +785,9 @@ impl Speaker {
     }
 
     fn is_gone(&self, name: &PeerName, now: Instant) -> bool {
+        if self.rollout.concerns(name) {
+            return false;
+        }
         let Some(running) = self.running.get(name) else { return false };
         let status = running.readings.status.borrow();
         let silent_since = status.last_down.as_ref().map_or(status.started, |(at, _)| (*at).max(status.started));
