@@ -2,7 +2,7 @@
 //! between nodes is never one, and a session whose own address is gone is not kept.
 
 use crate::manifests::{Manifests, Policy};
-use crate::rig::fib::Watch;
+use crate::rig::fib::{Snapshot, Table, Watch};
 use crate::rig::net::Namespace;
 use crate::rig::router::{Kind, Router};
 use crate::rig::{Outcome, Rig, wait_until};
@@ -59,8 +59,26 @@ pub fn next_hops_follow_the_node(rig: &Arc<Rig>) -> Outcome {
     node.address(DEVICE, &[network(&format!("{NEW}/64"))])?;
     watch.wait_hops(SOON, route(1), &renumbered)?;
 
-    // The session's own address: nothing would leave the socket, and nothing would say so.
+    // Away for a moment, as whoever configures a node anew does it: the router sees nothing of that.
     let own = link_address(1, 1, 2, Family::V4);
+    let before = watch.history().len() - 1;
+    node.ip(&[
+        format!("addr del {own}/24 dev {DEVICE}"),
+        format!("addr del {NEW}/64 dev {DEVICE}"),
+        format!("addr add {own}/24 dev {DEVICE}"),
+        format!("addr add {NEW}/64 dev {DEVICE} nodad"),
+    ])?;
+    manifests.service(3, Policy::Cluster, &[1])?;
+    watch.wait_hops(SOON, route(3), &renumbered)?;
+    // Twice as long as an address must be missing before it is believed.
+    thread::sleep(Duration::from_secs(1));
+    let four = |seen: &Table| seen.get(&service_route(1, Family::V4)) == Some(&hops(&[1], 1, Family::V4));
+    let changed = |seen: &&Snapshot| seen.table.get(&route(1)) != Some(&renumbered) || !four(&seen.table);
+    if let Some(seen) = watch.history()[before..].iter().find(changed) {
+        return Err(format!("an address was away for a moment, and the router saw {:?}", seen.table));
+    }
+
+    // The session's own address: nothing would leave the socket, and nothing would say so.
     let begun = Instant::now();
     node.ip(&[format!("addr del {own}/24 dev {DEVICE}")])?;
     wait_until(SOON, "the end of the session", || {

@@ -33,8 +33,9 @@ use tracing::{error, info, warn};
 const FAILURES: usize = 4;
 const WINDOW: Duration = Duration::from_secs(600);
 
-/// The pause before control is begun anew.
+/// The pause before control is begun anew, times the errors in a row, and at most.
 const PAUSE: Duration = Duration::from_secs(1);
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
 /// Where services come from.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -157,7 +158,7 @@ impl Control {
 /// It could not begin at all, or it failed for the fourth time within ten minutes: the process had better stop in order.
 pub async fn keep_running(control: Control, file: ConfigFile, stop: CancellationToken) -> anyhow::Result<()> {
     let mut file = Some(file);
-    let metrics = control.metrics.clone();
+    let (metrics, spec) = (control.metrics.clone(), control.spec.subscribe());
     let again = |control: &Control| {
         let Control { config, keeper, conditions, .. } = control;
         ConfigFile::again(config.clone(), keeper.clone(), conditions.file.clone())
@@ -167,31 +168,38 @@ pub async fn keep_running(control: Control, file: ConfigFile, stop: Cancellation
         let (this, until) = (control.clone(), stop.clone());
         thread::run("control", move || this.run(file, until))
     };
-    keep(attempt, || metrics.control_failed()).await
+    keep(attempt, move || spec.borrow().planned.is_some(), || metrics.control_failed()).await
 }
 
-async fn keep<F>(mut attempt: impl FnMut() -> F, failed: impl Fn()) -> anyhow::Result<()>
+/// What cannot begin before `has_begun` is over at once. After that only panics count: a folder or a file that is no good for a while
+/// is tried again, ever more seldom.
+async fn keep<F>(mut attempt: impl FnMut() -> F, has_begun: impl Fn() -> bool, failed: impl Fn()) -> anyhow::Result<()>
 where
     F: Future<Output = anyhow::Result<()>>,
 {
-    let mut failures = VecDeque::new();
-    let mut first = true;
+    let mut panics = VecDeque::new();
+    let mut errors = 0;
     loop {
         let error = match attempt().await {
             Ok(()) => return Ok(()),
-            Err(error) if first && !is_panic(&error) => return Err(error),
+            Err(error) if !is_panic(&error) && panics.is_empty() && !has_begun() => return Err(error),
             Err(error) => error,
         };
-        first = false;
         failed();
-        let now = Instant::now();
-        failures.retain(|at| now.duration_since(*at) < WINDOW);
-        failures.push_back(now);
-        if failures.len() >= FAILURES {
-            return Err(error.context(format!("control failed {FAILURES} times within {} min", WINDOW.as_secs() / 60)));
+        if is_panic(&error) {
+            errors = 0;
+            let now = Instant::now();
+            panics.retain(|at| now.duration_since(*at) < WINDOW);
+            panics.push_back(now);
+            if panics.len() >= FAILURES {
+                let minutes = WINDOW.as_secs() / 60;
+                return Err(error.context(format!("control failed {FAILURES} times within {minutes} min")));
+            }
+        } else {
+            errors += 1;
         }
         error!("control is begun anew, the sessions go on with what they have: {error:#}");
-        tokio::time::sleep(PAUSE).await;
+        tokio::time::sleep((PAUSE * (errors + 1)).min(LONGEST_PAUSE)).await;
     }
 }
 
@@ -383,7 +391,7 @@ mod tests {
                 Ok(())
             }
         };
-        let ended = keep(attempt, || {}).await;
+        let ended = keep(attempt, || false, || {}).await;
         (attempts.get(), ended)
     }
 
@@ -408,7 +416,25 @@ mod tests {
             attempts.set(attempts.get() + 1);
             async { Err(anyhow::anyhow!("no such folder")) }
         };
-        let ended = keep(attempt, || {}).await;
+        let ended = keep(attempt, || false, || {}).await;
         assert_eq!((attempts.get(), ended.unwrap_err().to_string().as_str()), (1, "no such folder"));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_had_begun_and_finds_nothing_for_a_while_is_tried_again() {
+        let attempts = Cell::new(0);
+        let attempt = || {
+            let at = attempts.replace(attempts.get() + 1);
+            async move {
+                match at {
+                    0 => tokio::spawn(async { panic!("on purpose") }).await?,
+                    1..9 => anyhow::bail!("no such folder"),
+                    _ => {}
+                }
+                Ok(())
+            }
+        };
+        keep(attempt, || true, || {}).await.unwrap();
+        assert_eq!(attempts.get(), 10);
     }
 }

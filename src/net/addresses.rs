@@ -15,6 +15,8 @@ use tokio::time::sleep;
 
 /// After a look: what comes together is seen together.
 const PAUSE: Duration = Duration::from_millis(50);
+/// How long an address must be missing before it is believed to be gone.
+const BELIEVED: Duration = Duration::from_millis(500);
 /// After the kernel refused to tell.
 const RETRY: Duration = Duration::from_secs(5);
 
@@ -70,20 +72,41 @@ fn explain(error: &io::Error) -> String {
 async fn follow(out: &watch::Sender<Addresses>, complaint: &Complaint) -> io::Result<std::convert::Infallible> {
     let news = readable(netlink::listen(&[RTNLGRP_IPV4_IFADDR, RTNLGRP_IPV6_IFADDR], &question())?)?;
     loop {
-        let now = read()?;
-        out.send_if_modified(|held| {
-            let changed = **held != now;
-            if changed {
-                *held = Arc::new(now);
-            }
-            changed
-        });
+        let first = read()?;
+        let missing: Vec<Address> = without(&out.borrow(), &first).collect();
+        if missing.is_empty() {
+            publish(out, first);
+        } else {
+            // What is put back in a moment was never gone: TCP does not notice either.
+            publish(out, first.into_iter().chain(missing).collect());
+            sleep(BELIEVED).await;
+            publish(out, read()?);
+        }
         complaint.clear();
         sleep(PAUSE).await;
         let mut ready = news.readable().await?;
         drain(news.get_ref());
         ready.clear_ready();
     }
+}
+
+fn publish(out: &watch::Sender<Addresses>, now: BTreeSet<Address>) {
+    out.send_if_modified(|held| {
+        let changed = **held != now;
+        if changed {
+            *held = Arc::new(now);
+        }
+        changed
+    });
+}
+
+/// Those whose address is on its interface no more.
+fn without<'a>(before: &'a BTreeSet<Address>, now: &'a BTreeSet<Address>) -> impl Iterator<Item = Address> + 'a {
+    let is_there = |one: &Address| {
+        let least = Address { length: 0, state: State::Settled, ..*one };
+        now.range(least..).next().is_some_and(|next| (next.interface, next.ip) == (one.interface, one.ip))
+    };
+    before.iter().filter(move |one| !is_there(one)).copied()
 }
 
 /// The addresses now.

@@ -4,9 +4,9 @@ use super::addresses::{self, Address, Beside};
 use super::descriptors::{self, For};
 use super::socket::{self, sign};
 use super::syn::Syn;
+use crate::peer::Settings;
 use crate::peer::settings::{InterfaceName, Password, Ttl};
 use crate::peer::transport::{Signed, Transport};
-use crate::peer::{LocalEnd, Settings};
 use crate::wire::PeerKind;
 use ipnetwork::IpNetwork;
 use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, Type};
@@ -57,6 +57,12 @@ pub enum DialError {
         /// Where we wanted to go.
         remote: SocketAddr,
     },
+    /// Our end is at an address that has gone.
+    #[error("its source address {} is no longer an address of this node", .ends.local.ip())]
+    NotOurs {
+        /// Where the connection is.
+        ends: Ends,
+    },
     /// What the router sent first was not what was asked of it.
     #[error("a connection from {remote} is not taken: {why}")]
     Unwelcome {
@@ -73,12 +79,21 @@ pub enum DialError {
     },
 }
 
+/// Where a connection is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ends {
+    /// Here.
+    pub local: SocketAddr,
+    /// There.
+    pub remote: SocketAddr,
+}
+
 /// Opens a connection to a neighbour: interface, source address, key, TTL and its guard, DSCP CS6, no delay; all set before the
 /// SYN leaves.
 ///
 /// # Errors
 /// See [`DialError`]; an option that cannot be set is an error, never a connection without it.
-pub async fn dial(settings: &Settings) -> Result<(TcpStream, LocalEnd), DialError> {
+pub async fn dial(settings: &Settings) -> Result<(TcpStream, Ends), DialError> {
     let (socket, remote) = prepare(settings)?;
     let connecting = TcpSocket::from_std_stream(socket.into()).connect(remote);
     let stream = match tokio::time::timeout(CONNECT_TIMEOUT, connecting).await {
@@ -90,14 +105,14 @@ pub async fn dial(settings: &Settings) -> Result<(TcpStream, LocalEnd), DialErro
     if local == remote {
         return Err(DialError::Ourselves { remote });
     }
-    Ok((stream, end(settings, local, remote)))
+    Ok((stream, Ends { local, remote }))
 }
 
 /// A connection that a neighbour opened to us becomes like one that we dialled.
 ///
 /// # Errors
 /// As [`dial`]: an option that cannot be set is an error; and so is a SYN from too far away (RFC 5082), or unsigned.
-pub fn admit(settings: &Settings, stream: &TcpStream, syn: Option<Syn>) -> Result<LocalEnd, DialError> {
+pub fn admit(settings: &Settings, stream: &TcpStream, syn: Option<Syn>) -> Result<Ends, DialError> {
     let configured = SocketAddr::new(settings.neighbor.address, settings.neighbor.port);
     let ends = stream.local_addr().and_then(|local| Ok((local, stream.peer_addr()?)));
     let (local, remote) = ends.map_err(|source| DialError::Connect { remote: configured, source })?;
@@ -106,7 +121,7 @@ pub fn admit(settings: &Settings, stream: &TcpStream, syn: Option<Syn>) -> Resul
         return Err(DialError::Unwelcome { remote, why });
     }
     dress(&SockRef::from(stream), settings, remote)?;
-    Ok(end(settings, local, remote))
+    Ok(Ends { local, remote })
 }
 
 /// What is wrong with the SYN. The listening socket is everybody's, so that it asks for no more than the most trusted peer of
@@ -124,12 +139,6 @@ fn objection(settings: &Settings, syn: Option<Syn>) -> Option<String> {
         return Some(format!("its SYN arrived with TTL {ttl}, and ttlSecurity asks for {least} at least"));
     }
     (keyed && !signed).then(|| "its SYN was not signed, and this peer has a password".to_owned())
-}
-
-fn end(settings: &Settings, local: SocketAddr, remote: SocketAddr) -> LocalEnd {
-    let Beside { fit, unfit } =
-        addresses::read().ok().and_then(|all| beside(settings, local, &all)).unwrap_or_default();
-    LocalEnd { local, remote, interface: fit, unfit }
 }
 
 /// What is beside our end of a connection; `None`: that address is no longer ours.
@@ -357,7 +366,8 @@ mod tests {
             if ip.is_ipv4() {
                 assert_eq!(end.local.ip(), Ipv4Addr::new(127, 0, 0, 9));
             }
-            assert!(end.interface.contains(&ip), "{:?}", end.interface);
+            let beside = beside(&settings, end.local, &addresses::read().unwrap()).unwrap();
+            assert!(beside.fit.contains(&ip), "{beside:?}");
         }
     }
 

@@ -1,7 +1,7 @@
 //! One task a peer: wait, feed, drain, publish.
 
 use super::addresses::{self, Addresses, Beside};
-use super::connection::{self, DialError};
+use super::connection::{self, DialError, Ends};
 use super::journal::{self, Voice};
 use super::links::{FAREWELL, Links, Read, Ready, Stream};
 use super::listener::Accepted;
@@ -115,13 +115,13 @@ impl Driver {
             let deadline = self.peer.poll_timeout();
             let look_again = waiting.then_some(LOOK_AGAIN).map(|pause| now() + pause);
             tokio::select! {
-                ready = self.links.ready() => self.on_ready(ready),
+                ready = self.links.ready() => self.on_ready(ready, &lines.addresses.borrow().clone()),
                 Some(()) = self.farewells.next() => {}
                 () = at(deadline) => self.on_timeout(),
                 () = at(look_again) => {}
                 Ok(()) = lines.plan.changed() => self.on_plan(&mut lines.plan),
                 Ok(()) = lines.key.changed() => self.on_key(&mut lines.key),
-                Some(accepted) = lines.accepted.recv() => self.on_accepted(accepted),
+                Some(accepted) = lines.accepted.recv() => self.on_accepted(accepted, &lines.addresses.borrow().clone()),
                 Ok(()) = lines.addresses.changed() => self.on_addresses(&mut lines.addresses),
             }
             // One step, then the others have their turn: a peer with much to say delays nobody.
@@ -130,9 +130,15 @@ impl Driver {
         }
     }
 
-    fn on_ready(&mut self, ready: Ready) {
+    fn on_ready(&mut self, ready: Ready, addresses: &Addresses) {
         match ready {
-            Ready::Dialled(id, Ok(end)) => self.peer.handle(Input::Connected(id, end), now()),
+            Ready::Dialled(id, Ok(ends)) => match self.locate(ends, addresses) {
+                Ok(end) => self.peer.handle(Input::Connected(id, end), now()),
+                Err(error) => {
+                    self.links.remove(id);
+                    self.peer.handle(Input::ConnectFailed(id, error.to_string()), now());
+                }
+            },
             Ready::Dialled(id, Err(error)) => self.peer.handle(Input::ConnectFailed(id, error), now()),
             Ready::Crowded(id) => {
                 if let Some(stream) = self.links.stream(id) {
@@ -222,39 +228,60 @@ impl Driver {
     fn on_addresses(&mut self, newest: &mut watch::Receiver<Addresses>) {
         let all = newest.borrow_and_update().clone();
         for id in self.links.open() {
-            let Some(Ok((local, remote))) = self.links.stream(id).map(|stream| stream.ends()) else { continue };
-            // An address that is missing is looked for a second time: a list that was read while it changed may lack any.
-            let beside = connection::beside(&self.settings, local, &all).or_else(|| {
-                let again = addresses::read().ok()?;
-                connection::beside(&self.settings, local, &again)
-            });
-            match beside {
-                Some(Beside { fit, unfit }) => {
-                    let end = LocalEnd { local, remote, interface: fit, unfit };
-                    self.peer.handle(Input::Located(id, end), now());
-                }
-                None => {
-                    let why = format!("its source address {} is no longer an address of this node", local.ip());
+            let Some(Ok(ends)) = self.links.stream(id).map(|stream| stream.ends()) else { continue };
+            match self.beside(ends, &all) {
+                Ok(Some(beside)) => self.peer.handle(Input::Located(id, local_end(ends, beside)), now()),
+                Ok(None) => {
                     self.links.remove(id);
-                    self.peer.handle(Input::Displaced(id, why), now());
+                    self.peer.handle(Input::Displaced(id, DialError::NotOurs { ends }.to_string()), now());
                 }
+                // It cannot be looked for: who follows the addresses says so, and tells when it can.
+                Err(_) => {}
             }
         }
     }
 
-    fn on_accepted(&mut self, accepted: Accepted) {
+    /// What is beside our end of a connection. An address that is missing is looked for a second time: a list that was read while it
+    /// changed may lack any, and one that is new may not have been told yet.
+    fn beside(&self, ends: Ends, all: &Addresses) -> std::io::Result<Option<Beside>> {
+        match connection::beside(&self.settings, ends.local, all) {
+            Some(beside) => Ok(Some(beside)),
+            None => Ok(connection::beside(&self.settings, ends.local, &addresses::read()?)),
+        }
+    }
+
+    /// Our end of a new connection, unless its address is gone again already.
+    fn locate(&self, ends: Ends, all: &Addresses) -> Result<LocalEnd, DialError> {
+        match self.beside(ends, all) {
+            Ok(Some(beside)) => Ok(local_end(ends, beside)),
+            Ok(None) => Err(DialError::NotOurs { ends }),
+            // Nothing is known beside it until the addresses are told again.
+            Err(_) => Ok(local_end(ends, Beside::default())),
+        }
+    }
+
+    fn on_accepted(&mut self, accepted: Accepted, addresses: &Addresses) {
         let Accepted { stream, remote, syn, .. } = accepted;
         let name = &self.settings.neighbor.name;
-        match connection::admit(&self.settings, &stream, syn) {
+        let admitted = connection::admit(&self.settings, &stream, syn).and_then(|ends| self.locate(ends, addresses));
+        match admitted {
             Ok(end) => match self.peer.accept(end, now()) {
                 Some(id) => self.links.adopt(id, stream),
                 None => tracing::debug!(peer = %name, %remote, "a connection of the peer is not welcome now; closed"),
             },
+            // As often as somebody likes who only has to dial.
             Err(error @ (DialError::Prepare { .. } | DialError::Unwelcome { .. } | DialError::Descriptors { .. })) => {
-                tracing::warn!(peer = %name, %remote, "a connection of the peer is refused: {error}");
+                if self.voice.budget().spend(now()) {
+                    tracing::warn!(peer = %name, %remote, "a connection of the peer is refused: {error}");
+                }
             }
             // Who is gone again before we looked may come in any number.
-            Err(error @ (DialError::Connect { .. } | DialError::Timeout { .. } | DialError::Ourselves { .. })) => {
+            Err(
+                error @ (DialError::Connect { .. }
+                | DialError::Timeout { .. }
+                | DialError::Ourselves { .. }
+                | DialError::NotOurs { .. }),
+            ) => {
                 tracing::debug!(peer = %name, %remote, "a connection of the peer is over already: {error}");
             }
         }
@@ -399,6 +426,10 @@ impl Driver {
 }
 
 /// The clock of the runtime, so that a test may hold it.
+fn local_end(Ends { local, remote }: Ends, Beside { fit, unfit }: Beside) -> LocalEnd {
+    LocalEnd { local, remote, interface: fit, unfit }
+}
+
 fn now() -> Instant {
     tokio::time::Instant::now().into_std()
 }

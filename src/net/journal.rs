@@ -18,6 +18,13 @@ pub enum Voice {
 }
 
 impl Voice {
+    /// How much may be said.
+    pub fn budget(&self) -> &Budget {
+        match self {
+            Self::Named(budget) | Self::OfRange(budget) => budget,
+        }
+    }
+
     /// That of a peer that the configuration names.
     pub fn named(peer: &str, now: Instant) -> Self {
         Self::Named(Arc::new(Budget::new(peer, Rate::OF_NAMED, now)))

@@ -1,18 +1,17 @@
 //! The connections of one peer: which are being opened, which are open, and what is buffered for them.
 
-use super::connection::{self, DialError};
+use super::connection::{self, DialError, Ends};
 use super::socket;
 use super::unfinished::{Claim, Unfinished};
 use crate::peer::settings::Password;
 use crate::peer::transport::{Signed, Transport};
-use crate::peer::{ConnId, LocalEnd, Settings};
+use crate::peer::{ConnId, Settings};
 use crate::wire::{self, Message, Notification};
 use bytes::{Buf, BytesMut};
 use socket2::SockRef;
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::io::{self, Read as _};
-use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -30,13 +29,13 @@ pub const FAREWELL: Duration = Duration::from_secs(1);
 /// Octets taken in one step of that wait. Nobody reads them, and there may be many at once.
 const FAREWELL_STEP: usize = 4096;
 
-type Dial = Pin<Box<dyn Future<Output = Result<(TcpStream, LocalEnd), DialError>> + Send>>;
+type Dial = Pin<Box<dyn Future<Output = Result<(TcpStream, Ends), DialError>> + Send>>;
 
 /// Something a connection is ready for.
 #[derive(Debug)]
 pub enum Ready {
     /// A dial came to its end.
-    Dialled(ConnId, Result<LocalEnd, String>),
+    Dialled(ConnId, Result<Ends, String>),
     /// Octets wait, or there is room to write again.
     Stream(ConnId),
     /// Its unfinished message must go, and the connection with it.
@@ -101,7 +100,7 @@ impl Links {
         ready.map_or(Poll::Pending, |(id, _)| Poll::Ready(Ready::Stream(*id)))
     }
 
-    fn keep(&mut self, id: ConnId, outcome: Result<(TcpStream, LocalEnd), DialError>) -> Result<LocalEnd, String> {
+    fn keep(&mut self, id: ConnId, outcome: Result<(TcpStream, Ends), DialError>) -> Result<Ends, String> {
         let (tcp, end) = outcome.map_err(|error| error.to_string())?;
         self.streams.insert(id, Stream::new(tcp));
         Ok(end)
@@ -190,8 +189,9 @@ impl Stream {
     ///
     /// # Errors
     /// The kernel's: the connection is gone.
-    pub fn ends(&self) -> io::Result<(SocketAddr, SocketAddr)> {
-        Ok((connection::canonical(self.tcp.local_addr()?), connection::canonical(self.tcp.peer_addr()?)))
+    pub fn ends(&self) -> io::Result<Ends> {
+        let (local, remote) = (self.tcp.local_addr()?, self.tcp.peer_addr()?);
+        Ok(Ends { local: connection::canonical(local), remote: connection::canonical(remote) })
     }
 
     /// What the kernel says about it, as long as there is something to say.
