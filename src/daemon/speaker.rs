@@ -231,12 +231,6 @@ impl Speaker {
                 () = self.channels.turns.changed() => {}
                 () = self.on_link.changed() => {}
                 Some(ended) = self.tasks.join_next_with_id() => if !self.ended(ended) { continue },
-                news = self.door.news() => if let Some(accepted) = news {
-                    self.on_accepted(accepted);
-                    // Where many dial at once, the sessions that are there have their turn after each of them.
-                    task::yield_now().await;
-                    continue;
-                },
                 () = at(rested) => self.forgive(),
                 () = at(sweep) => self.sweep(),
                 () = at(self.rollout_due.map(Into::into)) => {}
@@ -246,6 +240,13 @@ impl Speaker {
                     self.publish();
                     continue;
                 }
+                // Last of all: who dials without end must keep nothing of the above from its turn.
+                news = self.door.news() => if let Some(accepted) = news {
+                    self.on_accepted(accepted);
+                    // Where many dial at once, the sessions that are there have their turn after each of them.
+                    task::yield_now().await;
+                    continue;
+                },
             }
             self.reconcile();
         }
