@@ -59,6 +59,14 @@ pub fn next_hops_follow_the_node(rig: &Arc<Rig>) -> Outcome {
     node.address(DEVICE, &[network(&format!("{NEW}/64"))])?;
     watch.wait_hops(SOON, route(1), &renumbered)?;
 
+    // On a link that a pool overlaps, as long as it is.
+    let speaks_of_it =
+        |speaker: &Speaker| speaker.peers(rig).map(|shown| shown.contains("PoolOnLink lab: this node is on"));
+    node.ip(&["addr add 198.51.100.250/28 dev lo"])?;
+    wait_until(SOON, "the link in the pool to be said", || says_so(speaks_of_it(&speaker)?, true))?;
+    node.ip(&["addr del 198.51.100.250/28 dev lo"])?;
+    wait_until(SOON, "the link to be gone", || says_so(speaks_of_it(&speaker)?, false))?;
+
     // Away for a moment, as whoever configures a node anew does it: the router sees nothing of that.
     let own = link_address(1, 1, 2, Family::V4);
     let before = watch.history().len() - 1;
@@ -211,4 +219,8 @@ fn says(text: &str, words: &str) -> Outcome {
 fn flagged(node: &Namespace, flags: &[&str]) -> Outcome<String> {
     let listed = node.run("ip", &[&["-6", "-o", "addr", "show", "dev", DEVICE, "scope", "global"], flags].concat())?;
     if listed.trim().is_empty() { Err(format!("no address with {flags:?}")) } else { Ok(listed.trim().to_owned()) }
+}
+
+fn says_so(said: bool, wanted: bool) -> Outcome {
+    if said == wanted { Ok(()) } else { Err(format!("it is {said}")) }
 }

@@ -39,6 +39,8 @@ pub enum Manner {
     Stuck,
     /// Establishes the session, says half a header, and reads on in silence.
     Halting,
+    /// Offers IPv6 alone.
+    SixOnly,
     /// As it should, and ends the session when it has heard nothing for [`HOLD`]; all others are patient.
     Impatient,
 }
@@ -220,6 +222,7 @@ impl Session {
             | Manner::Graceful
             | Manner::Stuck
             | Manner::Halting
+            | Manner::SixOnly
             | Manner::Impatient => {}
         }
         let asn = if manner == Manner::OtherAs { ROUTER_ASN + 1 } else { ROUTER_ASN };
@@ -227,6 +230,9 @@ impl Session {
         if manner == Manner::Graceful {
             let offer = GracefulRestart { notification: true, restart_time: 120, ..Default::default() };
             ours.capabilities.push(Capability::GracefulRestart(offer));
+        }
+        if manner == Manner::SixOnly {
+            ours.capabilities.retain(|capability| *capability != Capability::Multiprotocol(Family::IPV4_UNICAST));
         }
         self.send(&Message::Open(ours))?;
         let mut input = BytesMut::new();

@@ -356,3 +356,19 @@ fn a_node_out_of_service_says_so_as_long_as_it_is() {
     stage.remove("manifests/node.yaml");
     stage.wait("the node is missed", || stage.ask("/readyz").1.contains("no Node object of that name"));
 }
+
+/// A session that is up and on which nothing can be announced must not read as one that is well.
+#[test]
+fn a_session_without_a_common_family_says_so() {
+    let router = Router::start(187, Manner::SixOnly);
+    let mut stage = Stage::new();
+    stage.write("manifests/node.yaml", &node("n1", ""));
+    let more = "  families: [ipv4]\n";
+    stage.write("herald.yaml", &config(&[Peer { name: "r1", address: router.address, more }], ""));
+    stage.start("n1");
+    router.wait("the session", |log| log.contains(&Entry::Up));
+    let says_so = |text: &str| text.contains("no common family: the session is up and nothing can be announced on it");
+    stage.wait("it in the status", || says_so(&stage.ask("/v1/peers").1));
+    let shown = String::from_utf8(stage.show(&["peers"]).stdout).unwrap();
+    assert!(says_so(&shown), "{shown}");
+}
